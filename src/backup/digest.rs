@@ -1,0 +1,115 @@
+//! Ids that are 32 or 16 bytes: [`Digest`] names content, [`RunId`] names a run.
+//!
+//! A file's digest is plain BLAKE3 of its whole content: what `b3sum` prints. A chunk's digest is plain BLAKE3 of the
+//! chunk. A manifest's digest is BLAKE3 of its canonical encoding (see [`super::manifest`]).
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::bytes::Bytes;
+
+/// BLAKE3 of some content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+
+    /// From exactly 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        Some(Self(bytes.try_into().ok()?))
+    }
+
+    /// 64 lower-case hex digits, as `b3sum` prints them.
+    pub fn to_hex(self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+/// 128 random bits that the client gives a run; with the manifest digest it names the snapshot on every target.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub [u8; 16]);
+
+impl RunId {
+    /// 32 lower-case hex digits.
+    pub fn to_hex(self) -> String {
+        hex(&self.0)
+    }
+
+    /// Back from [`RunId::to_hex`].
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 32 {
+            return None;
+        }
+        let mut out = [0; 16];
+        for (i, pair) in bytes.chunks_exact(2).enumerate() {
+            let s = std::str::from_utf8(pair).ok()?;
+            out[i] = u8::from_str_radix(s, 16).ok()?;
+        }
+        Some(Self(out))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
+}
+
+macro_rules! id_impls {
+    ($name:ident, $len:literal) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.to_hex())
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.to_hex())
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let bytes = Bytes::deserialize(deserializer)?;
+                let array = bytes.0.try_into().map_err(|_| serde::de::Error::custom(concat!("an id is ", $len, " bytes")))?;
+                Ok(Self(array))
+            }
+        }
+    };
+}
+
+id_impls!(Digest, "32");
+id_impls!(RunId, "16");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trips() {
+        let id = RunId(*b"0123456789abcdef");
+        assert_eq!(RunId::from_hex(&id.to_hex()), Some(id));
+        assert_eq!(RunId::from_hex("xyz"), None);
+    }
+
+    #[test]
+    fn digest_is_what_b3sum_prints() {
+        let text = Digest::of(b"").to_hex();
+        assert_eq!(text, "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+    }
+}

@@ -1,0 +1,21 @@
+//! L0, the backup logic: pure data and decisions.
+//!
+//! Nothing here opens a file or a socket, reads a clock or draws a random number; what depends on those comes in as an
+//! argument. That makes every rule of a backup testable without a disk, and keeps the logic strictly apart from the
+//! network ([`crate::net`]), which takes only ids and limits from here.
+
+pub mod bytes;
+pub mod chunker;
+pub mod digest;
+pub mod entry;
+pub mod error;
+pub mod filter;
+pub mod fingerprint;
+pub mod guard;
+pub mod lease;
+pub mod limits;
+pub mod manifest;
+pub mod plan;
+pub mod relpath;
+pub mod snapshot;
+pub mod sorted_file;

@@ -1,0 +1,285 @@
+//! [`RelPath`]: a path below some root, as bytes, that cannot lead outside it.
+//!
+//! Always holds: components are separated by single `/`; none is empty, `.`, `..` or longer than
+//! [`NAME_BYTES_MAX`]; no NUL; at most [`PATH_BYTES_MAX`] bytes; the empty path is the root itself. A name that breaks
+//! a rule is refused, never "cleaned".
+//!
+//! **Canonical order** is component by component, as bytes: a directory stands right before what it holds. It is the
+//! order of byte strings in which `/` is replaced by 0x00 ([`RelPath::to_key`]), which is how databases store it.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::bytes::{Bytes, escape};
+use super::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+
+/// Why a byte string is not a [`RelPath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A component is empty, `.` or `..`, or the path starts or ends with `/`.
+    #[error("the path '{0}' has a component that is empty, '.' or '..'")]
+    Component(String),
+    /// A NUL byte.
+    #[error("the path '{0}' holds a NUL byte")]
+    Nul(String),
+    /// A component or the whole is too long.
+    #[error("the path '{0}' is too long: a component has at most {NAME_BYTES_MAX} bytes, the whole {PATH_BYTES_MAX}")]
+    TooLong(String),
+}
+
+/// A checked path below a root. See the module for what always holds.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct RelPath(Vec<u8>);
+
+impl RelPath {
+    /// The root itself: the empty path.
+    pub const fn root() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Checks and wraps.
+    ///
+    /// # Errors
+    /// [`PathError`] names the rule that is broken.
+    pub fn new(bytes: &[u8]) -> Result<Self, PathError> {
+        if bytes.is_empty() {
+            return Ok(Self::root());
+        }
+        let shown = || escape(&bytes[..bytes.len().min(200)]);
+        if bytes.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong(shown()));
+        }
+        if bytes.contains(&0) {
+            return Err(PathError::Nul(shown()));
+        }
+        for part in bytes.split(|b| *b == b'/') {
+            if part.is_empty() || part == b"." || part == b".." {
+                return Err(PathError::Component(shown()));
+            }
+            if part.len() > NAME_BYTES_MAX {
+                return Err(PathError::TooLong(shown()));
+            }
+        }
+        Ok(Self(bytes.to_vec()))
+    }
+
+    /// An absolute path, lexically normalised (`//`, `.` and `..` resolved as text), without its leading `/`.
+    ///
+    /// # Errors
+    /// [`PathError`] when the path is not absolute, holds a NUL, or is too long.
+    pub fn from_absolute(bytes: &[u8]) -> Result<Self, PathError> {
+        if bytes.first() != Some(&b'/') {
+            return Err(PathError::Component(escape(bytes)));
+        }
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in bytes.split(|b| *b == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => {
+                    parts.pop();
+                }
+                _ => parts.push(part),
+            }
+        }
+        Self::new(&parts.join(&b'/'))
+    }
+
+    /// The bytes, without a leading `/`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is the root itself.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many components.
+    pub fn depth(&self) -> usize {
+        self.components().count()
+    }
+
+    /// The components, first to last.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
+    }
+
+    /// The last component; none for the root.
+    pub fn name(&self) -> Option<&[u8]> {
+        if self.is_root() { None } else { self.0.rsplit(|b| *b == b'/').next() }
+    }
+
+    /// The path without its last component; none for the root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        let cut = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Some(Self(self.0[..cut].to_vec()))
+    }
+
+    /// `self/name`.
+    ///
+    /// # Errors
+    /// [`PathError`] when `name` is not one good component, or the whole gets too long.
+    pub fn join(&self, name: &[u8]) -> Result<Self, PathError> {
+        if name.contains(&b'/') {
+            return Err(PathError::Component(escape(name)));
+        }
+        let child = Self::new(name)?;
+        if child.is_root() {
+            return Err(PathError::Component(String::new()));
+        }
+        self.join_path(&child)
+    }
+
+    /// `self/other`; either may be the root.
+    ///
+    /// # Errors
+    /// [`PathError::TooLong`].
+    pub fn join_path(&self, other: &Self) -> Result<Self, PathError> {
+        if self.is_root() {
+            return Ok(other.clone());
+        }
+        if other.is_root() {
+            return Ok(self.clone());
+        }
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + other.0.len());
+        bytes.extend_from_slice(&self.0);
+        bytes.push(b'/');
+        bytes.extend_from_slice(&other.0);
+        if bytes.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong(escape(&bytes[..200])));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Whether `self` is `ancestor` or lies below it.
+    pub fn is_within(&self, ancestor: &Self) -> bool {
+        ancestor.is_root()
+            || (self.0.starts_with(&ancestor.0) && matches!(self.0.get(ancestor.0.len()), None | Some(b'/')))
+    }
+
+    /// `self` as seen from `ancestor`; none when it does not lie within.
+    pub fn strip_prefix(&self, ancestor: &Self) -> Option<Self> {
+        if !self.is_within(ancestor) {
+            return None;
+        }
+        if ancestor.is_root() {
+            return Some(self.clone());
+        }
+        let from = (ancestor.0.len() + 1).min(self.0.len());
+        Some(Self(self.0[from..].to_vec()))
+    }
+
+    /// The form whose plain byte order is the canonical order: `/` becomes 0x00.
+    pub fn to_key(&self) -> Vec<u8> {
+        self.0.iter().map(|b| if *b == b'/' { 0 } else { *b }).collect()
+    }
+
+    /// Back from [`RelPath::to_key`].
+    ///
+    /// # Errors
+    /// [`PathError`] when the key is damaged.
+    pub fn from_key(key: &[u8]) -> Result<Self, PathError> {
+        let bytes: Vec<u8> = key.iter().map(|b| if *b == 0 { b'/' } else { *b }).collect();
+        Self::new(&bytes)
+    }
+}
+
+impl Ord for RelPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let same = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b).count();
+        match (self.0.get(same), other.0.get(same)) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Less,
+            (Some(_), None) => Ordering::Greater,
+            (Some(b'/'), Some(_)) => Ordering::Less,
+            (Some(_), Some(b'/')) => Ordering::Greater,
+            (Some(a), Some(b)) => a.cmp(b),
+        }
+    }
+}
+
+impl PartialOrd for RelPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(&self.0))
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{self}'")
+    }
+}
+
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        Self::new(&bytes.0).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rel(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn hostile_paths_are_refused() {
+        for bad in [&b"/a"[..], b"a/", b"a//b", b".", b"..", b"a/../b", b"a/./b", b"a\0b", b"/"] {
+            assert!(RelPath::new(bad).is_err(), "{}", escape(bad));
+        }
+        assert!(RelPath::new(&[b'x'; 256]).is_err());
+        assert!(RelPath::new(&[b'x'; 255]).is_ok());
+        assert!(RelPath::root().join(b"a/b").is_err());
+        assert!(RelPath::root().join(b"").is_err());
+    }
+
+    #[test]
+    fn absolute_paths_are_normalised_as_text() {
+        assert_eq!(RelPath::from_absolute(b"/home//u/./x/../docs/").unwrap(), rel("home/u/docs"));
+        assert_eq!(RelPath::from_absolute(b"/../..").unwrap(), RelPath::root());
+        assert!(RelPath::from_absolute(b"home").is_err());
+    }
+
+    #[test]
+    fn within_is_by_component() {
+        assert!(rel("a/b").is_within(&rel("a")));
+        assert!(rel("a").is_within(&rel("a")));
+        assert!(!rel("ab").is_within(&rel("a")));
+        assert_eq!(rel("a/b").strip_prefix(&rel("a")), Some(rel("b")));
+        assert_eq!(rel("a").strip_prefix(&rel("a")), Some(RelPath::root()));
+        assert_eq!(rel("a/b").parent(), Some(rel("a")));
+        assert_eq!(rel("a").parent(), Some(RelPath::root()));
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_the_order_of_keys_and_of_components(a in "[a-c./ !]{0,8}", b in "[a-c./ !]{0,8}") {
+            if let (Ok(a), Ok(b)) = (RelPath::new(a.as_bytes()), RelPath::new(b.as_bytes())) {
+                prop_assert_eq!(a.cmp(&b), a.to_key().cmp(&b.to_key()));
+                prop_assert_eq!(a.cmp(&b), a.components().cmp(b.components()));
+                prop_assert_eq!(RelPath::from_key(&a.to_key()).unwrap(), a);
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What happens in a run, told once: the bars, `--json`, the daemon's log, the console and the metrics are observers.
+//!
+//! The engine knows nothing of them. Calls come from several threads and must not block for long.
+
+use crate::backup::digest::Digest;
+
+/// A phase of a run, as the user sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Connecting, or queued behind another run.
+    Waiting,
+    /// Walking the source while content already travels.
+    Scanning,
+    /// The scan has ended: the total is known.
+    Sending,
+    /// The other side prepares, flushes and commits.
+    Committing,
+    /// Reading a snapshot and writing it to the target.
+    Restoring,
+}
+
+impl Phase {
+    /// For people and `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Scanning => "scanning",
+            Self::Sending => "sending",
+            Self::Committing => "committing",
+            Self::Restoring => "restoring",
+        }
+    }
+}
+
+/// One thing that happened. Paths are bytes as on disk; escape them when shown.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A phase begins.
+    Phase(Phase),
+    /// Queued; the text says behind whom.
+    Queued(&'a str),
+    /// `bytes` more content to send (or write) are known of; before [`Phase::Sending`] the total still grows.
+    Planned {
+        /// Content bytes.
+        bytes: u64,
+    },
+    /// A file's content begins to travel.
+    FileBegun {
+        /// Its path.
+        path: &'a [u8],
+        /// Its size.
+        bytes: u64,
+    },
+    /// `bytes` of content are dealt with: sent, or found to be there already.
+    Advanced {
+        /// Content bytes.
+        bytes: u64,
+    },
+    /// A file is done.
+    FileDone {
+        /// Its path.
+        path: &'a [u8],
+    },
+    /// A path is not in the backup, on purpose or harmlessly: socket, store, vanished, other file system.
+    Skipped {
+        /// Its path.
+        path: &'a [u8],
+        /// Why, in words.
+        why: &'a str,
+    },
+    /// One path failed; the run goes on and ends with exit code 3.
+    Failed {
+        /// Its path.
+        path: &'a [u8],
+        /// Why, in words.
+        why: &'a str,
+    },
+    /// The connection was lost; trying again.
+    Reconnecting {
+        /// Why it was lost.
+        why: &'a str,
+        /// Seconds until the next attempt.
+        in_secs: u64,
+    },
+    /// A line of a dry run's plan.
+    PlanLine {
+        /// create, update, move, delete, touch.
+        action: &'static str,
+        /// The path.
+        path: &'a [u8],
+        /// For a move: where to.
+        other: &'a [u8],
+    },
+}
+
+/// Listens to a run.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// Listens to nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: &Event<'_>) {}
+}
+
+/// The end of a backup of one root: what the two last lines and the JSON summary say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Absolute path.
+    pub root: Vec<u8>,
+    /// Snapshot's number; none for a dry run.
+    pub snapshot: Option<u64>,
+    /// Manifest digest.
+    pub manifest: Digest,
+    /// New paths.
+    pub created: u64,
+    /// Files with new content, and type changes.
+    pub updated: u64,
+    /// Paths that only changed their name.
+    pub moved: u64,
+    /// Paths gone from the copy.
+    pub deleted: u64,
+    /// Paths with new metadata only.
+    pub touched: u64,
+    /// Everything else.
+    pub unchanged: u64,
+    /// Files in the manifest.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Content bytes read from the source.
+    pub bytes_read: u64,
+    /// Content bytes sent (for a dry run: that would be sent).
+    pub content_bytes_sent: u64,
+    /// Bytes on the wire, content included.
+    pub wire_bytes_sent: u64,
+    /// Bytes received on the wire.
+    pub wire_bytes_received: u64,
+    /// Paths that failed.
+    pub errors: u64,
+    /// The snapshot is marked incomplete.
+    pub incomplete: bool,
+    /// Wall time.
+    pub elapsed_secs: f64,
+    /// What the store could not apply, in words.
+    pub notes: Vec<String>,
+}
