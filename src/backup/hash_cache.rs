@@ -118,7 +118,7 @@ mod tests {
     use std::time::Instant;
 
     use super::super::entry::{Kind, SizeClass};
-    use super::super::manifest::tests::{entry, file};
+    use super::super::manifest::tests::{check_golden, entry, file};
     use super::super::sorted_file::{SortedError, SortedReader, SortedWriter};
     use super::*;
 
@@ -186,6 +186,15 @@ mod tests {
         assert_eq!(index.find(20).count() + index.find(0).count() + index.find(99).count(), 0);
         reader.seek_ordinal(1).unwrap();
         assert_eq!(reader.next().unwrap().unwrap(), records[1]);
+    }
+
+    #[test]
+    fn caches_of_version_1_are_read() {
+        let recipe =
+            Recipe { class: SizeClass::Kib64, chunks: vec![(Digest::of(b"c"), 40_000), (Digest::of(b"d"), 9)] };
+        let records = [record("a", 30, true), CacheRecord { recipe: Some(recipe), ..record("b", 10, false) }];
+        let golden = include_str!("../../tests/goldens/v1/disk/hash_cache.hex");
+        check_golden(golden, CACHE_MAGIC, &header(), &records);
     }
 
     #[test]
