@@ -36,7 +36,11 @@ pub struct LeaseId(u64);
 
 /// The request overlaps this one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("locked by the backup of '/{root}' ({name}{})", if *.queued { ", itself waiting" } else { "" }, name = .holder.name)]
+#[error(
+    "locked by the backup of '/{root}' ({name}{note})",
+    name = .holder.name,
+    note = if *.queued { ", itself waiting" } else { "" }
+)]
 pub struct Conflict {
     /// Who is in the way.
     pub holder: Holder,
@@ -140,8 +144,8 @@ impl LeaseTable {
         self.held.remove(&id).is_some() || self.queue.remove(&id).is_some()
     }
 
-    /// Passes the lease of (`holder.key`, `holder.run`) with the same scope to a new connection of the same run. It gets
-    /// a new id, and the old one is void, so that the lost connection's late release cannot end it. None: that run
+    /// Passes the lease of (`holder.key`, `holder.run`) with the same scope to a new connection of the same run. It
+    /// gets a new id, and the old one is void, so that the lost connection's late release cannot end it. None: that run
     /// holds no such lease (a place in the queue is not passed on).
     pub fn take_over(&mut self, copy: &str, root: &RelPath, recursive: bool, holder: Holder) -> Option<LeaseId> {
         let scope = Scope { copy: copy.to_owned(), root: root.clone(), recursive };

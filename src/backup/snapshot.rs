@@ -431,7 +431,8 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut bytes = [&SNAPSHOT_MAGIC[..], &SNAPSHOT_VERSION.to_le_bytes(), &(body.len() as u32).to_le_bytes(), &body].concat();
+            let (version, len) = (SNAPSHOT_VERSION.to_le_bytes(), (body.len() as u32).to_le_bytes());
+            let mut bytes = [&SNAPSHOT_MAGIC[..], &version, &len, &body].concat();
             let seal = Digest::of(&bytes);
             bytes.extend_from_slice(&seal.0);
             if let Ok(record) = SnapshotRecord::decode(&bytes) {
