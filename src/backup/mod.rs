@@ -11,6 +11,7 @@ pub mod entry;
 pub mod filter;
 pub mod fingerprint;
 pub mod guard;
+pub mod hash_cache;
 pub mod lease;
 pub mod limits;
 pub mod manifest;
