@@ -185,7 +185,7 @@ fn files_without_header_name_or_layer_are_found() {
 fn files_of_tests_are_known_by_their_declaration() {
     let texts = [
         ("lib.rs", "//! l\npub mod tree;\n"),
-        ("tree/mod.rs", "//! m\npub mod walk;\n#[cfg(test)]\nmod bed;\n"),
+        ("tree/mod.rs", "//! m\npub mod walk;\n#[cfg(test)]\npub(crate) mod bed;\n"),
         ("tree/bed.rs", "//! b\nfn f() { a.unwrap() }\n"),
         ("tree/walk.rs", "//! w\n#[cfg(test)]\nmod tests;\n"),
         ("tree/walk/tests.rs", "//! t\nfn f() { a.unwrap() }\n"),

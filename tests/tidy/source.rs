@@ -58,8 +58,9 @@ impl Source {
     pub fn test_mod_files(&self) -> Vec<String> {
         let of = |range: &Range<usize>| {
             let item = &self.code[item_start(&self.code, range.start)..range.end];
-            let name = item.trim_start_matches("pub").trim_start().strip_prefix("mod ")?.trim().strip_suffix(';')?;
-            Some(name.trim().to_owned())
+            let (visibility, name) = item.split_once("mod ")?;
+            let is_visibility = visibility.trim().is_empty() || visibility.starts_with("pub");
+            Some(name.trim().strip_suffix(';').filter(|_| is_visibility)?.trim().to_owned())
         };
         self.tests.iter().filter_map(of).collect()
     }
