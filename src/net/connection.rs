@@ -40,6 +40,8 @@ use crate::backup::limits::{
 
 /// Frames are gathered up to this much before they are written; longer payloads are written as they are.
 const GATHER_BYTES: usize = 64 * 1024;
+/// Longest wait for the goodbye of a peer that was never welcome.
+const STRANGER_LINGER: Duration = Duration::from_secs(1);
 /// The kind of the message that ends the handshake.
 const WELCOME_KIND: u8 = 2;
 
@@ -121,7 +123,9 @@ async fn run<S: AsyncRead + AsyncWrite>(stream: S, role: Role, timing: Timing, p
         Ok(Ok(())) => {
             // We close. Read on, or bytes on their way here would make the kernel cut off what we have just written.
             plumbing.written.trigger();
-            timeout(timing.linger, &mut read).await.unwrap_or(LinkError::Closed)
+            let linger =
+                if welcomed.load(Ordering::Acquire) { timing.linger } else { timing.linger.min(STRANGER_LINGER) };
+            timeout(linger, &mut read).await.unwrap_or(LinkError::Closed)
         }
         Ok(Err(lost)) => {
             plumbing.outbox.end(lost);

@@ -28,4 +28,6 @@ mod queue;
 pub mod runtime;
 pub mod shutdown;
 pub mod socket;
+#[cfg(test)]
+mod testing;
 mod tls;

@@ -226,3 +226,6 @@ impl ClientCertVerifier for Verifier {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
