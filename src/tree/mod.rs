@@ -7,8 +7,7 @@
 pub mod dir_cache;
 pub mod error;
 pub mod metadata;
-
 pub mod safe_dir;
 pub mod stat;
-
+pub mod walk;
 pub mod xattrs;
