@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::logging::{self, Program};
 use super::report::Reporter;
 use super::settings::Settings;
-use super::terminal::Terminal;
+use super::terminal::{Page, Terminal};
 use super::{json, render, signals};
 use crate::backup::bytes::escape;
 use crate::engine::error::EngineError;
@@ -74,7 +74,7 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
 }
 
 /// An interrupted client just goes: the daemon notices, and an embedded store is made for being killed at any moment.
-fn exit_on_signal(terminal: &Terminal) {
+pub(super) fn exit_on_signal(terminal: &Terminal) {
     let mine = terminal.clone();
     let watching = signals::watch(move |_| {
         mine.clear();
@@ -151,12 +151,13 @@ impl Command<'_> {
     fn list(&self, path: Option<&Path>) -> Result<Exit, String> {
         let path = path.map(|path| self.env.absolute(path)).transpose()?;
         let json = self.settings.voice.json;
+        let mut page = Page::default();
         let mut print = |listed: inspect::ListedEntry| {
-            if !self.terminal.reader_gone() {
-                self.terminal.out(&if json { json::entry(&listed) } else { render::listed_line(&listed) });
-            }
+            page.line(&if json { json::entry(&listed) } else { render::listed_line(&listed) });
         };
-        Ok(match inspect::list(&self.settings.client, path.as_deref(), &mut print) {
+        let listed = inspect::list(&self.settings.client, path.as_deref(), &mut print);
+        drop(page);
+        Ok(match listed {
             Ok(listing) => {
                 if let Some(listing) = listing.filter(|_| !json && !self.settings.voice.quiet) {
                     self.terminal.say(&render::listing_line(&listing));

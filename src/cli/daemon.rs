@@ -92,9 +92,6 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
     let env = Environment::of_process();
-    if args.store.as_os_str().is_empty() {
-        return Err("STORE is an empty path (an unset variable?)".to_owned());
-    }
     let store = env.absolute(&args.store)?;
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Daemon, args.quiet, args.verbose, log.as_deref(), terminal.clone())?;
@@ -133,5 +130,7 @@ mod tests {
         for bad in ["", "a b", "s --listen nas", "s --max-sessions 0"] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
+        // What an unset shell variable leaves behind.
+        assert_eq!(Args::try_parse_from(["rbbackupd", ""]).unwrap_err().exit_code(), 2);
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::restore::RestoreSummary;
 /// Longest name in a bar; of a longer path the end is shown.
 const NAME_CHARS_MAX: usize = 60;
 
-/// The file's line: `1.2 MiB of 80 MiB  …/drivers/net/foo.c`.
+/// The file's line: `1.2 MiB of 80 MiB  .../drivers/net/foo.c`.
 pub fn file_line(file: &FileView) -> String {
     format!("{} of {}  {}", show_bytes(file.done), show_bytes(file.bytes), short_name(&file.path))
 }
@@ -35,10 +35,9 @@ pub fn total_line(view: &View) -> String {
     }
     if let Some(note) = &view.note {
         parts.push(note.clone());
-    } else {
+    } else if view.permille != Some(1000) {
         parts.extend(view.rate.filter(|rate| *rate >= 1.0).map(|rate| format!("{}/s", show_bytes(rate as u64))));
-        let left = view.eta_secs.filter(|_| view.permille != Some(1000));
-        parts.extend(left.map(|secs| format!("{} left", show_secs(secs))));
+        parts.extend(view.eta_secs.map(|secs| format!("{} left", show_secs(secs))));
     }
     if view.files_done > 0 {
         parts.push(count(view.files_done, "file", "files"));
@@ -52,8 +51,8 @@ fn short_name(path: &[u8]) -> String {
     if chars <= NAME_CHARS_MAX {
         return name;
     }
-    let tail: String = name.chars().skip(chars - (NAME_CHARS_MAX - 1)).collect();
-    format!("…{tail}")
+    let tail: String = name.chars().skip(chars - (NAME_CHARS_MAX - 3)).collect();
+    format!("...{tail}")
 }
 
 fn count(n: u64, one: &str, many: &str) -> String {

@@ -154,4 +154,54 @@ mod tests {
         assert_eq!(show(Voice { json: true, ..voice }, true), Show::Json);
         assert_eq!(show(Voice { json: true, progress: ProgressMode::Never, ..voice }, false), Show::Nothing);
     }
+
+    /// A run of nothing, to look at: `cargo test --lib look_at -- --ignored --nocapture`, with `LOOK` = `json`, `always`
+    /// or `-v` for the other voices. Ctrl-C must end it with 130.
+    #[test]
+    #[ignore = "for a person to look at"]
+    fn look_at_the_bars() {
+        use crate::engine::observer::Phase;
+        use std::time::Duration;
+        let mut voice = Voice::default();
+        match std::env::var("LOOK").as_deref() {
+            Ok("json") => voice.json = true,
+            Ok("always") => voice.progress = ProgressMode::Always,
+            Ok("-v") => voice.verbose = 1,
+            _ => {}
+        }
+        let terminal = Terminal::of_process();
+        crate::cli::client::exit_on_signal(&terminal);
+        let reporter = Reporter::begin(voice, &terminal);
+        let tell = |event: Event<'_>, millis: u64| {
+            reporter.event(&event);
+            std::thread::sleep(Duration::from_millis(millis));
+        };
+        tell(Event::Queued("u from 192.0.2.7, /home/u, since 10:00"), 1500);
+        tell(Event::Phase(Phase::Scanning), 0);
+        let sizes: Vec<u64> = (0..60).map(|i| if i % 20 == 19 { 80 << 20 } else { 300_000 }).collect();
+        for (i, size) in sizes.iter().enumerate() {
+            tell(Event::Planned { bytes: *size }, 20);
+            if i == 30 {
+                tell(Event::Skipped { path: b"/home/u/.gnupg/S.gpg-agent", why: "a socket" }, 0);
+            }
+        }
+        tell(Event::Phase(Phase::Sending), 0);
+        for (i, size) in sizes.iter().enumerate() {
+            let path = format!("/home/u/docs/a rather long folder's name/and another one/año \u{1b}[31m/file{i}.bin");
+            tell(Event::FileBegun { path: path.as_bytes(), bytes: *size }, 0);
+            for _ in 0..(size >> 20).max(1) {
+                tell(Event::Advanced { bytes: *size / (size >> 20).max(1) }, 25);
+            }
+            tell(Event::FileDone { path: path.as_bytes() }, 0);
+            if i == 10 {
+                tell(Event::Failed { path: b"/home/u/secret\x1b[2J", why: "permission denied" }, 0);
+                tell(Event::Reconnecting { why: "the peer was silent for 30 s", in_secs: 2 }, 2000);
+            }
+            if i == 25 {
+                std::thread::sleep(Duration::from_secs(7));
+            }
+        }
+        tell(Event::Phase(Phase::Committing), 1500);
+        reporter.summary(&crate::cli::render::tests::summary());
+    }
 }

@@ -249,7 +249,7 @@ mod tests {
             ..Default::default()
         };
         let options = settings.push_options(&args, &Environment::default()).unwrap();
-        let patterns: Vec<&[u8]> = options.filters.iter().map(|p| p.as_slice()).collect();
+        let patterns: Vec<&[u8]> = options.filters.iter().map(crate::backup::bytes::Bytes::as_slice).collect();
         assert_eq!(patterns, [&b"a"[..], b"!a"]);
         assert!(options.exclude_caches && !options.delete);
         assert_eq!(options.wait, Some(Duration::from_secs(1)));

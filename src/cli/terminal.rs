@@ -3,9 +3,7 @@
 //! A reader that went away (`rbbackup ls | head`) is no error and never a panic: a backup does not fail because nobody
 //! looks at it any more.
 
-use std::io::{IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
@@ -15,7 +13,6 @@ pub struct Terminal {
     bars: MultiProgress,
     stdout_is_terminal: bool,
     stderr_is_terminal: bool,
-    reader_gone: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -27,7 +24,6 @@ impl Terminal {
             bars: MultiProgress::with_draw_target(target),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal,
-            reader_gone: Arc::default(),
         }
     }
 
@@ -52,15 +48,8 @@ impl Terminal {
             let mut stdout = std::io::stdout().lock();
             writeln!(stdout, "{line}").and_then(|()| stdout.flush())
         };
-        let printed = if self.stdout_is_terminal { self.bars.suspend(print) } else { print() };
-        if printed.is_err() {
-            self.reader_gone.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether a result could not be printed: who only prints may stop.
-    pub fn reader_gone(&self) -> bool {
-        self.reader_gone.load(Ordering::Relaxed)
+        // Nobody reads it any more: see above.
+        let _ = if self.stdout_is_terminal { self.bars.suspend(print) } else { print() };
     }
 
     /// A word, on stderr.
@@ -75,5 +64,27 @@ impl Terminal {
     pub fn clear(&self) {
         // As above.
         let _ = self.bars.clear();
+    }
+}
+
+/// Many results in a row, on stdout, while no bars are shown: buffered, a listing may have millions of lines.
+#[derive(Debug)]
+pub struct Page {
+    stdout: BufWriter<Stdout>,
+    reader_gone: bool,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { stdout: BufWriter::with_capacity(64 * 1024, std::io::stdout()), reader_gone: false }
+    }
+}
+
+impl Page {
+    /// Adds a line; what is left is written when the page is dropped.
+    pub fn line(&mut self, line: &str) {
+        if !self.reader_gone {
+            self.reader_gone = writeln!(self.stdout, "{line}").is_err();
+        }
     }
 }

@@ -123,7 +123,7 @@ impl Canvas {
         });
         match &view.file {
             Some(now) => {
-                file.set_style(style("  {bar:16.cyan/dim} {wide_msg}"));
+                file.set_style(style("  [{bar:18.cyan}] {wide_msg}"));
                 file.set_message(render::file_line(now));
                 file.set_position(permille(now.done, now.bytes));
             }
@@ -134,10 +134,10 @@ impl Canvas {
         }
         match view.permille {
             Some(permille) => {
-                total.set_style(style("  {bar:16.green/dim} {wide_msg}"));
+                total.set_style(style("  [{bar:18.green}] {wide_msg}"));
                 total.set_position(permille);
             }
-            None => total.set_style(style("  {spinner:<16} {wide_msg}")),
+            None => total.set_style(style("  {spinner:<20} {wide_msg}")),
         }
         total.set_message(render::total_line(view));
         total.tick();
@@ -152,9 +152,9 @@ impl Canvas {
     }
 }
 
-/// The templates are constants; one that does not parse would show indicatif's own instead.
+/// ASCII, so that it looks right in every locale. The templates are constants; one that does not parse would show indicatif's own instead.
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━")
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 fn permille(done: u64, all: u64) -> u64 {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn templates_parse() {
-        for template in ["  {bar:16.cyan/dim} {wide_msg}", "{wide_msg}", "  {spinner:<16} {wide_msg}"] {
+        for template in ["  [{bar:18.cyan}] {wide_msg}", "{wide_msg}", "  {spinner:<20} {wide_msg}"] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }
