@@ -30,18 +30,20 @@ use crate::engine::restore::Overwrite;
 )]
 struct Args {
     #[command(flatten)]
-    shared: SharedArgs,
-    #[command(flatten)]
     backup: BackupArgs,
+    #[command(flatten)]
+    shared: SharedArgs,
     #[command(subcommand)]
     command: Option<CommandArgs>,
 }
 
 /// Options of every command.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct SharedArgs {
     /// The daemon [default: 127.0.0.1:8730] [env: RBBACKUP_SERVER]
-    #[arg(short, long, global = true, value_name = "HOST[:PORT]", conflicts_with = "store", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, global = true, value_name = "HOST[:PORT]", conflicts_with = "store")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub server: Option<String>,
     /// Local address to connect from
     #[arg(long, global = true, value_name = "ADDR[:PORT]", conflicts_with = "store", value_parser = parse_bind)]
@@ -110,7 +112,8 @@ pub struct BackupArgs {
     #[arg(long)]
     pub one_file_system: bool,
     /// Queue when another run holds the lock [for ever when no TIME is given]
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "forever", value_parser = parse_wait)]
+    #[arg(long, value_name = "TIME", value_parser = parse_wait)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "forever")]
     pub wait: Option<Duration>,
     /// Delete although the delete guard says that it looks like an accident
     #[arg(long, requires = "delete")]
@@ -158,7 +161,7 @@ pub struct RestoreArgs {
     /// What to restore
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Write to DIR/<last component of PATH> instead of the original place
+    /// Write to DIR/NAME, NAME being the last component of PATH, instead of the original place
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
     /// What happens to files that are there already
@@ -217,7 +220,7 @@ pub enum Request {
 /// clap's: usage errors, and what `--help` and `--version` print.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Request), clap::Error> {
     let matches = Args::command().try_get_matches_from(argv)?;
-    let Args { shared, mut backup, command } = Args::from_arg_matches(&matches)?;
+    let Args { mut backup, shared, command } = Args::from_arg_matches(&matches)?;
     let Some(command) = command else {
         backup.filter_sources = filters_in_order(&matches, &backup);
         return Ok((shared, Request::Backup(backup)));

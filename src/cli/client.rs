@@ -17,7 +17,7 @@ use super::terminal::{Page, Terminal};
 use super::{json, render, signals};
 use crate::backup::bytes::escape;
 use crate::engine::error::EngineError;
-use crate::engine::observer::Summary;
+use crate::engine::observer::{Observer, Summary};
 use crate::engine::push::{PushOptions, push};
 use crate::engine::restore::{RestoreOptions, RestoreSummary, restore};
 use crate::engine::{client::ClientOptions, inspect};
@@ -62,7 +62,7 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
     let voice = settings.voice;
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Client, voice.quiet, voice.verbose, log.as_deref(), terminal.clone())?;
-    exit_on_signal(terminal);
+    exit_on_signal(terminal, voice.json);
     let command = Command { settings: &settings, env: &env, terminal };
     match request {
         Request::Backup(args) => command.backup(args, push),
@@ -74,12 +74,12 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
 }
 
 /// An interrupted client just goes: the daemon notices, and an embedded store is made for being killed at any moment.
-pub(super) fn exit_on_signal(terminal: &Terminal) {
+pub(super) fn exit_on_signal(terminal: &Terminal, json: bool) {
     let mine = terminal.clone();
     let watching = signals::watch(move |_| {
-        mine.clear();
-        if mine.stderr_is_terminal() {
-            mine.say("rbbackup: interrupted; the last backup is as it was, and the next run goes on from here");
+        mine.close();
+        if json || mine.stderr_is_terminal() {
+            complain(&mine, json, "interrupted", Exit::Interrupted);
         }
         std::process::exit(Exit::Interrupted.code().into());
     });
@@ -98,7 +98,7 @@ impl Command<'_> {
     fn backup(
         &self,
         args: &BackupArgs,
-        push: impl Fn(&ClientOptions, &PushOptions, &dyn crate::engine::observer::Observer) -> Result<Summary, EngineError>,
+        push: impl Fn(&ClientOptions, &PushOptions, &dyn Observer) -> Result<Summary, EngineError>,
     ) -> Result<Exit, String> {
         let mut options = self.settings.push_options(args, self.env).map_err(|e| e.to_string())?;
         self.each(&self.absolute_all(&args.paths)?, |path, reporter| {
@@ -119,11 +119,7 @@ impl Command<'_> {
     fn restore(
         &self,
         args: &RestoreArgs,
-        restore: impl Fn(
-            &ClientOptions,
-            &RestoreOptions,
-            &dyn crate::engine::observer::Observer,
-        ) -> Result<RestoreSummary, EngineError>,
+        restore: impl Fn(&ClientOptions, &RestoreOptions, &dyn Observer) -> Result<RestoreSummary, EngineError>,
     ) -> Result<Exit, String> {
         let paths = self.absolute_all(&args.paths)?;
         let to = args.to.as_ref().map(|to| self.env.absolute(to)).transpose()?;

@@ -22,7 +22,7 @@ use crate::net::shutdown::Shutdown;
 
 /// Keeps what rbbackup sends: the newest copy as plain files, and what came before.
 #[derive(Debug, Parser)]
-#[command(name = "rbbackupd", version, after_help = Exit::help())]
+#[command(name = "rbbackupd", version)]
 struct Args {
     /// Folder of the store; made when it is not there
     #[arg(value_name = "STORE")]

@@ -170,7 +170,7 @@ mod tests {
             _ => {}
         }
         let terminal = Terminal::of_process();
-        crate::cli::client::exit_on_signal(&terminal);
+        crate::cli::client::exit_on_signal(&terminal, voice.json);
         let reporter = Reporter::begin(voice, &terminal);
         let tell = |event: Event<'_>, millis: u64| {
             reporter.event(&event);

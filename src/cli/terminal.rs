@@ -4,6 +4,7 @@
 //! looks at it any more.
 
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
@@ -13,6 +14,8 @@ pub struct Terminal {
     bars: MultiProgress,
     stdout_is_terminal: bool,
     stderr_is_terminal: bool,
+    /// Held while bars are drawn; true when none are to be drawn any more.
+    closed: Arc<Mutex<bool>>,
 }
 
 impl Terminal {
@@ -24,6 +27,7 @@ impl Terminal {
             bars: MultiProgress::with_draw_target(target),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal,
+            closed: Arc::default(),
         }
     }
 
@@ -37,9 +41,12 @@ impl Terminal {
         self.stdout_is_terminal || self.stderr_is_terminal
     }
 
-    /// Where bars are added.
-    pub fn bars(&self) -> &MultiProgress {
-        &self.bars
+    /// Calls `draw` with the place where bars are added, unless the terminal is closed.
+    pub fn draw(&self, draw: impl FnOnce(&MultiProgress)) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*closed {
+            draw(&self.bars);
+        }
     }
 
     /// A result, on stdout.
@@ -60,10 +67,13 @@ impl Terminal {
         });
     }
 
-    /// Removes the bars, for good.
-    pub fn clear(&self) {
-        // As above.
+    /// Removes the bars for good, also those of a run that still goes on.
+    pub fn close(&self) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        *closed = true;
+        // Nobody is left to tell.
         let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::json;
 use super::progress::{Tracker, View};
@@ -111,48 +111,54 @@ impl Canvas {
                     self.last_line = line;
                 }
             }
-            Show::Bars => self.draw_bars(view),
-        }
-    }
-
-    fn draw_bars(&mut self, view: &View) {
-        let bars = self.terminal.bars();
-        let (file, total) = self.bars.get_or_insert_with(|| {
-            let [file, total] = [ProgressBar::new(1000), ProgressBar::new(1000)];
-            (bars.add(file), bars.add(total))
-        });
-        match &view.file {
-            Some(now) => {
-                file.set_style(style("  [{bar:18.cyan}] {wide_msg}"));
-                file.set_message(render::file_line(now));
-                file.set_position(permille(now.done, now.bytes));
-            }
-            None => {
-                file.set_style(style("{wide_msg}"));
-                file.set_message("");
+            Show::Bars => {
+                let bars = &mut self.bars;
+                self.terminal.draw(|all| draw_bars(all, bars, view));
             }
         }
-        match view.permille {
-            Some(permille) => {
-                total.set_style(style("  [{bar:18.green}] {wide_msg}"));
-                total.set_position(permille);
-            }
-            None => total.set_style(style("  {spinner:<20} {wide_msg}")),
-        }
-        total.set_message(render::total_line(view));
-        total.tick();
     }
 
     fn finish(&mut self) {
         if let Some((file, total)) = self.bars.take() {
-            file.finish_and_clear();
-            total.finish_and_clear();
-            self.terminal.clear();
+            self.terminal.draw(|all| {
+                file.finish_and_clear();
+                total.finish_and_clear();
+                all.remove(&file);
+                all.remove(&total);
+            });
         }
     }
 }
 
-/// ASCII, so that it looks right in every locale. The templates are constants; one that does not parse would show indicatif's own instead.
+fn draw_bars(all: &MultiProgress, bars: &mut Option<(ProgressBar, ProgressBar)>, view: &View) {
+    let (file, total) = bars.get_or_insert_with(|| {
+        let [file, total] = [ProgressBar::new(1000), ProgressBar::new(1000)];
+        (all.add(file), all.add(total))
+    });
+    match &view.file {
+        Some(now) => {
+            file.set_style(style("  [{bar:18.cyan}] {wide_msg}"));
+            file.set_message(render::file_line(now));
+            file.set_position(permille(now.done, now.bytes));
+        }
+        None => {
+            file.set_style(style("{wide_msg}"));
+            file.set_message("");
+        }
+    }
+    match view.permille {
+        Some(permille) => {
+            total.set_style(style("  [{bar:18.green}] {wide_msg}"));
+            total.set_position(permille);
+        }
+        None => total.set_style(style("  {spinner:<20} {wide_msg}")),
+    }
+    total.set_message(render::total_line(view));
+    total.tick();
+}
+
+/// ASCII, so that it looks right in every locale. The templates are constants; one that does not parse would show
+/// indicatif's own instead.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
