@@ -12,6 +12,7 @@ pub mod error;
 pub mod filter;
 pub mod fingerprint;
 pub mod guard;
+pub mod hash_cache;
 pub mod lease;
 pub mod limits;
 pub mod manifest;

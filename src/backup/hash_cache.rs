@@ -1,0 +1,225 @@
+//! The client's hash cache: one sorted file of [`CacheRecord`] per (daemon's key, user name, root).
+//!
+//! It is the manifest of the client's last run together with what tells, without reading a file, that it has not
+//! changed since: its fingerprint. What the cache vouches for is not read. The walk of the next run is merged with it
+//! and writes the next one; the changes between the two are what travels.
+//!
+//! A renamed file has another path but the same inode: [`InodeIndex`] finds its record by inode. It is built from the
+//! records only when a walk meets files that the cache does not know at their path (16 bytes a file).
+//!
+//! Always holds: a lost or stale cache costs a re-read, never a re-send and never a wrong backup. A record vouches only
+//! when the whole fingerprint is equal and it was not *racy* (changed so shortly before the scan that a second change
+//! could have left the same times). Where inodes are not to be believed (FUSE, SMB, vfat) the caller passes 0 for them.
+
+use serde::{Deserialize, Serialize};
+
+use super::chunker::Recipe;
+use super::digest::Digest;
+use super::entry::{Entry, FileContent, OwnerNames};
+use super::fingerprint::{Fingerprint, Timestamp};
+use super::relpath::RelPath;
+use super::sorted_file::SortedRecord;
+
+/// Magic of a hash cache.
+pub const CACHE_MAGIC: [u8; 8] = *b"RBCACH01";
+
+/// What the client knows of one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRecord {
+    /// As it stood in the last manifest.
+    pub entry: Entry,
+    /// Of the file when it was hashed.
+    pub fingerprint: Fingerprint,
+    /// The fingerprint does not vouch: hash it again.
+    pub racy: bool,
+    /// How a large file was cut; none for what is not cut.
+    pub recipe: Option<Recipe>,
+}
+
+impl SortedRecord for CacheRecord {
+    fn path(&self) -> &RelPath {
+        &self.entry.path
+    }
+}
+
+impl CacheRecord {
+    /// The content of a file that has fingerprint `now`, if this record vouches for it.
+    pub fn vouches_for(&self, now: &Fingerprint) -> Option<&FileContent> {
+        let same = !self.racy && self.fingerprint == *now;
+        self.entry.file().filter(|content| same && content.size == now.size && !content.unstable)
+    }
+}
+
+/// What the cache says of the whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheHeader {
+    /// Digest of the manifest that the records are.
+    pub manifest: Digest,
+    /// The root, absolute, without its leading `/`.
+    pub root: RelPath,
+    /// Whether that run was `-r`.
+    pub recursive: bool,
+    /// Whether all of the source could be read.
+    pub complete: bool,
+    /// When that run's scan began, on the client's clock.
+    pub scan_started: Timestamp,
+    /// Names behind the numbers.
+    pub owners: OwnerNames,
+    /// Id of the root's file system; 0 when unknown.
+    pub file_system: u64,
+}
+
+/// Finds the records of an inode: where a renamed file was.
+#[derive(Clone, Debug, Default)]
+pub struct InodeIndex {
+    /// (inode, record's ordinal), sorted.
+    places: Vec<(u64, u64)>,
+}
+
+impl InodeIndex {
+    /// Of all records that could vouch for a file, in the order of the cache.
+    ///
+    /// # Errors
+    /// The first of `records`.
+    pub fn build<E>(records: impl Iterator<Item = Result<CacheRecord, E>>) -> Result<Self, E> {
+        let mut places = Vec::new();
+        for (ordinal, record) in (0u64..).zip(records) {
+            let record = record?;
+            if record.fingerprint.ino != 0 && record.vouches_for(&record.fingerprint).is_some() {
+                places.push((record.fingerprint.ino, ordinal));
+            }
+        }
+        places.sort_unstable();
+        places.shrink_to_fit();
+        Ok(Self { places })
+    }
+
+    /// Ordinals of the records with inode `ino` (several: hard links); see `SortedReader::seek_ordinal`. The record
+    /// itself decides whether it vouches.
+    pub fn find(&self, ino: u64) -> impl Iterator<Item = u64> {
+        let start = self.places.partition_point(|(other, _)| *other < ino);
+        self.places.iter().skip(start).take_while(move |(other, _)| *other == ino).map(|(_, ordinal)| *ordinal)
+    }
+
+    /// How many files it knows.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::time::Instant;
+
+    use super::super::entry::{Kind, SizeClass};
+    use super::super::manifest::tests::{check_golden, entry, file};
+    use super::super::sorted_file::{SortedError, SortedReader, SortedWriter};
+    use super::*;
+
+    fn record(path: &str, ino: u64, racy: bool) -> CacheRecord {
+        let time = Timestamp { secs: 1_700_000_000, nanos: 5 };
+        let fingerprint = Fingerprint { ino, size: 10, mtime: time, ctime: time };
+        CacheRecord { entry: file(path, 10), fingerprint, racy, recipe: None }
+    }
+
+    fn header() -> CacheHeader {
+        CacheHeader {
+            manifest: Digest::of(b"m"),
+            root: RelPath::new(b"home/u").unwrap(),
+            recursive: true,
+            complete: true,
+            scan_started: Timestamp { secs: 9, nanos: 1 },
+            owners: OwnerNames::default(),
+            file_system: 77,
+        }
+    }
+
+    #[test]
+    fn only_an_equal_and_settled_fingerprint_vouches() {
+        let good = record("a", 7, false);
+        let print = good.fingerprint;
+        assert!(good.vouches_for(&print).is_some());
+        assert!(record("a", 7, true).vouches_for(&print).is_none());
+        let later = Timestamp { secs: 1_700_000_000, nanos: 6 };
+        for other in [
+            Fingerprint { ino: 8, ..print },
+            Fingerprint { size: 11, ..print },
+            Fingerprint { mtime: later, ..print },
+            Fingerprint { ctime: later, ..print },
+        ] {
+            assert!(good.vouches_for(&other).is_none(), "{other:?}");
+        }
+        let mut unstable = good.clone();
+        if let Kind::File(content) = &mut unstable.entry.kind {
+            content.unstable = true;
+        }
+        assert!(unstable.vouches_for(&print).is_none());
+        assert!(CacheRecord { entry: entry("a", 7), ..good }.vouches_for(&print).is_none());
+    }
+
+    #[test]
+    fn a_renamed_file_is_found_by_its_inode() {
+        let recipe =
+            Recipe { class: SizeClass::Kib64, chunks: vec![(Digest::of(b"c"), 40_000), (Digest::of(b"d"), 9)] };
+        let records = [
+            record("a", 30, false),
+            CacheRecord { recipe: Some(recipe), ..record("b", 10, false) },
+            record("c", 10, false),
+            record("d", 20, true),
+            record("e", 0, false),
+        ];
+        let mut writer = SortedWriter::create(Vec::new(), CACHE_MAGIC, &header()).unwrap();
+        records.iter().for_each(|record| writer.push(record).unwrap());
+        let (bytes, _) = writer.finish().unwrap();
+        let (found, mut reader) =
+            SortedReader::<_, CacheRecord>::open::<CacheHeader>(Cursor::new(bytes), CACHE_MAGIC).unwrap();
+        assert_eq!(found, header());
+        let index = InodeIndex::build(&mut reader).unwrap();
+        assert_eq!(index.len(), 3);
+        assert_eq!(index.find(10).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(index.find(20).count() + index.find(0).count() + index.find(99).count(), 0);
+        reader.seek_ordinal(1).unwrap();
+        assert_eq!(reader.next().unwrap().unwrap(), records[1]);
+    }
+
+    #[test]
+    fn caches_of_version_1_are_read() {
+        let recipe =
+            Recipe { class: SizeClass::Kib64, chunks: vec![(Digest::of(b"c"), 40_000), (Digest::of(b"d"), 9)] };
+        let records = [record("a", 30, true), CacheRecord { recipe: Some(recipe), ..record("b", 10, false) }];
+        let golden = include_str!("../../tests/goldens/v1/disk/hash_cache.hex");
+        check_golden(golden, CACHE_MAGIC, &header(), &records);
+    }
+
+    #[test]
+    fn a_damaged_cache_gives_no_index() {
+        let result = InodeIndex::build([Ok(record("a", 1, false)), Err("torn")].into_iter());
+        assert_eq!(result.unwrap_err(), "torn");
+    }
+
+    /// `cargo test --release --lib measure_cache -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_cache() {
+        let records: Vec<CacheRecord> = (0..100_000u64)
+            .map(|i| {
+                record(&format!("drivers/net/dir{:04}/some_file_name_{:03}.c", i / 100, i % 100), i * 7 + 1, false)
+            })
+            .collect();
+        let t = Instant::now();
+        let mut writer = SortedWriter::create(Vec::new(), CACHE_MAGIC, &header()).unwrap();
+        records.iter().for_each(|record| writer.push(record).unwrap());
+        let (bytes, _) = writer.finish().unwrap();
+        let (wrote, t) = (t.elapsed(), Instant::now());
+        let (_, reader) =
+            SortedReader::<_, CacheRecord>::open::<CacheHeader>(Cursor::new(&bytes), CACHE_MAGIC).unwrap();
+        let count = reader.collect::<Result<Vec<_>, SortedError>>().unwrap().len();
+        println!("{count}: write {wrote:?}, read {:?}, {} bytes", t.elapsed(), bytes.len());
+    }
+}
