@@ -289,6 +289,11 @@ impl<'a> Writer<'a> {
     }
 
     fn put_recipe(&self, digest: &Digest, recipe: &Recipe) -> rusqlite::Result<()> {
+        let bytes = recipe.encode();
+        // What could not be read back would later look like damage. Without a recipe the file is just sent whole.
+        if Recipe::decode(&bytes).is_err() {
+            return Ok(());
+        }
         // A file's content is cut in one way only, once its class is fixed; a second recipe replaces the first.
         let id: i64 = self
             .conn
@@ -296,14 +301,13 @@ impl<'a> Writer<'a> {
                 "INSERT INTO recipes (copy, digest, recipe) VALUES (?1, ?2, ?3)
                  ON CONFLICT (copy, digest) DO UPDATE SET recipe = excluded.recipe RETURNING id",
             )?
-            .query_row(params![self.copy, digest.0.as_slice(), encode_recipe(recipe)], |row| row.get(0))?;
+            .query_row(params![self.copy, digest.0.as_slice(), bytes], |row| row.get(0))?;
         let mut put = self.conn.prepare_cached(
             "INSERT OR IGNORE INTO chunks (copy, digest, recipe, at, len) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
-        let mut offset: i64 = 0;
-        for (chunk, len) in &recipe.chunks {
+        for (offset, chunk, len) in recipe.places() {
+            let offset = i64::try_from(offset).unwrap_or(i64::MAX);
             put.execute(params![self.copy, chunk.0.as_slice(), id, offset, len])?;
-            offset = offset.saturating_add(i64::from(*len));
         }
         Ok(())
     }
@@ -322,12 +326,4 @@ impl<'a> Writer<'a> {
             .execute(params![self.copy, digest.0.as_slice()])
             .map(drop)
     }
-}
-
-fn encode_recipe(recipe: &Recipe) -> Vec<u8> {
-    recipe.encode()
-}
-
-fn decode_recipe(blob: &[u8]) -> Option<Recipe> {
-    Recipe::decode(blob)
 }

@@ -28,6 +28,17 @@ pub fn write_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// As [`write_file`], but without waiting for the disk: after a power cut the file may be missing or damaged.
+///
+/// # Errors
+/// The operating system's.
+pub fn write_file_lazily(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let temp = dir.join(format!("{TEMP_PREFIX}{name}"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    file.write_all(content)?;
+    fs::rename(&temp, dir.join(name))
+}
+
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;

@@ -11,5 +11,9 @@
 
 pub mod catalog;
 pub mod durable;
+pub mod layout;
+pub mod leases;
 pub mod names;
 pub mod registry;
+pub mod runs;
+pub mod snapshots;

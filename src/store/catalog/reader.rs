@@ -19,6 +19,9 @@ use crate::backup::relpath::RelPath;
 const PAGE_ROWS: i64 = 2048;
 /// Most answers to "where is this content?".
 const PLACES_MAX: i64 = 8;
+/// The index is named, because left alone SQLite walks the whole copy instead (measured: 8 ms a question, not 8 µs).
+pub(super) const FIND_CONTENT: &str = "SELECT path, rest FROM rows INDEXED BY rows_by_digest \
+    WHERE copy = ?1 AND prefix = ?2 AND prefix IS NOT NULL LIMIT ?3";
 
 /// Reads the catalog.
 pub struct CatalogReader {
@@ -58,7 +61,7 @@ impl CatalogReader {
     /// # Errors
     /// [`CatalogError`].
     pub fn find_content(&self, copy: CopyId, digest: &Digest) -> Result<Vec<Row>, CatalogError> {
-        let mut statement = self.prepare("SELECT path, rest FROM rows WHERE copy = ?1 AND prefix = ?2 LIMIT ?3")?;
+        let mut statement = self.prepare(FIND_CONTENT)?;
         let mut rows = statement.query(params![copy.0, digest_prefix(digest), PLACES_MAX]).map_err(|e| self.fail(e))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
@@ -90,7 +93,7 @@ impl CatalogReader {
             .optional()
             .map_err(|e| self.fail(e))?;
         let Some(blob) = blob else { return Ok(None) };
-        super::decode_recipe(&blob).map(Some).ok_or_else(|| self.damaged("a recipe"))
+        Recipe::decode(&blob).map(Some).map_err(|_| self.damaged("a recipe"))
     }
 
     /// Where in a file of known content this chunk lies; only files that the copy holds, or that are retired.

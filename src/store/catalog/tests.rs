@@ -99,7 +99,10 @@ fn a_symlinks_target_is_no_content() {
 fn a_chunk_is_found_while_a_file_with_it_is_there_or_retired() {
     let f = fixture();
     let chunk = |s: &str| Digest::of(s.as_bytes());
-    let recipe = Recipe { class: SizeClass::Kib64, chunks: vec![(chunk("1"), 10), (chunk("2"), 20), (chunk("1"), 10)] };
+    let recipe = Recipe {
+        class: SizeClass::Kib64,
+        chunks: vec![(chunk("1"), 40_000), (chunk("2"), 50_000), (chunk("1"), 40_000)],
+    };
     let digest = Digest::of(b"big");
     f.catalog
         .apply(f.copy, [Update::Put(file("big", "big")), Update::PutRecipe { digest, recipe: recipe.clone() }])
@@ -107,15 +110,15 @@ fn a_chunk_is_found_while_a_file_with_it_is_there_or_retired() {
     let reader = f.catalog.reader().unwrap();
     assert_eq!(reader.recipe(f.copy, &digest).unwrap(), Some(recipe));
     let place = |offset, len| Some(ChunkPlace { file: digest, offset, len });
-    assert_eq!(reader.find_chunk(f.copy, &chunk("1")).unwrap(), place(0, 10));
-    assert_eq!(reader.find_chunk(f.copy, &chunk("2")).unwrap(), place(10, 20));
+    assert_eq!(reader.find_chunk(f.copy, &chunk("1")).unwrap(), place(0, 40_000));
+    assert_eq!(reader.find_chunk(f.copy, &chunk("2")).unwrap(), place(40_000, 50_000));
     assert_eq!(reader.find_chunk(f.copy, &chunk("3")).unwrap(), None);
     f.catalog.apply(f.copy, [Update::RemoveTree(RelPath::root())]).unwrap();
     assert_eq!(reader.find_chunk(f.copy, &chunk("2")).unwrap(), None);
-    f.catalog.apply(f.copy, [Update::PutRetired { digest, size: 40, place: rel("ab/cd") }]).unwrap();
-    assert_eq!(reader.find_chunk(f.copy, &chunk("2")).unwrap(), place(10, 20));
+    f.catalog.apply(f.copy, [Update::PutRetired { digest, size: 130_000, place: rel("ab/cd") }]).unwrap();
+    assert_eq!(reader.find_chunk(f.copy, &chunk("2")).unwrap(), place(40_000, 50_000));
     assert_eq!(reader.retired(f.copy, &digest).unwrap(), Some(rel("ab/cd")));
-    assert_eq!(reader.retired_totals(f.copy).unwrap(), (1, 40));
+    assert_eq!(reader.retired_totals(f.copy).unwrap(), (1, 130_000));
     f.catalog.apply(f.copy, [Update::RemoveRetired(digest)]).unwrap();
     assert_eq!(reader.retired_totals(f.copy).unwrap(), (0, 0));
 }
@@ -253,6 +256,15 @@ proptest! {
         let rows: Vec<_> = reader.range(f.copy, &RelPath::root()).map(Result::unwrap).collect();
         prop_assert_eq!(rows, model.into_values().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn content_is_looked_up_by_the_index() {
+    let f = fixture();
+    let conn = Connection::open(&f.path).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", reader::FIND_CONTENT);
+    let plan: String = conn.query_row(&sql, params![1, 2, 3], |row| row.get(3)).unwrap();
+    assert!(plan.contains("rows_by_digest (copy=? AND prefix=?)"), "{plan}");
 }
 
 /// Not a test of behaviour: `cargo test --release catalog_speed -- --ignored --nocapture` prints the figures.
