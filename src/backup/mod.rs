@@ -8,7 +8,6 @@ pub mod bytes;
 pub mod chunker;
 pub mod digest;
 pub mod entry;
-pub mod error;
 pub mod filter;
 pub mod fingerprint;
 pub mod guard;

@@ -1,2 +1,7 @@
-//! bin
-fn main() {}
+//! The client: parse, call the command line's code, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rbbackup::cli::client::main(std::env::args_os()).into()
+}

@@ -1,1 +1,37 @@
-//! placeholder
+//! L5, the command line: arguments, configuration, progress bars, output, exit codes.
+//!
+//! ```text
+//! argv, environment, config.toml
+//!        |  args, environment, config        (pure: values in, `Settings` out)
+//!        v
+//! client / daemon                            (run the engine, one root after the other)
+//!        |  report = the engine's Observer
+//!        +-> progress (pure)  -> ticker -> bars on stderr | lines on stderr | json on stdout
+//!        +-> render   (pure)  -> the two last lines, ls, status
+//!        v
+//! exit                                       (one table, and the order of several reasons)
+//! ```
+//!
+//! The engine calls [`report::Reporter`] from several threads; it only notes what happened. One ticker thread per run
+//! draws a few times a second from those notes, so a slow terminal never slows a backup down.
+//!
+//! What is printed where: results and `--json` go to stdout; bars, errors and logs to stderr. Without a terminal (cron)
+//! a run that went well prints nothing.
+
+pub mod args;
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod environment;
+pub mod exit;
+pub mod filters;
+pub mod json;
+pub mod logging;
+pub mod progress;
+pub mod render;
+pub mod report;
+pub mod settings;
+pub mod signals;
+pub mod terminal;
+pub mod ticker;
+pub mod units;

@@ -1,3 +1,38 @@
 //! L3, one file per use case; the only place where logic, disk and network meet.
+//!
+//! Engine code is synchronous and lives in plain threads; `net` carries its messages ([`crate::net::link::Link`]).
+//! The client's side and the store's side of one use case stand side by side:
+//!
+//! | use case | client | store |
+//! | --- | --- | --- |
+//! | back up | [`push`] | `receive` |
+//! | restore, list | [`restore`], [`inspect`] | `restore_serve` |
+//! | forget a root | [`inspect`] | `forget` |
+//! | status | [`inspect`] | `inspect_serve` |
+//!
+//! What may run side by side on one store (leases, DESIGN 7):
+//!
+//! | | backup or forget, overlapping root | backup, disjoint root | restore, list, status |
+//! | --- | --- | --- | --- |
+//! | backup or forget | waits or exits 11 | yes | yes: reads committed snapshots only |
+//! | restore, list, status | yes | yes | yes |
+//!
+//! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
+//! [`observer`] tells what happens, `recover` finishes what a crash interrupted.
 
+pub mod client;
+pub mod daemon;
+pub mod error;
+mod forget;
+mod hub;
+pub mod inspect;
+mod inspect_serve;
 pub mod observer;
+pub mod push;
+mod receive;
+mod recover;
+pub mod restore;
+mod restore_serve;
+mod session;
+mod source;
+mod wire;

@@ -1,3 +1,33 @@
 //! L1, the transport: frames, messages, TLS, links. It knows nothing of backups but ids and limits.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`message`] | what is said |
+//! | [`frame`] | messages as bytes, without I/O |
+//! | [`link`] | what a session talks through: blocking, bounded, on a wire or in memory |
+//! | [`connection`] | carries a link over a stream; keepalive, silence, backpressure |
+//! | [`identity`], `tls` | Ed25519 keys; TLS 1.3 with raw public keys, both ways |
+//! | [`peer`], `peer_uid` | who is at the other end |
+//! | [`handshake`] | the first two messages |
+//! | [`client`], [`listener`] | the two ways to get a link |
+//! | [`runtime`], [`shutdown`] | where the tasks run; how they are told to stop |
+//!
+//! tokio lives here only, and shows only in that its runtime carries the connections: all calls block.
 
+pub mod client;
+pub mod connection;
+pub mod frame;
+pub mod handshake;
+pub mod identity;
+pub mod link;
+pub mod listener;
 pub mod message;
+pub mod peer;
+mod peer_uid;
+mod queue;
+pub mod runtime;
+pub mod shutdown;
+pub mod socket;
+#[cfg(test)]
+mod testing;
+mod tls;

@@ -7,8 +7,9 @@
 pub mod dir_cache;
 pub mod error;
 pub mod metadata;
-
+pub mod read;
 pub mod safe_dir;
 pub mod stat;
-
+pub mod walk;
+pub mod write;
 pub mod xattrs;

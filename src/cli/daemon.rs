@@ -1,0 +1,136 @@
+//! `rbbackupd`: arguments, signals, exit code. The first SIGTERM or SIGINT drains, the second stops at once: a store is
+//! made for being killed at any moment.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::client::print_clap;
+use super::environment::Environment;
+use super::exit::Exit;
+use super::logging::{self, Program};
+use super::signals;
+use super::terminal::Terminal;
+use super::units::parse_address;
+use crate::backup::bytes::escape;
+use crate::backup::limits::{PORT, SESSIONS_MAX};
+use crate::engine::daemon::{self, DaemonOptions};
+use crate::net::shutdown::Shutdown;
+
+/// Keeps what rbbackup sends: the newest copy as plain files, and what came before.
+#[derive(Debug, Parser)]
+#[command(name = "rbbackupd", version)]
+struct Args {
+    /// Folder of the store; made when it is not there
+    #[arg(value_name = "STORE")]
+    store: PathBuf,
+    /// Address to listen on; [::] takes IPv4 too
+    #[arg(long, value_name = "ADDR[:PORT]", default_value = "[::]:8730", value_parser = parse_listen)]
+    listen: SocketAddr,
+    /// Most sessions at once; further clients are told to come again
+    #[arg(long, value_name = "COUNT", default_value_t = sessions_default())]
+    max_sessions: NonZeroUsize,
+    /// Accept a first contact from any address, not only from this machine
+    #[arg(long)]
+    trust_first_use: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more (twice: all)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+fn sessions_default() -> NonZeroUsize {
+    NonZeroUsize::new(SESSIONS_MAX).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    parse_address(text, PORT)
+}
+
+/// The whole daemon: `argv` with the program's name in, exit code out.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
+    let args = match Args::try_parse_from(argv) {
+        Ok(args) => args,
+        Err(error) => return print_clap(&error),
+    };
+    let terminal = Terminal::of_process();
+    let complain = |message: &str| terminal.say(&format!("rbbackupd: {}", escape(message.as_bytes())));
+    let options = match prepare(&args, &terminal) {
+        Ok(options) => options,
+        Err(message) => {
+            complain(&message);
+            return Exit::Usage;
+        }
+    };
+    let shutdown = Shutdown::new();
+    let to_drain = shutdown.clone();
+    let watching = signals::watch(move |count| {
+        if count > 1 {
+            tracing::warn!("stopping at once");
+            std::process::exit(Exit::Interrupted.code().into());
+        }
+        tracing::info!("draining: no new sessions; a second signal stops at once");
+        to_drain.trigger();
+    });
+    if let Err(error) = watching {
+        complain(&format!("cannot watch signals: {error}"));
+        return Exit::Failed;
+    }
+    match daemon::run(options, shutdown) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::from_code(error.exit_code())
+        }
+    }
+}
+
+fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
+    let env = Environment::of_process();
+    let store = env.absolute(&args.store)?;
+    let log = env.text_var("RBBACKUP_LOG")?;
+    logging::start(Program::Daemon, args.quiet, args.verbose, log.as_deref(), terminal.clone())?;
+    Ok(DaemonOptions {
+        store,
+        listen: args.listen,
+        max_sessions: args.max_sessions.get(),
+        trust_first_use: args.trust_first_use,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("rbbackupd").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn clap_is_content() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_and_options() {
+        let args = parse("/srv/backups").unwrap();
+        assert_eq!(args.listen.to_string(), format!("[::]:{PORT}"));
+        assert_eq!(args.max_sessions.get(), SESSIONS_MAX);
+        assert!(!args.trust_first_use);
+        let args = parse("s --listen 127.0.0.1 --max-sessions 3 --trust-first-use").unwrap();
+        assert_eq!(args.listen.to_string(), format!("127.0.0.1:{PORT}"));
+        assert!(args.trust_first_use && args.max_sessions.get() == 3);
+        assert_eq!(parse("s --listen [::1]:0").unwrap().listen.to_string(), "[::1]:0");
+        for bad in ["", "a b", "s --listen nas", "s --max-sessions 0"] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+        // What an unset shell variable leaves behind.
+        assert_eq!(Args::try_parse_from(["rbbackupd", ""]).unwrap_err().exit_code(), 2);
+    }
+}

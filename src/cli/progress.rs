@@ -1,0 +1,297 @@
+//! What is known of a run while it goes on: events in, a view out. Pure: the clock comes in as an argument.
+//!
+//! Always holds: no total and so no percentage before the scan has ended; the percentage never goes back, and is 100
+//! exactly when nothing is left to send.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::backup::bytes::escape;
+use crate::engine::observer::{Event, Phase};
+
+/// The rate is that of the last so many seconds.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+/// Views closer together than this do not become samples of the rate.
+const RATE_SAMPLE: Duration = Duration::from_millis(250);
+/// Silence that is worth a word.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// Collects events.
+#[derive(Debug)]
+pub struct Tracker {
+    phase: Phase,
+    note: Option<String>,
+    planned: u64,
+    done: u64,
+    files_done: u64,
+    file: Option<File>,
+    /// The scan has ended once: the total stays known also when a reconnect goes back to an earlier phase.
+    total_known: bool,
+    permille_shown: u64,
+    moved_at: Instant,
+    samples: VecDeque<(Instant, u64)>,
+}
+
+#[derive(Debug)]
+struct File {
+    path: Vec<u8>,
+    bytes: u64,
+    /// The run's `done` when the file began.
+    from: u64,
+}
+
+/// One moment of a run, ready to be drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// The phase.
+    pub phase: Phase,
+    /// Behind whom it waits, why it reconnects, how long it has stalled.
+    pub note: Option<String>,
+    /// The file whose content travels.
+    pub file: Option<FileView>,
+    /// Content bytes dealt with.
+    pub done: u64,
+    /// Content bytes to deal with as far as known.
+    pub planned: u64,
+    /// 0 to 1000; none before the scan has ended.
+    pub permille: Option<u64>,
+    /// Files done.
+    pub files_done: u64,
+    /// Bytes a second.
+    pub rate: Option<f64>,
+    /// Seconds that are left at that rate.
+    pub eta_secs: Option<f64>,
+}
+
+/// The file whose content travels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileView {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Bytes dealt with.
+    pub done: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Tracker {
+    /// A run that begins now.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            phase: Phase::Waiting,
+            note: None,
+            planned: 0,
+            done: 0,
+            files_done: 0,
+            file: None,
+            total_known: false,
+            permille_shown: 0,
+            moved_at: now,
+            samples: VecDeque::from([(now, 0)]),
+        }
+    }
+
+    /// Notes what happened.
+    pub fn apply(&mut self, event: &Event<'_>, now: Instant) {
+        match event {
+            Event::Phase(phase) => {
+                self.phase = *phase;
+                self.note = None;
+                self.moved_at = now;
+                if !matches!(phase, Phase::Scanning | Phase::Sending | Phase::Restoring) {
+                    self.file = None;
+                }
+            }
+            Event::Queued(behind) => self.note = Some(format!("queued: {}", escape(behind.as_bytes()))),
+            Event::Planned { bytes } => self.planned = self.planned.saturating_add(*bytes),
+            Event::FileBegun { path, bytes } => {
+                self.file = Some(File { path: path.to_vec(), bytes: *bytes, from: self.done });
+                self.alive(now);
+            }
+            Event::Advanced { bytes } => {
+                self.done = self.done.saturating_add(*bytes);
+                self.alive(now);
+            }
+            Event::FileDone { path } => {
+                self.files_done += 1;
+                if self.file.as_ref().is_some_and(|file| file.path == *path) {
+                    self.file = None;
+                }
+                self.alive(now);
+            }
+            Event::Reconnecting { why, in_secs } => {
+                let why = escape(why.as_bytes());
+                self.note = Some(format!("connection lost ({why}), trying again in {in_secs} s"));
+                self.samples.clear();
+            }
+            Event::Skipped { .. } | Event::Failed { .. } | Event::PlanLine { .. } => {}
+        }
+    }
+
+    /// Bytes move: whatever was waited for is over.
+    fn alive(&mut self, now: Instant) {
+        self.moved_at = now;
+        self.note = None;
+    }
+
+    /// What to draw now.
+    pub fn view(&mut self, now: Instant) -> View {
+        self.sample(now);
+        let rate = self.rate();
+        let permille = self.permille();
+        let left = self.planned.saturating_sub(self.done) as f64;
+        let eta_secs = rate.filter(|rate| *rate >= 1.0 && permille.is_some()).map(|rate| left / rate);
+        let file = self.file.as_ref().map(|file| FileView {
+            path: file.path.clone(),
+            done: self.done.saturating_sub(file.from).min(file.bytes),
+            bytes: file.bytes,
+        });
+        View {
+            phase: self.phase,
+            note: self.note.clone().or_else(|| self.stalled(now)),
+            file,
+            done: self.done,
+            planned: self.planned.max(self.done),
+            permille,
+            files_done: self.files_done,
+            rate,
+            eta_secs,
+        }
+    }
+
+    fn permille(&mut self) -> Option<u64> {
+        self.total_known |= match self.phase {
+            Phase::Waiting | Phase::Scanning => false,
+            Phase::Sending | Phase::Committing => true,
+            Phase::Restoring => self.planned > 0,
+        };
+        if !self.total_known {
+            return None;
+        }
+        let now = if self.done >= self.planned || self.phase == Phase::Committing {
+            1000
+        } else {
+            let exact = u128::from(self.done) * 1000 / u128::from(self.planned);
+            u64::try_from(exact).unwrap_or(999).min(999)
+        };
+        // More was found to be sent after the scan: the bar waits for it instead of going back.
+        self.permille_shown = self.permille_shown.max(now);
+        Some(self.permille_shown)
+    }
+
+    fn stalled(&self, now: Instant) -> Option<String> {
+        let silent = now.saturating_duration_since(self.moved_at);
+        let moving = matches!(self.phase, Phase::Sending | Phase::Restoring);
+        (moving && silent >= STALLED_AFTER).then(|| format!("nothing moved for {} s", silent.as_secs()))
+    }
+
+    fn sample(&mut self, now: Instant) {
+        if self.samples.back().is_none_or(|last| now.saturating_duration_since(last.0) >= RATE_SAMPLE) {
+            self.samples.push_back((now, self.done));
+        }
+        // The oldest sample that is kept is the newest one outside the window.
+        while self.samples.get(1).is_some_and(|next| now.saturating_duration_since(next.0) >= RATE_WINDOW) {
+            self.samples.pop_front();
+        }
+    }
+
+    fn rate(&self) -> Option<f64> {
+        let (first, last) = (self.samples.front()?, self.samples.back()?);
+        let secs = last.0.saturating_duration_since(first.0).as_secs_f64();
+        (secs >= 0.9).then(|| last.1.saturating_sub(first.1) as f64 / secs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(start: Instant, secs: f64) -> Instant {
+        start + Duration::from_secs_f64(secs)
+    }
+
+    #[test]
+    fn no_percentage_before_the_scan_has_ended() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        assert_eq!(tracker.view(start).permille, None);
+        tracker.apply(&Event::Phase(Phase::Scanning), start);
+        tracker.apply(&Event::Planned { bytes: 1000 }, start);
+        tracker.apply(&Event::Advanced { bytes: 250 }, start);
+        let view = tracker.view(start);
+        assert_eq!((view.permille, view.eta_secs, view.done, view.planned), (None, None, 250, 1000));
+        tracker.apply(&Event::Phase(Phase::Sending), start);
+        assert_eq!(tracker.view(start).permille, Some(250));
+        tracker.apply(&Event::Phase(Phase::Committing), start);
+        assert_eq!(tracker.view(start).permille, Some(1000));
+    }
+
+    #[test]
+    fn rate_and_time_left_follow_the_last_seconds() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::Planned { bytes: 10_000 }, start);
+        tracker.apply(&Event::Phase(Phase::Sending), start);
+        for second in 1..=20 {
+            let bytes = if second <= 10 { 500 } else { 100 };
+            tracker.apply(&Event::Advanced { bytes }, at(start, f64::from(second)));
+            tracker.view(at(start, f64::from(second)));
+        }
+        let view = tracker.view(at(start, 20.0));
+        assert_eq!(view.done, 6000);
+        assert!((view.rate.unwrap() - 100.0).abs() < 1.0, "{view:?}");
+        assert!((view.eta_secs.unwrap() - 40.0).abs() < 1.0, "{view:?}");
+    }
+
+    #[test]
+    fn a_stall_and_a_lost_connection_are_told() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::Planned { bytes: 9 }, start);
+        tracker.apply(&Event::Phase(Phase::Sending), start);
+        assert_eq!(tracker.view(at(start, 4.0)).note, None);
+        assert_eq!(tracker.view(at(start, 12.0)).note.unwrap(), "nothing moved for 12 s");
+        tracker.apply(&Event::Reconnecting { why: "reset\x1b", in_secs: 3 }, at(start, 12.0));
+        assert!(tracker.view(at(start, 13.0)).note.unwrap().contains("(reset\\x1b), trying again in 3 s"));
+        tracker.apply(&Event::Advanced { bytes: 1 }, at(start, 14.0));
+        assert_eq!(tracker.view(at(start, 14.0)).note, None);
+    }
+
+    #[test]
+    fn the_file_s_bar_counts_from_where_the_file_began() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::Advanced { bytes: 70 }, start);
+        tracker.apply(&Event::FileBegun { path: b"a", bytes: 100 }, start);
+        tracker.apply(&Event::Advanced { bytes: 30 }, start);
+        let file = tracker.view(start).file.unwrap();
+        assert_eq!((file.done, file.bytes), (30, 100));
+        tracker.apply(&Event::FileDone { path: b"a" }, start);
+        let view = tracker.view(start);
+        assert_eq!((view.file, view.files_done), (None, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn the_percentage_never_goes_back(steps in proptest::collection::vec((0u8..7, 0u64..u64::MAX / 4), 1..60)) {
+            let start = Instant::now();
+            let mut tracker = Tracker::new(start);
+            let mut last = None;
+            for (i, (kind, bytes)) in steps.into_iter().enumerate() {
+                let event = match kind {
+                    0 | 1 => Event::Planned { bytes },
+                    2 | 3 => Event::Advanced { bytes },
+                    4 => Event::Phase(Phase::Sending),
+                    5 => Event::Phase(Phase::Scanning),
+                    _ => Event::Phase(Phase::Committing),
+                };
+                tracker.apply(&event, start);
+                let view = tracker.view(at(start, i as f64 * 0.3));
+                prop_assert!(view.permille >= last, "{:?} after {:?}", view.permille, last);
+                prop_assert!(view.permille.is_none_or(|p| p <= 1000));
+                last = view.permille;
+            }
+        }
+    }
+}

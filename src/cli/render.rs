@@ -1,0 +1,230 @@
+//! Text for people: progress, the last two lines, `ls`, `status`. Pure; names come out escaped.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::progress::{FileView, View};
+use super::units::{show_bytes, show_count, show_secs};
+use crate::backup::bytes::escape;
+use crate::backup::entry::{Entry, Kind};
+use crate::engine::inspect::{ListedEntry, Listing, StatusReport};
+use crate::engine::observer::Summary;
+use crate::engine::restore::RestoreSummary;
+
+/// Longest name in a bar; of a longer path the end is shown.
+const NAME_CHARS_MAX: usize = 60;
+
+/// The file's line: `1.2 MiB of 80 MiB  .../drivers/net/foo.c`.
+pub fn file_line(file: &FileView) -> String {
+    format!("{} of {}  {}", show_bytes(file.done), show_bytes(file.bytes), short_name(&file.path))
+}
+
+/// The total's line: `sending 34 %  1.2 GiB of 3.4 GiB  112 MiB/s  0:20 left  1,234 files`.
+pub fn total_line(view: &View) -> String {
+    let mut parts = Vec::new();
+    match view.permille {
+        Some(permille) => {
+            parts.push(format!("{} {} %", view.phase.name(), permille / 10));
+            parts.push(format!("{} of {}", show_bytes(view.done), show_bytes(view.planned)));
+        }
+        None if view.planned > 0 => {
+            parts.push(view.phase.name().to_owned());
+            parts.push(format!("{}, {} found so far", show_bytes(view.done), show_bytes(view.planned)));
+        }
+        None => parts.push(view.phase.name().to_owned()),
+    }
+    if let Some(note) = &view.note {
+        parts.push(note.clone());
+    } else if view.permille != Some(1000) {
+        parts.extend(view.rate.filter(|rate| *rate >= 1.0).map(|rate| format!("{}/s", show_bytes(rate as u64))));
+        parts.extend(view.eta_secs.map(|secs| format!("{} left", show_secs(secs))));
+    }
+    if view.files_done > 0 {
+        parts.push(count(view.files_done, "file", "files"));
+    }
+    parts.join("  ")
+}
+
+fn short_name(path: &[u8]) -> String {
+    let name = escape(path);
+    let chars = name.chars().count();
+    if chars <= NAME_CHARS_MAX {
+        return name;
+    }
+    let tail: String = name.chars().skip(chars - (NAME_CHARS_MAX - 3)).collect();
+    format!("...{tail}")
+}
+
+fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", show_count(n), if n == 1 { one } else { many })
+}
+
+fn counts(parts: &[(u64, &str)]) -> String {
+    let told: Vec<String> =
+        parts.iter().filter(|part| part.0 > 0).map(|(n, word)| format!("{} {word}", show_count(*n))).collect();
+    if told.is_empty() { "nothing changed".to_owned() } else { told.join(", ") }
+}
+
+/// The last two lines of a backup.
+pub fn summary_lines(summary: &Summary) -> [String; 2] {
+    let what = counts(&[
+        (summary.created, "created"),
+        (summary.updated, "updated"),
+        (summary.moved, "moved"),
+        (summary.deleted, "deleted"),
+        (summary.touched, "touched"),
+    ]);
+    let snapshot = match summary.snapshot {
+        Some(number) if summary.incomplete => format!("snapshot {number}, INCOMPLETE"),
+        Some(number) => format!("snapshot {number}"),
+        None => "dry run".to_owned(),
+    };
+    let verb = if summary.snapshot.is_some() { "sent" } else { "would send" };
+    let mut second = format!(
+        "{verb} {} of {} in {}, {}",
+        show_bytes(summary.content_bytes_sent),
+        show_bytes(summary.bytes),
+        count(summary.files, "file", "files"),
+        show_secs(summary.elapsed_secs)
+    );
+    if summary.errors > 0 {
+        second.push_str(&format!(", {}", count(summary.errors, "error", "errors")));
+    }
+    [format!("{} ({snapshot}): {what}", escape(&summary.root)), second]
+}
+
+/// The last two lines of a restore.
+pub fn restore_lines(summary: &RestoreSummary, dry_run: bool) -> [String; 2] {
+    let what = counts(&[
+        (summary.created, "created"),
+        (summary.updated, "updated"),
+        (summary.deleted, "deleted"),
+        (summary.touched, "touched"),
+    ]);
+    let incomplete = if summary.complete { "" } else { ", incomplete" };
+    let first = format!(
+        "{} (snapshot {} of {}{incomplete}) to {}: {what}",
+        escape(&summary.path),
+        summary.snapshot,
+        show_time(summary.time_secs),
+        escape(&summary.to)
+    );
+    let mut second = format!(
+        "{} {} of {} in {}, {}",
+        if dry_run { "would fetch" } else { "fetched" },
+        show_bytes(summary.content_bytes_received),
+        show_bytes(summary.bytes),
+        count(summary.files, "file", "files"),
+        show_secs(summary.elapsed_secs)
+    );
+    if summary.errors > 0 {
+        second.push_str(&format!(", {}", count(summary.errors, "error", "errors")));
+    }
+    [first, second]
+}
+
+/// A line of a dry run.
+pub fn plan_line(action: &str, path: &[u8], other: &[u8]) -> String {
+    let path = escape(path);
+    if other.is_empty() { format!("{action:<6} {path}") } else { format!("{action:<6} {path} -> {}", escape(other)) }
+}
+
+/// A line of `ls`, like `ls -l`.
+pub fn listed_line(listed: &ListedEntry) -> String {
+    let meta = &listed.entry.meta;
+    let owner = |name: &Option<Vec<u8>>, id: u32| name.as_ref().map_or_else(|| id.to_string(), |name| escape(name));
+    let size = match &listed.entry.kind {
+        Kind::File(content) => content.size.to_string(),
+        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => format!("{major},{minor}"),
+        _ => "-".to_owned(),
+    };
+    let target = match &listed.entry.kind {
+        Kind::Symlink { target } => format!(" -> {}", escape(target.as_slice())),
+        _ => String::new(),
+    };
+    format!(
+        "{} {:<8} {:<8} {size:>12} {} {}{target}",
+        mode_text(&listed.entry),
+        owner(&listed.user, meta.uid),
+        owner(&listed.group, meta.gid),
+        show_time(meta.mtime.secs),
+        escape(&listed.path)
+    )
+}
+
+/// `drwxr-xr-x`, as `ls -l` writes it.
+fn mode_text(entry: &Entry) -> String {
+    let kind = match &entry.kind {
+        Kind::Dir => 'd',
+        Kind::File(_) => '-',
+        Kind::Symlink { .. } => 'l',
+        Kind::Fifo => 'p',
+        Kind::CharDevice { .. } => 'c',
+        Kind::BlockDevice { .. } => 'b',
+    };
+    let mode = entry.meta.mode;
+    let mut text = String::from(kind);
+    for (shift, special, set, unset) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => set,
+            (true, false) => unset,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// Which snapshot a listing comes from.
+pub fn listing_line(listing: &Listing) -> String {
+    let incomplete = if listing.complete { "" } else { ", incomplete" };
+    format!("snapshot {} of {}, {}{incomplete}", listing.snapshot, escape(&listing.root), show_time(listing.time_secs))
+}
+
+/// `status`, line by line.
+pub fn status_lines(report: &StatusReport) -> Vec<String> {
+    let mut lines = vec![format!("target    {} ({})", escape(report.target.as_bytes()), escape(&report.software))];
+    if let Some(key) = &report.daemon_key {
+        lines.push(format!("key       {}", escape(key.as_bytes())));
+        lines.push(format!(
+            "up        {}, {}",
+            show_secs(report.uptime_secs as f64),
+            count(u64::from(report.sessions), "session", "sessions")
+        ));
+    }
+    lines.push(format!("space     {} free of {}", show_bytes(report.space_free), show_bytes(report.space_total)));
+    lines.push(format!("me        {}/{}", escape(&report.node), escape(&report.user)));
+    lines.extend(report.my_key.iter().map(|key| format!("my key    {}", escape(key.as_bytes()))));
+    for root in &report.roots {
+        lines.push(format!(
+            "root      {}  snapshot {}, {}{}, {}, {}",
+            escape(&root.root),
+            root.snapshot,
+            show_time(root.time_secs),
+            if root.complete { "" } else { ", INCOMPLETE" },
+            count(root.files, "file", "files"),
+            show_bytes(root.bytes)
+        ));
+    }
+    if report.roots.is_empty() {
+        lines.push("root      none yet".to_owned());
+    }
+    let retired = count(report.retired_files, "file", "files");
+    lines.push(format!("retired   {retired}, {}", show_bytes(report.retired_bytes)));
+    lines.extend(report.running.iter().map(|run| format!("running   {}", escape(run))));
+    lines
+}
+
+/// A moment in the local time zone; the number itself when it is out of any calendar.
+fn show_time(secs: i64) -> String {
+    match Timestamp::from_second(secs) {
+        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => format!("@{secs}"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,133 @@
+use std::time::Instant;
+
+use super::*;
+use crate::backup::bytes::Bytes;
+use crate::backup::digest::Digest;
+use crate::backup::entry::Meta;
+use crate::backup::relpath::RelPath;
+use crate::cli::progress::Tracker;
+use crate::engine::inspect::RootStatus;
+use crate::engine::observer::{Event, Phase};
+
+pub(crate) fn summary() -> Summary {
+    Summary {
+        root: b"/home/u/docs".to_vec(),
+        snapshot: Some(7),
+        manifest: Digest::of(b""),
+        created: 1200,
+        updated: 3,
+        moved: 0,
+        deleted: 1,
+        touched: 0,
+        unchanged: 5,
+        files: 1204,
+        bytes: 5 << 20,
+        bytes_read: 4 << 20,
+        content_bytes_sent: 2 << 20,
+        wire_bytes_sent: 3 << 20,
+        wire_bytes_received: 1 << 10,
+        errors: 0,
+        incomplete: false,
+        elapsed_secs: 187.2,
+        notes: Vec::new(),
+    }
+}
+
+#[test]
+fn the_last_two_lines() {
+    let mut run = summary();
+    assert_eq!(
+        summary_lines(&run),
+        [
+            "/home/u/docs (snapshot 7): 1,200 created, 3 updated, 1 deleted",
+            "sent 2.0 MiB of 5.0 MiB in 1,204 files, 3:07",
+        ]
+    );
+    run.incomplete = true;
+    run.errors = 1;
+    let [first, second] = summary_lines(&run);
+    assert!(first.contains("INCOMPLETE") && second.ends_with(", 1 error"), "{first} {second}");
+    run.snapshot = None;
+    (run.created, run.updated, run.deleted) = (0, 0, 0);
+    let [first, second] = summary_lines(&run);
+    assert_eq!(first, "/home/u/docs (dry run): nothing changed");
+    assert!(second.starts_with("would send 2.0 MiB"), "{second}");
+}
+
+#[test]
+fn progress_lines() {
+    let start = Instant::now();
+    let mut tracker = Tracker::new(start);
+    assert_eq!(total_line(&tracker.view(start)), "waiting");
+    tracker.apply(&Event::Queued("u@1.2.3.4 since 10:00"), start);
+    assert_eq!(total_line(&tracker.view(start)), "waiting  queued: u@1.2.3.4 since 10:00");
+    tracker.apply(&Event::Phase(Phase::Scanning), start);
+    tracker.apply(&Event::Planned { bytes: 4096 }, start);
+    tracker.apply(&Event::Advanced { bytes: 1024 }, start);
+    assert_eq!(total_line(&tracker.view(start)), "scanning  1.0 KiB, 4.0 KiB found so far");
+    tracker.apply(&Event::Phase(Phase::Sending), start);
+    let later = start + std::time::Duration::from_secs(2);
+    let line = total_line(&tracker.view(later));
+    assert_eq!(line, "sending 25 %  1.0 KiB of 4.0 KiB  512 B/s  6.0 s left");
+    assert_eq!(
+        file_line(&FileView { path: b"a\x1b[2Jb".to_vec(), done: 1, bytes: 2048 }),
+        "1 B of 2.0 KiB  a\\x1b[2Jb"
+    );
+    let long = file_line(&FileView { path: vec![b'x'; 300], done: 0, bytes: 0 });
+    assert!(long.ends_with("xxx") && long.contains("  ...x") && long.chars().count() < 90, "{long}");
+}
+
+#[test]
+fn ls_lines() {
+    let mut listed = ListedEntry {
+        path: b"/home/u/a\n".to_vec(),
+        entry: Entry {
+            path: RelPath::root(),
+            meta: Meta { mode: 0o4755, uid: 7, gid: 8, ..Meta::default() },
+            kind: Kind::Symlink { target: Bytes::from(&b"x\x07"[..]) },
+        },
+        user: Some(b"u".to_vec()),
+        group: None,
+    };
+    let line = listed_line(&listed);
+    assert!(line.starts_with("lrwsr-xr-x u        8 "), "{line}");
+    assert!(line.ends_with("/home/u/a\\x0a -> x\\x07"), "{line}");
+    listed.entry.kind = Kind::BlockDevice { major: 8, minor: 1 };
+    listed.entry.meta.mode = 0o1640;
+    let line = listed_line(&listed);
+    assert!(line.starts_with("brw-r----T ") && line.contains(" 8,1 "), "{line}");
+}
+
+#[test]
+fn status_says_what_matters() {
+    let report = StatusReport {
+        target: "127.0.0.1:8730".into(),
+        software: b"rbbackupd 0.1.0".to_vec(),
+        store: [0; 16],
+        daemon_key: Some("SHA256:abc".into()),
+        my_key: Some("SHA256:def".into()),
+        node: b"127.0.0.1".to_vec(),
+        user: b"u".to_vec(),
+        uptime_secs: 3723,
+        sessions: 1,
+        roots: vec![RootStatus {
+            root: b"/home/u".to_vec(),
+            snapshot: 3,
+            time_secs: i64::MAX,
+            complete: false,
+            files: 2,
+            bytes: 10,
+        }],
+        running: vec![b"/home/u/x since 10:00".to_vec()],
+        retired_files: 4,
+        retired_bytes: 2048,
+        space_free: 1 << 30,
+        space_total: 1 << 40,
+    };
+    let text = status_lines(&report).join("\n");
+    for words in
+        ["127.0.0.1/u", "1:02:03, 1 session\n", "INCOMPLETE", "4 files, 2.0 KiB", "running   /home/u/x", "@9223"]
+    {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+}

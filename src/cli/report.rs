@@ -1,0 +1,207 @@
+//! [`Reporter`]: the engine's observer of one run, and what is said when it ends.
+//!
+//! What is said to whom: a path that failed always; the last lines, and what was skipped, to a person at a terminal or
+//! with `-v`. That the very store was skipped is said always: a backup of `/` lacks it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::args::ProgressMode;
+use super::json;
+use super::progress::Tracker;
+use super::render;
+use super::settings::Voice;
+use super::terminal::Terminal;
+use super::ticker::{Show, Ticker};
+use crate::backup::bytes::escape;
+use crate::engine::observer::{Event, Observer, Summary};
+use crate::engine::restore::RestoreSummary;
+
+/// Listens to one run.
+#[derive(Debug)]
+pub struct Reporter {
+    voice: Voice,
+    terminal: Terminal,
+    tracker: Arc<Mutex<Tracker>>,
+    ticker: Ticker,
+}
+
+/// How progress is to be shown.
+fn show(voice: Voice, stderr_is_terminal: bool) -> Show {
+    match (voice.quiet || voice.progress == ProgressMode::Never, voice.json) {
+        (true, _) => Show::Nothing,
+        (false, true) => Show::Json,
+        (false, false) if stderr_is_terminal => Show::Bars,
+        (false, false) if voice.progress == ProgressMode::Always => Show::Lines,
+        (false, false) => Show::Nothing,
+    }
+}
+
+impl Reporter {
+    /// A run begins.
+    pub fn begin(voice: Voice, terminal: &Terminal) -> Self {
+        let tracker = Arc::new(Mutex::new(Tracker::new(Instant::now())));
+        let ticker = Ticker::start(show(voice, terminal.stderr_is_terminal()), tracker.clone(), terminal.clone());
+        Self { voice, terminal: terminal.clone(), tracker, ticker }
+    }
+
+    /// Whether results are told at all: to a person, or when asked for.
+    fn chatty(&self) -> bool {
+        !self.voice.quiet && (self.voice.verbose > 0 || self.terminal.somebody_looks())
+    }
+
+    /// The end of a backup: takes the bars away and prints the last lines.
+    pub fn summary(mut self, summary: &Summary) {
+        self.ticker.finish();
+        if self.voice.json {
+            return self.terminal.out(&json::summary(summary));
+        }
+        // A dry run is a question: it is answered also without a terminal.
+        if !self.chatty() && (self.voice.quiet || summary.snapshot.is_some()) {
+            return;
+        }
+        self.notes(&summary.notes);
+        for line in render::summary_lines(summary) {
+            self.terminal.out(&line);
+        }
+    }
+
+    /// The end of a restore. What could not be applied is always told.
+    pub fn restored(mut self, summary: &RestoreSummary, dry_run: bool) {
+        self.ticker.finish();
+        if self.voice.json {
+            return self.terminal.out(&json::restore_summary(summary));
+        }
+        self.notes(&summary.notes);
+        if self.chatty() || (dry_run && !self.voice.quiet) {
+            for line in render::restore_lines(summary, dry_run) {
+                self.terminal.out(&line);
+            }
+        }
+    }
+
+    /// The run failed as a whole.
+    pub fn failed(mut self, path: &[u8], message: &str, exit_code: u8) {
+        self.ticker.finish();
+        if self.voice.json {
+            self.terminal.out(&json::error(Some(path), message, Some(exit_code)));
+        } else {
+            self.terminal.say(&format!("rbbackup: {}: {}", escape(path), escape(message.as_bytes())));
+        }
+    }
+
+    fn notes(&self, notes: &[String]) {
+        for note in notes {
+            self.terminal.say(&format!("note: {}", escape(note.as_bytes())));
+        }
+    }
+
+    fn skipped(&self, path: &[u8], why: &str) {
+        let always = why.contains("store");
+        if !self.voice.quiet && (always || self.chatty()) {
+            self.terminal.say(&format!("skipped {}: {}", escape(path), escape(why.as_bytes())));
+        }
+    }
+
+    fn path_failed(&self, path: &[u8], why: &str) {
+        if self.voice.json {
+            self.terminal.out(&json::error(Some(path), why, None));
+        } else {
+            self.terminal.say(&format!("error: {}: {}", escape(path), escape(why.as_bytes())));
+        }
+    }
+}
+
+impl Observer for Reporter {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Failed { path, why } => self.path_failed(path, why),
+            Event::Skipped { path, why } => self.skipped(path, why),
+            Event::PlanLine { action, path, other } if self.voice.json && self.voice.verbose > 0 => {
+                self.terminal.out(&json::plan(action, path, other));
+            }
+            Event::PlanLine { action, path, other } if !self.voice.json && !self.voice.quiet => {
+                self.terminal.out(&render::plan_line(action, path, other));
+            }
+            Event::FileDone { path } if self.voice.verbose > 0 && !self.voice.json => {
+                self.terminal.say(&escape(path));
+            }
+            Event::Queued(behind) if self.voice.verbose > 0 => {
+                self.terminal.say(&format!("queued: {}", escape(behind.as_bytes())));
+            }
+            Event::Reconnecting { why, in_secs } if self.chatty() => {
+                let why = escape(why.as_bytes());
+                self.terminal.say(&format!("connection lost ({why}), trying again in {in_secs} s"));
+            }
+            _ => {}
+        }
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner).apply(event, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_shown_where_somebody_or_something_wants_it() {
+        let voice = Voice::default();
+        assert_eq!(show(voice, true), Show::Bars);
+        assert_eq!(show(voice, false), Show::Nothing);
+        assert_eq!(show(Voice { quiet: true, ..voice }, true), Show::Nothing);
+        assert_eq!(show(Voice { progress: ProgressMode::Never, ..voice }, true), Show::Nothing);
+        assert_eq!(show(Voice { progress: ProgressMode::Always, ..voice }, false), Show::Lines);
+        assert_eq!(show(Voice { json: true, ..voice }, true), Show::Json);
+        assert_eq!(show(Voice { json: true, progress: ProgressMode::Never, ..voice }, false), Show::Nothing);
+    }
+
+    /// A run of nothing, to look at: `cargo test --lib look_at -- --ignored --nocapture`, with `LOOK` = `json`, `always`
+    /// or `-v` for the other voices. Ctrl-C must end it with 130.
+    #[test]
+    #[ignore = "for a person to look at"]
+    fn look_at_the_bars() {
+        use crate::engine::observer::Phase;
+        use std::time::Duration;
+        let mut voice = Voice::default();
+        match std::env::var("LOOK").as_deref() {
+            Ok("json") => voice.json = true,
+            Ok("always") => voice.progress = ProgressMode::Always,
+            Ok("-v") => voice.verbose = 1,
+            _ => {}
+        }
+        let terminal = Terminal::of_process();
+        crate::cli::client::exit_on_signal(&terminal, voice.json);
+        let reporter = Reporter::begin(voice, &terminal);
+        let tell = |event: Event<'_>, millis: u64| {
+            reporter.event(&event);
+            std::thread::sleep(Duration::from_millis(millis));
+        };
+        tell(Event::Queued("u from 192.0.2.7, /home/u, since 10:00"), 1500);
+        tell(Event::Phase(Phase::Scanning), 0);
+        let sizes: Vec<u64> = (0..60).map(|i| if i % 20 == 19 { 80 << 20 } else { 300_000 }).collect();
+        for (i, size) in sizes.iter().enumerate() {
+            tell(Event::Planned { bytes: *size }, 20);
+            if i == 30 {
+                tell(Event::Skipped { path: b"/home/u/.gnupg/S.gpg-agent", why: "a socket" }, 0);
+            }
+        }
+        tell(Event::Phase(Phase::Sending), 0);
+        for (i, size) in sizes.iter().enumerate() {
+            let path = format!("/home/u/docs/a rather long folder's name/and another one/año \u{1b}[31m/file{i}.bin");
+            tell(Event::FileBegun { path: path.as_bytes(), bytes: *size }, 0);
+            for _ in 0..(size >> 20).max(1) {
+                tell(Event::Advanced { bytes: *size / (size >> 20).max(1) }, 25);
+            }
+            tell(Event::FileDone { path: path.as_bytes() }, 0);
+            if i == 10 {
+                tell(Event::Failed { path: b"/home/u/secret\x1b[2J", why: "permission denied" }, 0);
+                tell(Event::Reconnecting { why: "the peer was silent for 30 s", in_secs: 2 }, 2000);
+            }
+            if i == 25 {
+                std::thread::sleep(Duration::from_secs(7));
+            }
+        }
+        tell(Event::Phase(Phase::Committing), 1500);
+        reporter.summary(&crate::cli::render::tests::summary());
+    }
+}

@@ -1,0 +1,65 @@
+//! The long-running daemon: opens the store, listens, serves, drains.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{EngineError, ErrorKind};
+use super::hub::{Hub, HubOptions};
+use super::session;
+use crate::net::identity::Identity;
+use crate::net::listener::{Handler, ListenLimits, Listener};
+use crate::net::shutdown::Shutdown;
+
+/// How long sessions may go on after the signal to stop; commits under way are finished.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// What the daemon is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonOptions {
+    /// The store's folder.
+    pub store: PathBuf,
+    /// Where to listen; `[::]` accepts IPv4 too.
+    pub listen: SocketAddr,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Accept a first contact from any address.
+    pub trust_first_use: bool,
+}
+
+/// Serves until `shutdown` is triggered, then drains. A commit that is still under way when the drain ends is finished
+/// by the next start.
+///
+/// # Errors
+/// [`EngineError`], whose kind is the exit code.
+#[allow(clippy::needless_pass_by_value)]
+pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError> {
+    let hub_options = HubOptions { trust_first_use: options.trust_first_use };
+    let hub = Arc::new(Hub::open(&options.store, hub_options)?);
+    let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
+    let identity =
+        Identity::load_or_create(&hub.store.meta_path("key")).map_err(|e| failed(e.to_string()))?;
+    let listener = Listener::bind(options.listen).map_err(|e| failed(e.to_string()))?;
+    tracing::info!(
+        "rbbackupd {} serves {} on {}, key {}",
+        env!("CARGO_PKG_VERSION"),
+        hub.store.root().display(),
+        listener.local_addr(),
+        identity.public().fingerprint(),
+    );
+    if hub.options.trust_first_use {
+        tracing::warn!("--trust-first-use: whoever reaches this port first under a name gets its directory");
+    }
+    let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
+    let handler: Handler = {
+        let hub = Arc::clone(&hub);
+        Arc::new(move |incoming| session::serve(&hub, incoming))
+    };
+    let left = listener.serve(&identity, limits, &shutdown, handler).map_err(|e| failed(e.to_string()))?;
+    if left > 0 {
+        tracing::warn!("{left} sessions were cut off");
+    }
+    let _ = hub.catalog.checkpoint();
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The engine's error and what it means for the exit code.
+//!
+//! Every lower layer's error becomes one of few kinds here; the message is the sentence that the user reads.
+
+use super::wire::WireError;
+use crate::backup::bytes::escape;
+use crate::net::link::LinkError;
+use crate::net::message::{RefusalKind, Refused};
+use crate::tree::TreeError;
+
+/// Longest sentence that travels.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+
+/// What kind of failure it is; each tells what to do, and has its exit code (DESIGN 13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Anything else, or damage found: exit 1.
+    Failed,
+    /// The input must be corrected: exit 2.
+    Usage,
+    /// Server not reachable, or lost and not regained: exit 10.
+    Unreachable,
+    /// Locked by another run: exit 11.
+    Locked,
+    /// Identity or rights: exit 12.
+    NotAllowed,
+    /// No space or over quota: exit 13.
+    NoSpace,
+    /// Delete guard: exit 14.
+    Guard,
+    /// Fewer copies than asked: exit 15.
+    Copies,
+    /// Interrupted: exit 130.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// The exit code of DESIGN 13.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 10,
+            Self::Locked => 11,
+            Self::NotAllowed => 12,
+            Self::NoSpace => 13,
+            Self::Guard => 14,
+            Self::Copies => 15,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A run that did not succeed. The message is a sentence that a user can act on, control bytes escaped.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// What kind.
+    pub kind: ErrorKind,
+    /// The sentence.
+    pub message: String,
+}
+
+impl EngineError {
+    /// Puts the two together.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The exit code of DESIGN 13.
+    pub fn exit_code(&self) -> u8 {
+        self.kind.exit_code()
+    }
+}
+
+/// Most shown of a list of paths in a message.
+const SHOWN_MAX: usize = 5;
+
+/// `a, b, c and 7 more`.
+pub(crate) fn shorten(paths: &[String]) -> String {
+    let shown = paths[..paths.len().min(SHOWN_MAX)].join(", ");
+    match paths.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+impl From<LinkError> for EngineError {
+    fn from(error: LinkError) -> Self {
+        let kind = if matches!(error, LinkError::Protocol { .. }) { ErrorKind::Failed } else { ErrorKind::Unreachable };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<TreeError> for EngineError {
+    fn from(error: TreeError) -> Self {
+        let kind = if error.is_no_space() { ErrorKind::NoSpace } else { ErrorKind::Failed };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<WireError> for EngineError {
+    fn from(error: WireError) -> Self {
+        Self::new(ErrorKind::Failed, format!("the other side broke the protocol: {error}"))
+    }
+}
+
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
+        let kind = match refused.kind {
+            RefusalKind::Failed | RefusalKind::Protocol => ErrorKind::Failed,
+            RefusalKind::NotAllowed => ErrorKind::NotAllowed,
+            RefusalKind::Locked => ErrorKind::Locked,
+            RefusalKind::NoSpace => ErrorKind::NoSpace,
+            RefusalKind::Guard => ErrorKind::Guard,
+            RefusalKind::Unavailable => ErrorKind::Unreachable,
+        };
+        Self::new(kind, escape(&refused.message.0))
+    }
+}
+
+impl From<&EngineError> for Refused {
+    fn from(error: &EngineError) -> Self {
+        let kind = match error.kind {
+            ErrorKind::NotAllowed => RefusalKind::NotAllowed,
+            ErrorKind::Locked => RefusalKind::Locked,
+            ErrorKind::NoSpace => RefusalKind::NoSpace,
+            ErrorKind::Guard => RefusalKind::Guard,
+            ErrorKind::Unreachable => RefusalKind::Unavailable,
+            _ => RefusalKind::Failed,
+        };
+        let mut message = error.message.clone().into_bytes();
+        message.truncate(REFUSAL_BYTES_MAX);
+        Self { kind, message: message.into() }
+    }
+}

@@ -1,0 +1,155 @@
+//! [`Hub`]: everything that the sessions of one open store share, in the daemon as with `--store`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::error::{EngineError, ErrorKind};
+use super::recover;
+use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::ClientInfo;
+use crate::store::catalog::{Catalog, CopyId};
+use crate::store::layout::Store;
+use crate::store::leases::Leases;
+use crate::store::names::CopyName;
+use crate::store::registry::{Identity, Registry};
+use crate::tree::safe_dir::SafeDir;
+
+/// How the hub lets peers in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HubOptions {
+    /// Accept a first contact from any address.
+    pub(crate) trust_first_use: bool,
+}
+
+impl HubOptions {
+    /// The store engine inside the client's process.
+    pub(crate) fn in_process() -> Self {
+        Self::default()
+    }
+}
+
+/// See the module.
+pub(crate) struct Hub {
+    pub(crate) store: Store,
+    pub(crate) own: Arc<SafeDir>,
+    pub(crate) catalog: Catalog,
+    pub(crate) registry: Registry,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) options: HubOptions,
+    pub(crate) started: Instant,
+    pub(crate) sessions: AtomicU32,
+    /// A flush failed: nothing is written any more.
+    closed: AtomicBool,
+    /// Roots whose copy is known to be exactly a snapshot's manifest: by copy and root, the snapshot's number.
+    exact: Mutex<HashMap<(CopyName, RelPath), u64>>,
+}
+
+impl Hub {
+    /// Opens the store (made if it is an empty place), finishes what a crash interrupted, opens the catalog.
+    ///
+    /// # Errors
+    /// The store cannot be used: each with the sentence that says why.
+    pub(crate) fn open(store: &Path, options: HubOptions) -> Result<Self, EngineError> {
+        let store = Store::open_or_create(store)?;
+        let own = Arc::new(store.meta_dir()?);
+        recover::finish_commits(&store, &own)?;
+        let catalog = Catalog::open(&store.catalog_path())?;
+        let registry = Registry::open(&store.registry_path())?;
+        Ok(Self {
+            store,
+            own,
+            catalog,
+            registry,
+            leases: Leases::new(),
+            options,
+            started: Instant::now(),
+            sessions: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            exact: Mutex::default(),
+        })
+    }
+
+    /// A folder of `.rbbackup`.
+    pub(crate) fn own_dir(&self, name: &str) -> Result<SafeDir, EngineError> {
+        Ok(self.own.open_dir(&RelPath::new(name.as_bytes()).unwrap_or_default())?)
+    }
+
+    /// Refuses when a flush has failed before.
+    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+        if self.closed.load(Ordering::SeqCst) {
+            let message = "the store is closed for writing after a failed flush; look at the disk, then restart rbbackupd";
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
+        Ok(())
+    }
+
+    /// No more writing: the disk did not take a flush.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The snapshot that the copy below `root` is exactly, if that is known.
+    pub(crate) fn exact(&self, copy: &CopyName, root: &RelPath) -> Option<u64> {
+        let exact = self.exact.lock().unwrap_or_else(PoisonError::into_inner);
+        exact.get(&(copy.clone(), root.clone())).copied()
+    }
+
+    /// What lies below `root` has changed or may have: nothing that overlaps is known to be exact, but `snapshot`, if
+    /// given, is what the root holds now.
+    pub(crate) fn set_exact(&self, copy: &CopyName, root: &RelPath, snapshot: Option<u64>) {
+        let mut exact = self.exact.lock().unwrap_or_else(PoisonError::into_inner);
+        exact.retain(|(c, r), _| c != copy || !(r.is_within(root) || root.is_within(r)));
+        if let Some(number) = snapshot {
+            exact.insert((copy.clone(), root.clone()), number);
+        }
+    }
+}
+
+/// Who a session is with.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    pub(crate) identity: Identity,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) software: String,
+}
+
+impl Who {
+    /// Its copy.
+    pub(crate) fn copy(&self) -> &CopyName {
+        &self.identity.copy
+    }
+
+    /// For records.
+    pub(crate) fn info(&self) -> ClientInfo {
+        let address = self.address.map_or_else(|| "local".to_owned(), |a| a.to_string());
+        ClientInfo { key: self.identity.key.unwrap_or_default(), address, software: self.software.clone() }
+    }
+
+    /// For people: `user at address`.
+    pub(crate) fn name(&self) -> String {
+        let copy = self.copy();
+        match self.address {
+            Some(address) => format!("{} at {address}", copy.user()),
+            None => format!("{} on this machine (--store)", copy.user()),
+        }
+    }
+}
+
+/// One copy, open for work.
+pub(crate) struct OpenCopy {
+    pub(crate) name: CopyName,
+    pub(crate) id: CopyId,
+    pub(crate) dir: Arc<SafeDir>,
+}
+
+impl OpenCopy {
+    /// Opens the copy's folder, made if missing.
+    pub(crate) fn open(hub: &Hub, name: &CopyName) -> Result<Self, EngineError> {
+        let dir = Arc::new(hub.store.copy_dir(name)?);
+        Ok(Self { name: name.clone(), id: hub.catalog.copy_id(name)?, dir })
+    }
+}

@@ -1,0 +1,176 @@
+//! The client's hash cache during a run: the old one is read along with the scan, the new one is written only once
+//! something differs.
+//!
+//! The new cache *is* the new manifest. As long as every record equals the old cache's next one, nothing is written and
+//! nothing is hashed; at the first difference the equal records so far are copied over. Published by rename when the
+//! run is committed, so a lost run costs a re-read and never a wrong backup.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+use crate::backup::digest::Digest;
+use crate::backup::entry::OwnerNames;
+use crate::backup::hash_cache::{CACHE_MAGIC, CacheHeader, CacheRecord};
+use crate::backup::manifest::ManifestHasher;
+use crate::backup::sorted_file::{SortedReader, SortedWriter};
+use crate::engine::error::{EngineError, ErrorKind};
+
+pub(super) type Reader = SortedReader<BufReader<File>, CacheRecord>;
+type Writer = SortedWriter<BufWriter<File>, CacheRecord>;
+
+/// Where the cache of one (daemon, user, root) lies.
+#[derive(Clone, Debug)]
+pub(super) struct CachePaths {
+    pub(super) current: PathBuf,
+    pub(super) next: PathBuf,
+}
+
+impl CachePaths {
+    /// `CACHE_DIR/<store id>/<digest of user and root>`.
+    pub(super) fn new(cache_dir: &Path, store: [u8; 16], user: &[u8], root: &[u8]) -> Result<Self, EngineError> {
+        let store: String = store.iter().map(|b| format!("{b:02x}")).collect();
+        let dir = cache_dir.join(store);
+        fs::create_dir_all(&dir)
+            .map_err(|e| failed(format!("cannot create the cache folder '{}': {e}", dir.display())))?;
+        let name = Digest::of(&[user, b"\0", root].concat()).to_hex();
+        let current = dir.join(&name[..32]);
+        let next = dir.join(format!("{}.{}.new", &name[..32], std::process::id()));
+        Ok(Self { current, next })
+    }
+
+    /// The cache of the last run; none when there is none or it is damaged (that costs a re-read).
+    pub(super) fn open(&self) -> Option<(CacheHeader, Reader)> {
+        let file = File::open(&self.current).ok()?;
+        match SortedReader::open(BufReader::with_capacity(256 * 1024, file), CACHE_MAGIC) {
+            Ok((header, reader)) => Some((header, reader)),
+            Err(error) => {
+                tracing::warn!("the hash cache {} is not usable and will be rebuilt: {error}", self.current.display());
+                None
+            }
+        }
+    }
+
+    /// A reader of the cache that this run wrote.
+    pub(super) fn open_next(&self) -> Result<Reader, EngineError> {
+        let file = File::open(&self.next)
+            .map_err(|e| failed(format!("cannot read the new hash cache '{}': {e}", self.next.display())))?;
+        let (_, reader) = SortedReader::open::<CacheHeader>(BufReader::with_capacity(256 * 1024, file), CACHE_MAGIC)
+            .map_err(|e| failed(format!("the new hash cache '{}' is damaged: {e}", self.next.display())))?;
+        Ok(reader)
+    }
+
+    /// Makes the new cache the current one.
+    pub(super) fn publish(&self) {
+        if let Err(error) = fs::rename(&self.next, &self.current) {
+            tracing::warn!("cannot keep the hash cache {}: {error}", self.current.display());
+        }
+    }
+
+    /// Forgets the cache of a run that failed.
+    pub(super) fn discard(&self) {
+        let _ = fs::remove_file(&self.next);
+    }
+}
+
+fn failed(message: String) -> EngineError {
+    EngineError::new(ErrorKind::Failed, message)
+}
+
+/// What the run's manifest is.
+#[derive(Clone, Debug)]
+pub(super) struct CacheEnd {
+    /// Nothing differs from the old cache; no new one was written.
+    pub(super) unchanged: bool,
+    pub(super) manifest: Digest,
+    pub(super) entries: u64,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// Writes the new cache, lazily. See the module.
+pub(super) struct CacheKeeper {
+    paths: CachePaths,
+    old: Option<(CacheHeader, Reader)>,
+    header: CacheHeader,
+    same: u64,
+    writer: Option<(Writer, ManifestHasher)>,
+    files: u64,
+    bytes: u64,
+    entries: u64,
+}
+
+impl CacheKeeper {
+    /// `header` is the new cache's, but for what is known only at the end.
+    pub(super) fn new(paths: CachePaths, header: CacheHeader) -> Self {
+        let old = paths.open();
+        Self { paths, old, header, same: 0, writer: None, files: 0, bytes: 0, entries: 0 }
+    }
+
+    /// The next record of the new manifest, canonical order.
+    pub(super) fn push(&mut self, record: &CacheRecord) -> Result<(), EngineError> {
+        self.entries += 1;
+        if let Some(content) = record.entry.file() {
+            self.files += 1;
+            self.bytes += content.size;
+        }
+        if self.writer.is_none() {
+            let next = self.old.as_mut().and_then(|(_, reader)| reader.next());
+            if matches!(&next, Some(Ok(old)) if old == record) {
+                self.same += 1;
+                return Ok(());
+            }
+            self.start()?;
+        }
+        if let Some((writer, hasher)) = &mut self.writer {
+            hasher.push(&record.entry);
+            writer.push(record).map_err(|e| failed(format!("cannot write the hash cache: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// Copies the records that were equal so far.
+    fn start(&mut self) -> Result<(), EngineError> {
+        let cannot = |e: &dyn std::fmt::Display| failed(format!("cannot write the hash cache: {e}"));
+        let file = File::create(&self.paths.next).map_err(|e| cannot(&e))?;
+        let sink = BufWriter::with_capacity(256 * 1024, file);
+        let mut writer = SortedWriter::create(sink, CACHE_MAGIC, &self.header).map_err(|e| cannot(&e))?;
+        let mut hasher = ManifestHasher::new();
+        if self.same > 0 {
+            let Some((_, old)) = self.paths.open() else {
+                return Err(failed("the hash cache vanished during the run; run it again".to_owned()));
+            };
+            for record in old.take(usize::try_from(self.same).unwrap_or(usize::MAX)) {
+                let record = record.map_err(|e| cannot(&e))?;
+                hasher.push(&record.entry);
+                writer.push(&record).map_err(|e| cannot(&e))?;
+            }
+        }
+        self.old = None;
+        self.writer = Some((writer, hasher));
+        Ok(())
+    }
+
+    /// All records are in.
+    pub(super) fn finish(mut self, owners: &OwnerNames) -> Result<CacheEnd, EngineError> {
+        let (files, bytes, entries) = (self.files, self.bytes, self.entries);
+        if self.writer.is_none() {
+            if let Some((header, reader)) = &mut self.old
+                && header.owners == *owners
+                && reader.next().is_none()
+            {
+                return Ok(CacheEnd { unchanged: true, manifest: header.manifest, entries, files, bytes });
+            }
+            self.start()?;
+        }
+        let Some((mut writer, hasher)) = self.writer else {
+            return Err(failed("the hash cache was not started".to_owned()));
+        };
+        let manifest = hasher.finish(owners);
+        let header = CacheHeader { manifest, owners: owners.clone(), ..self.header };
+        writer.set_header(&header).map_err(|e| failed(format!("cannot write the hash cache: {e}")))?;
+        let (sink, _) = writer.finish().map_err(|e| failed(format!("cannot write the hash cache: {e}")))?;
+        sink.into_inner().map_err(|e| failed(format!("cannot write the hash cache: {}", e.error())))?;
+        Ok(CacheEnd { unchanged: false, manifest, entries, files, bytes })
+    }
+}

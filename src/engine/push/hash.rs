@@ -1,0 +1,197 @@
+//! The hashing pool: reads what the cache does not vouch for, once.
+//!
+//! Small files are read a batch at a time into one buffer that later travels as it is. A large file is read, chunked
+//! and hashed piece by piece; its pieces go through a short bounded channel, so a file of any size takes a few MiB.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::budget::Share;
+use crate::backup::chunker::{Chunker, Recipe};
+use crate::backup::digest::Digest;
+use crate::backup::entry::{Entry, Kind, SizeClass};
+use crate::backup::fingerprint::{Fingerprint, Timestamp};
+use crate::backup::hash_cache::CacheRecord;
+use crate::backup::limits::UNSTABLE_READS_MAX;
+use crate::backup::relpath::RelPath;
+use crate::tree::read::FileReader;
+use crate::tree::safe_dir::SafeDir;
+
+/// Pieces of a large file that may wait for the sender.
+const PIECES_QUEUED_MAX: usize = 4;
+
+/// A file to read.
+pub(super) struct ToRead {
+    pub(super) dir: Arc<SafeDir>,
+    /// Its name there.
+    pub(super) name: Vec<u8>,
+    /// Entry of kind file; size and digest are not known yet. Its class is that of the last backup.
+    pub(super) entry: Entry,
+    /// Size when it was walked.
+    pub(super) size: u64,
+}
+
+/// Small files, read as one.
+pub(super) struct SmallJob {
+    pub(super) files: Vec<ToRead>,
+    pub(super) share: Share,
+    pub(super) reply: Sender<SmallRead>,
+}
+
+/// A large file.
+pub(super) struct LargeJob {
+    pub(super) file: ToRead,
+    pub(super) class: SizeClass,
+    pub(super) pieces: Sender<LargePiece>,
+}
+
+/// Work for the pool.
+pub(super) enum Job {
+    Small(SmallJob),
+    Large(LargeJob),
+}
+
+/// What became of one small file.
+pub(super) enum Outcome {
+    /// Read: its record, and its bytes are the next `size` of the payload.
+    Read(CacheRecord),
+    /// It was gone when it was to be read.
+    Vanished(RelPath),
+    /// It could not be read.
+    Failed(RelPath, String),
+}
+
+/// Small files that were read; `share` is given back when their content has left.
+pub(super) struct SmallRead {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) payload: Vec<u8>,
+    pub(super) share: Share,
+}
+
+/// The next piece of a large file.
+pub(super) enum LargePiece {
+    /// Whole chunks: their bytes, and each one's digest and length.
+    Data { data: Vec<u8>, chunks: Vec<(Digest, u32)> },
+    /// The end: how it went.
+    End(Box<Outcome>),
+}
+
+/// A channel for a large file's pieces.
+pub(super) fn pieces() -> (Sender<LargePiece>, Receiver<LargePiece>) {
+    bounded(PIECES_QUEUED_MAX)
+}
+
+/// One thread of the pool; ends when `jobs` is closed. `safe_before`: see [`Fingerprint::is_racy`].
+pub(super) fn work(jobs: &Receiver<Job>, safe_before: Timestamp) {
+    for job in jobs {
+        match job {
+            Job::Small(job) => {
+                let (mut outcomes, mut payload) = (Vec::with_capacity(job.files.len()), Vec::new());
+                payload.reserve(job.files.iter().map(|f| f.size as usize + 1).sum());
+                for file in &job.files {
+                    outcomes.push(read_small(file, &mut payload, safe_before));
+                }
+                // The sender may be gone because the run failed; then so is the need for this.
+                let _ = job.reply.send(SmallRead { outcomes, payload, share: job.share });
+            }
+            Job::Large(job) => read_large(&job, safe_before),
+        }
+    }
+}
+
+/// Reads a file to the end of `payload`; what changes while it is read is read again.
+fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> Outcome {
+    let start = payload.len();
+    for attempt in 1..=UNSTABLE_READS_MAX {
+        payload.truncate(start);
+        let mut reader = match open(file) {
+            Ok(reader) => reader,
+            Err(outcome) => return outcome,
+        };
+        let read = reader.read_to_end(payload).and_then(|_| reader.finish());
+        let stat = match read {
+            Ok(stat) => stat,
+            Err(error) => {
+                payload.truncate(start);
+                return Outcome::Failed(file.entry.path.clone(), error.to_string());
+            }
+        };
+        let size = (payload.len() - start) as u64;
+        if !stat.changed || attempt == UNSTABLE_READS_MAX {
+            let digest = Digest::of(&payload[start..]);
+            let unstable = stat.changed;
+            return Outcome::Read(record(file, stat.fingerprint, size, digest, SizeClass::Whole, unstable, safe_before));
+        }
+    }
+    Outcome::Failed(file.entry.path.clone(), "it changed each time it was read".to_owned())
+}
+
+fn open(file: &ToRead) -> Result<FileReader, Outcome> {
+    let path = &file.entry.path;
+    FileReader::open(&file.dir, &file.name).map_err(|error| {
+        if error.is_not_found() { Outcome::Vanished(path.clone()) } else { Outcome::Failed(path.clone(), error.to_string()) }
+    })
+}
+
+#[allow(clippy::too_many_arguments)]
+fn record(
+    file: &ToRead,
+    fingerprint: Fingerprint,
+    size: u64,
+    digest: Digest,
+    class: SizeClass,
+    unstable: bool,
+    safe_before: Timestamp,
+) -> CacheRecord {
+    let mut entry = file.entry.clone();
+    entry.meta.mtime = fingerprint.mtime;
+    if let Kind::File(content) = &mut entry.kind {
+        (content.size, content.digest, content.class, content.unstable) = (size, digest, class, unstable);
+    }
+    let racy = unstable || fingerprint.is_racy(safe_before) || fingerprint.size != size;
+    CacheRecord { entry, fingerprint, racy, recipe: None }
+}
+
+fn read_large(job: &LargeJob, safe_before: Timestamp) {
+    let outcome = match stream(job, safe_before) {
+        Ok(outcome) | Err(outcome) => outcome,
+    };
+    let _ = job.pieces.send(LargePiece::End(Box::new(outcome)));
+}
+
+/// Reads a large file once; if it changes meanwhile, what was read is what is stored, and it is flagged.
+fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
+    let failed = |error: &dyn std::fmt::Display| Outcome::Failed(job.file.entry.path.clone(), error.to_string());
+    let mut reader = open(&job.file)?;
+    let mut chunker = Chunker::new(job.class);
+    let mut whole = blake3::Hasher::new();
+    let mut recipe = Recipe { class: job.class, chunks: Vec::new() };
+    let (mut size, mut rest, mut eof) = (0_u64, Vec::new(), false);
+    while !eof {
+        let from = rest.len();
+        eof = reader.read_piece(&mut rest).map_err(|e| failed(&e))?;
+        whole.update(&rest[from..]);
+        size += (rest.len() - from) as u64;
+        let (mut done, mut chunks) = (0, Vec::new());
+        while let Some(len) = chunker.cut(&rest[done..], eof) {
+            chunks.push((Digest::of(&rest[done..done + len]), len as u32));
+            done += len;
+        }
+        if chunks.is_empty() {
+            continue;
+        }
+        let tail = rest[done..].to_vec();
+        rest.truncate(done);
+        recipe.chunks.extend_from_slice(&chunks);
+        let data = std::mem::replace(&mut rest, tail);
+        if job.pieces.send(LargePiece::Data { data, chunks }).is_err() {
+            return Err(failed(&"the run ended"));
+        }
+    }
+    let stat = reader.finish().map_err(|e| failed(&e))?;
+    let digest = Digest::from(whole.finalize());
+    let mut record = record(&job.file, stat.fingerprint, size, digest, job.class, stat.changed, safe_before);
+    record.recipe = Some(recipe);
+    Ok(Outcome::Read(record))
+}

@@ -1,0 +1,320 @@
+//! Backs up one root: the client's side of DESIGN's journey.
+//!
+//! ```text
+//!  scan.rs ── items (bounded, canonical order) ──> send.rs ──> link ──> daemon
+//!  walk+cache │ jobs                                 ▲  ▲                  │
+//!             └──> hash.rs × cores ── content ───────┘  └── replies ───────┘
+//! ```
+//! Threads: one scan, one hashing thread a core, one that listens to the daemon, and the caller's, which sends. All
+//! queues are bounded; content in flight by [`budget::Budget`]. The link's end stops everything: each thread ends when
+//! its neighbour's queue closes.
+
+mod budget;
+mod cache;
+mod hash;
+mod manifest;
+mod owners;
+mod resend;
+mod scan;
+mod send;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use self::budget::Budget;
+use self::cache::{CacheEnd, CacheKeeper, CachePaths};
+use self::manifest::{Answer, ManifestSender};
+use self::send::{ContentSender, Found, Replies, Sink};
+use super::client::{self, ClientOptions, Session};
+use super::error::{EngineError, ErrorKind};
+use super::observer::{Event, Observer, Phase, Summary};
+use super::source::Source;
+use super::wire::{sentence, unexpected};
+use crate::backup::bytes::Bytes;
+use crate::backup::digest::RunId;
+use crate::backup::entry::OwnerNames;
+use crate::backup::hash_cache::CacheHeader;
+use crate::backup::limits::{MISSING_ROUNDS_MAX, WINDOW_BYTES};
+use crate::net::link::{Link, LinkError, LinkReceiver};
+use crate::net::message::{Begin, Committed, Granted, Message};
+
+/// Jobs that may wait for the hashing pool.
+const JOBS_QUEUED_MAX: usize = 16;
+
+/// What to back up, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushOptions {
+    /// Absolute, lexically normalised.
+    pub root: PathBuf,
+    /// `-r`.
+    pub recursive: bool,
+    /// `-d`.
+    pub delete: bool,
+    /// `--delete-excluded`.
+    pub delete_excluded: bool,
+    /// `--force-delete`.
+    pub force_delete: bool,
+    /// `-n`.
+    pub dry_run: bool,
+    /// gitignore patterns in order, the last match wins.
+    pub filters: Vec<Bytes>,
+    /// Leave out what a CACHEDIR.TAG marks.
+    pub exclude_caches: bool,
+    /// Do not cross mount points.
+    pub one_file_system: bool,
+    /// Queue behind a lock; `Duration::MAX` = for ever.
+    pub wait: Option<Duration>,
+}
+
+/// Backs up one root; a lost connection is tried again with back-off for [`ClientOptions::retry_for`].
+///
+/// # Errors
+/// [`EngineError`], whose kind is the exit code.
+pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observer) -> Result<Summary, EngineError> {
+    let started = Instant::now();
+    let source = Source::open(&options.root)?;
+    let run = client::random_run_id()?;
+    let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
+    loop {
+        let mut reached = false;
+        let attempt = Attempt { client, options, observer, source: &source, run };
+        let error = match attempt.run(&mut reached) {
+            Ok(summary) => return Ok(Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..summary }),
+            Err(error) => error,
+        };
+        if reached {
+            (lost, pause) = (None, Duration::from_millis(200));
+        }
+        // A server that was never there is not waited for; one that was lost is.
+        let never_there = !reached && lost.is_none();
+        let since = *lost.get_or_insert_with(Instant::now);
+        if error.kind != ErrorKind::Unreachable || never_there || since.elapsed() + pause > client.retry_for {
+            return Err(error);
+        }
+        observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(15));
+    }
+}
+
+struct Attempt<'a> {
+    client: &'a ClientOptions,
+    options: &'a PushOptions,
+    observer: &'a dyn Observer,
+    source: &'a Source,
+    run: RunId,
+}
+
+impl Attempt<'_> {
+    fn run(&self, reached: &mut bool) -> Result<Summary, EngineError> {
+        self.observer.event(&Event::Phase(Phase::Waiting));
+        let Session { link, welcome, guest } = client::open(self.client)?;
+        *reached = true;
+        let counters = link.counters();
+        let user = self.client.user.as_bytes();
+        let paths = CachePaths::new(&self.client.cache_dir, welcome.store, user, self.source.name.as_bytes())?;
+        let Link { sender, mut receiver, .. } = link;
+        let base = paths.open().map(|(header, _)| header.manifest);
+        sender.send(self.begin(base))?;
+        let granted = match self.granted(&mut receiver)? {
+            Ok(granted) => granted,
+            Err(receipt) => {
+                paths.publish();
+                return Ok(summary(self.source, &receipt, &Found::default(), None));
+            }
+        };
+        let base = base.filter(|_| granted.base_known);
+        let (reply_sender, replies) = crossbeam_channel::bounded(64);
+        let outcome = thread::scope(|scope| {
+            scope.spawn(move || listen(receiver, &reply_sender));
+            let mut work = Work { attempt: self, link: &sender, replies: &replies, paths: &paths, granted, base };
+            let outcome = work.run(welcome.store_place);
+            // Whoever listens for us ends with the link.
+            sender.close();
+            drop(replies);
+            outcome
+        });
+        if outcome.is_err() {
+            paths.discard();
+        }
+        drop(sender);
+        let mut summary = outcome?;
+        if let Some(guest) = guest {
+            guest.finish();
+        }
+        (summary.wire_bytes_sent, summary.wire_bytes_received) = (counters.sent(), counters.received());
+        Ok(summary)
+    }
+
+    fn begin(&self, base: Option<crate::backup::digest::Digest>) -> Begin {
+        let wait_secs = match self.options.wait {
+            None => 0,
+            Some(time) => u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
+        };
+        Begin {
+            run: self.run,
+            root: self.source.name.as_bytes().into(),
+            recursive: self.options.recursive,
+            delete: self.options.delete,
+            delete_excluded: self.options.delete_excluded,
+            force_delete: self.options.force_delete,
+            dry_run: self.options.dry_run,
+            filters: self.options.filters.clone(),
+            wait_secs,
+            file_system: self.source.file_system,
+            base,
+        }
+    }
+
+    /// Waits for the lease; a run that is committed already gets its receipt.
+    fn granted(&self, receiver: &mut LinkReceiver) -> Result<Result<Granted, Box<Committed>>, EngineError> {
+        loop {
+            match receiver.recv()? {
+                Message::Granted(granted) => return Ok(Ok(granted)),
+                Message::Committed(receipt) => return Ok(Err(Box::new(receipt))),
+                Message::Waiting(waiting) => self.observer.event(&Event::Queued(&sentence(&waiting.holder))),
+                Message::Busy(_) => {}
+                Message::Refused(refused) => return Err(refused.into()),
+                other => return Err(unexpected(&other, "asking for a lease").into()),
+            }
+        }
+    }
+}
+
+/// Passes the daemon's messages on until the link or the run ends.
+fn listen(mut receiver: LinkReceiver, replies: &crossbeam_channel::Sender<Result<Message, LinkError>>) {
+    loop {
+        let message = receiver.recv();
+        let end = message.is_err();
+        if replies.send(message).is_err() || end {
+            return;
+        }
+    }
+}
+
+/// One attempt, once the lease is there.
+struct Work<'a> {
+    attempt: &'a Attempt<'a>,
+    link: &'a crate::net::link::LinkSender,
+    replies: &'a Replies,
+    paths: &'a CachePaths,
+    granted: Granted,
+    base: Option<crate::backup::digest::Digest>,
+}
+
+impl Work<'_> {
+    fn run(&mut self, store_place: (u64, u64)) -> Result<Summary, EngineError> {
+        let (options, observer, source) = (self.attempt.options, self.attempt.observer, self.attempt.source);
+        observer.event(&Event::Phase(Phase::Scanning));
+        let started = client::now();
+        let safe_before = started.minus(2, 0);
+        let header = CacheHeader::new(source.name.as_bytes(), started, source.file_system);
+        let keeper = CacheKeeper::new(self.paths.clone(), header.clone());
+        let mut sender = ContentSender::new(self.link, self.replies, observer);
+        (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
+        sender.sink = Sink::Cache(Box::new(keeper));
+        let walk = source.walk_options(options, store_place)?;
+        self.scan(walk, &mut sender, safe_before)?;
+        let owners = sender.owners.names();
+        let Sink::Cache(keeper) = std::mem::replace(&mut sender.sink, Sink::List(Vec::new())) else {
+            return Err(EngineError::new(ErrorKind::Failed, "the hash cache was lost"));
+        };
+        let mut end = keeper.finish(&owners)?;
+        sender.found.unseen.sort();
+        sender.found.unseen.dedup();
+        observer.event(&Event::Phase(Phase::Committing));
+        for _ in 0..MISSING_ROUNDS_MAX {
+            let manifest = ManifestSender {
+                link: self.link,
+                replies: self.replies,
+                observer,
+                paths: self.paths,
+                base: self.base,
+                owners: &owners,
+                found: &sender.found,
+            };
+            match manifest.send(&end)? {
+                Answer::Committed(receipt) => {
+                    if options.dry_run {
+                        self.paths.discard();
+                    } else if !end.unchanged {
+                        self.paths.publish();
+                    }
+                    return Ok(summary(source, &receipt, &sender.found, Some(&end)));
+                }
+                Answer::Missing(missing) => self.resend(&mut sender, &missing, &mut end, &header, &owners)?,
+            }
+        }
+        Err(EngineError::new(ErrorKind::Failed, "files changed faster than they could be sent; run it again"))
+    }
+
+    fn scan(
+        &self,
+        walk: crate::tree::walk::WalkOptions,
+        sender: &mut ContentSender<'_>,
+        safe_before: crate::backup::fingerprint::Timestamp,
+    ) -> Result<(), EngineError> {
+        let (jobs, job_queue) = crossbeam_channel::bounded(JOBS_QUEUED_MAX);
+        let (items, item_queue) = scan::queue();
+        let budget = Budget::new(WINDOW_BYTES);
+        let cache = self.paths.clone();
+        let scan = scan::Scan { walk, cache, jobs, items, budget, safe_before };
+        let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        thread::scope(|scope| {
+            let walker = scope.spawn(move || scan.run());
+            for _ in 0..threads {
+                let jobs = job_queue.clone();
+                scope.spawn(move || hash::work(&jobs, safe_before));
+            }
+            let sent = sender.run(&item_queue);
+            drop((item_queue, job_queue));
+            let walked = walker.join().unwrap_or_else(|_| Err("the scan stopped".to_owned()));
+            sent?;
+            walked.map_err(|why| EngineError::new(ErrorKind::Failed, why))
+        })
+    }
+
+    fn resend(
+        &self,
+        sender: &mut ContentSender<'_>,
+        missing: &[crate::backup::relpath::RelPath],
+        end: &mut CacheEnd,
+        header: &CacheHeader,
+        owners: &OwnerNames,
+    ) -> Result<(), EngineError> {
+        let source = self.attempt.source;
+        let records = if end.unchanged { self.paths.open().map(|(_, r)| r) } else { Some(self.paths.open_next()?) };
+        let records = records.ok_or_else(|| EngineError::new(ErrorKind::Failed, "the hash cache vanished"))?;
+        sender.ask = true;
+        let root = (&source.dir, source.file_name.as_deref());
+        let mut changed = resend::resend(sender, root, records, missing, client::now().minus(2, 0))?;
+        resend::rewrite(self.paths, end, header, owners, &mut changed)
+    }
+}
+
+fn summary(source: &Source, receipt: &Committed, found: &Found, end: Option<&CacheEnd>) -> Summary {
+    let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
+    Summary {
+        root: source.absolute(),
+        snapshot: (receipt.snapshot > 0).then_some(receipt.snapshot),
+        manifest: receipt.manifest,
+        created,
+        updated,
+        moved,
+        deleted,
+        touched,
+        unchanged,
+        files: end.map_or(receipt.files, |e| e.files),
+        bytes: end.map_or(receipt.bytes, |e| e.bytes),
+        bytes_read: found.bytes_read,
+        content_bytes_sent: found.content_bytes_sent,
+        wire_bytes_sent: 0,
+        wire_bytes_received: 0,
+        errors: found.failed,
+        incomplete: receipt.incomplete,
+        elapsed_secs: 0.0,
+        notes: receipt.notes.iter().map(sentence).collect(),
+    }
+}
+

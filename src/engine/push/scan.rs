@@ -1,0 +1,292 @@
+//! The client's scan: walks the source, merges it with the hash cache, and hands out what must be read.
+//!
+//! ```text
+//! walk (tree::walk) ──WalkItem──> Merge ──Item, in canonical order──> send.rs
+//!                                   └──Job──> hashing pool ──reply──────┘
+//! ```
+//! The queue of items is bounded by count, content by the [`Budget`].
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::budget::Budget;
+use super::cache::{CachePaths, Reader};
+use super::hash::{Job, LargeJob, LargePiece, SmallJob, SmallRead, ToRead, pieces};
+use crate::backup::bytes::Bytes;
+use crate::backup::chunker::class_for;
+use crate::backup::digest::Digest;
+use crate::backup::entry::{Entry, FileContent, Kind, Link, SizeClass};
+use crate::backup::fingerprint::{Fingerprint, Timestamp};
+use crate::backup::hash_cache::CacheRecord;
+use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX, WHOLE_FILE_BYTES_MAX};
+use crate::backup::relpath::RelPath;
+use crate::tree::stat::StatKind;
+use crate::tree::walk::{WalkItem, WalkOptions, walk};
+
+/// Vouched-for records that travel together.
+const READY_MAX: usize = 512;
+/// Items that may wait for the sender.
+const ITEMS_QUEUED_MAX: usize = 128;
+/// Budget that a large file holds while it is read and asked about.
+const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
+
+/// The scan's output, canonical order.
+pub(super) enum Item {
+    /// Entries that need no reading.
+    Ready(Vec<CacheRecord>),
+    /// Small files being read; interleaved with entries that need no reading: `true` takes the next file.
+    Small { order: Vec<Option<CacheRecord>>, reply: Receiver<SmallRead>, bytes: u64 },
+    /// A large file being read.
+    Large { path: RelPath, size: u64, class: SizeClass, old: Option<Box<CacheRecord>>, pieces: Receiver<LargePiece>, share: super::budget::Share },
+    /// Not seen: keep what the copy has.
+    Unseen(RelPath),
+    /// Not in the backup, harmlessly.
+    Skipped(RelPath, String),
+    /// Could not be read.
+    Failed(RelPath, String),
+}
+
+/// What the scan works with.
+pub(super) struct Scan {
+    pub(super) walk: WalkOptions,
+    pub(super) cache: CachePaths,
+    pub(super) jobs: Sender<Job>,
+    pub(super) items: Sender<Item>,
+    pub(super) budget: Budget,
+    pub(super) safe_before: Timestamp,
+}
+
+/// A queue of items.
+pub(super) fn queue() -> (Sender<Item>, Receiver<Item>) {
+    bounded(ITEMS_QUEUED_MAX)
+}
+
+impl Scan {
+    /// Walks to the end, or until the sender has gone.
+    ///
+    /// # Errors
+    /// A sentence: the root itself cannot be walked.
+    pub(super) fn run(self) -> Result<(), String> {
+        let cache = self.cache.open().map(|(_, reader)| reader);
+        let mut merge = Merge {
+            old: cache.map(Peek::new),
+            renamed: None,
+            links: HashMap::new(),
+            order: Vec::new(),
+            files: Vec::new(),
+            bytes: 0,
+            scan: &self,
+        };
+        let walked = walk(&self.walk, &mut |batch| {
+            for item in batch {
+                if merge.item(item).is_err() {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        let _ = merge.flush();
+        walked.map_err(|error| error.to_string())
+    }
+}
+
+/// The sender has gone: the run failed there.
+struct Gone;
+
+struct Peek {
+    reader: Reader,
+    next: Option<CacheRecord>,
+}
+
+impl Peek {
+    fn new(mut reader: Reader) -> Self {
+        let next = reader.next().and_then(Result::ok);
+        Self { reader, next }
+    }
+
+    /// The record of this path; those before it are passed over.
+    fn at(&mut self, path: &RelPath) -> Option<CacheRecord> {
+        while self.next.as_ref().is_some_and(|r| r.entry.path < *path) {
+            self.next = self.reader.next().and_then(Result::ok);
+        }
+        if self.next.as_ref().is_some_and(|r| r.entry.path == *path) {
+            return std::mem::replace(&mut self.next, self.reader.next().and_then(Result::ok));
+        }
+        None
+    }
+}
+
+/// What a renamed file is recognised by: ctime changes with a rename of the file itself, so only the rest counts then.
+#[derive(PartialEq, Eq, Hash)]
+struct Inode {
+    ino: u64,
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+struct Known {
+    digest: Digest,
+    class: SizeClass,
+    sparse: bool,
+}
+
+struct Merge<'a> {
+    scan: &'a Scan,
+    old: Option<Peek>,
+    /// Cached files by fingerprint; read on the first path that the cache does not know.
+    renamed: Option<HashMap<Inode, Known>>,
+    /// First path of each inode that has several.
+    links: HashMap<(u64, u64), RelPath>,
+    order: Vec<Option<CacheRecord>>,
+    files: Vec<ToRead>,
+    bytes: u64,
+}
+
+impl Merge<'_> {
+    fn item(&mut self, item: WalkItem) -> Result<(), Gone> {
+        let other = match item {
+            WalkItem::Entry(entry) => return self.entry(entry),
+            WalkItem::Unseen { path, .. } => Item::Unseen(path),
+            WalkItem::Skipped { path, why } => Item::Skipped(path, why),
+            WalkItem::Failed { path, why } => Item::Failed(path, why),
+        };
+        self.flush()?;
+        self.scan.items.send(other).map_err(|_| Gone)
+    }
+
+    fn entry(&mut self, walked: crate::tree::walk::WalkEntry) -> Result<(), Gone> {
+        let stat = &walked.stat;
+        let fingerprint = stat.fingerprint();
+        let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
+        let kind = match stat.kind {
+            StatKind::Dir => Kind::Dir,
+            StatKind::Symlink => Kind::Symlink { target: walked.target.clone().map(Bytes).unwrap_or_default() },
+            StatKind::Fifo => Kind::Fifo,
+            StatKind::CharDevice => Kind::CharDevice { major: stat.rdev_major, minor: stat.rdev_minor },
+            StatKind::BlockDevice => Kind::BlockDevice { major: stat.rdev_major, minor: stat.rdev_minor },
+            StatKind::File => return self.file(walked, fingerprint, old),
+            StatKind::Socket => return Ok(()),
+        };
+        let entry = Entry { path: walked.path, meta: walked.meta, kind };
+        self.ready(CacheRecord { entry, fingerprint, racy: false, recipe: None })
+    }
+
+    fn file(
+        &mut self,
+        walked: crate::tree::walk::WalkEntry,
+        fingerprint: Fingerprint,
+        old: Option<CacheRecord>,
+    ) -> Result<(), Gone> {
+        let stat = &walked.stat;
+        let link = self.link(&walked.path, stat.dev, stat.ino, stat.nlink);
+        let sparse = stat.blocks * 512 < stat.size;
+        let old_content = old.as_ref().and_then(|r| r.entry.file()).cloned();
+        let unknown = Digest([0; 32]);
+        let class = old_content.as_ref().map_or(SizeClass::Whole, |c| c.class);
+        let mut content = FileContent { size: stat.size, digest: unknown, class, link, sparse, unstable: false };
+        if let (Some(old), Some(known)) = (&old, &old_content)
+            && old.fingerprint == fingerprint
+            && !old.racy
+        {
+            (content.digest, content.size) = (known.digest, known.size);
+            let entry = Entry { path: walked.path, meta: walked.meta, kind: Kind::File(content) };
+            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe: old.recipe.clone() });
+        }
+        if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) {
+            if let Some(known) = self.renamed(fingerprint) {
+                (content.digest, content.class) = (known.digest, known.class);
+                content.sparse = known.sparse;
+                let entry = Entry { path: walked.path, meta: walked.meta, kind: Kind::File(content) };
+                return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe: None });
+            }
+        }
+        let (dir, size) = (walked.dir, walked.stat.size);
+        let entry = Entry { path: walked.path, meta: walked.meta, kind: Kind::File(content) };
+        let file = ToRead { dir, entry, size };
+        if size < WHOLE_FILE_BYTES_MAX { self.small(file) } else { self.large(file, class, old) }
+    }
+
+    fn link(&mut self, path: &RelPath, dev: u64, ino: u64, nlink: u64) -> Link {
+        if nlink < 2 {
+            return Link::Single;
+        }
+        match self.links.entry((dev, ino)) {
+            std::collections::hash_map::Entry::Occupied(first) => Link::Follower(first.get().clone()),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(path.clone());
+                Link::Leader
+            }
+        }
+    }
+
+    /// A file that the cache knows under another path.
+    fn renamed(&mut self, fingerprint: Fingerprint) -> Option<&Known> {
+        if self.old.is_none() {
+            return None;
+        }
+        let cache = &self.scan.cache;
+        let map = self.renamed.get_or_insert_with(|| by_inode(cache));
+        let Fingerprint { ino, size, mtime, ctime } = fingerprint;
+        map.get(&Inode { ino, size, mtime, ctime })
+    }
+
+    fn ready(&mut self, record: CacheRecord) -> Result<(), Gone> {
+        self.order.push(Some(record));
+        if self.files.is_empty() && self.order.len() >= READY_MAX || self.order.len() >= 4 * BATCH_COUNT_MAX {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn small(&mut self, file: ToRead) -> Result<(), Gone> {
+        self.bytes += file.size;
+        self.order.push(None);
+        self.files.push(file);
+        if self.bytes >= BATCH_BYTES_TARGET as u64 || self.files.len() >= BATCH_COUNT_MAX {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn large(&mut self, file: ToRead, class: SizeClass, old: Option<CacheRecord>) -> Result<(), Gone> {
+        self.flush()?;
+        let class = if class == SizeClass::Whole { class_for(file.size) } else { class };
+        let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size));
+        let (sender, receiver) = pieces();
+        let (path, size) = (file.entry.path.clone(), file.size);
+        let old = old.map(Box::new);
+        self.scan.items.send(Item::Large { path, size, class, old, pieces: receiver, share }).map_err(|_| Gone)?;
+        self.scan.jobs.send(Job::Large(LargeJob { file, class, pieces: sender })).map_err(|_| Gone)
+    }
+
+    fn flush(&mut self) -> Result<(), Gone> {
+        if self.order.is_empty() {
+            return Ok(());
+        }
+        let order = std::mem::take(&mut self.order);
+        if self.files.is_empty() {
+            return self.scan.items.send(Item::Ready(order.into_iter().flatten().collect())).map_err(|_| Gone);
+        }
+        let files = std::mem::take(&mut self.files);
+        let bytes = std::mem::take(&mut self.bytes);
+        let share = self.scan.budget.take(bytes);
+        let (reply, receiver) = bounded(1);
+        self.scan.items.send(Item::Small { order, reply: receiver, bytes }).map_err(|_| Gone)?;
+        self.scan.jobs.send(Job::Small(SmallJob { files, share, reply })).map_err(|_| Gone)
+    }
+}
+
+fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
+    let mut map = HashMap::new();
+    for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
+        if let (false, Some(content)) = (record.racy, record.entry.file()) {
+            let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
+            let known = Known { digest: content.digest, class: content.class, sparse: content.sparse };
+            map.insert(Inode { ino, size, mtime, ctime }, known);
+        }
+    }
+    map
+}

@@ -1,0 +1,263 @@
+//! The store's side of a backup: DESIGN's journey from `Begin` to the receipt.
+//!
+//! ```text
+//! link ── Files ──> writers × cores ──┐
+//!   │                                 ├──> staging (content, verified)
+//!   ├── Chunks ──> content.rs ────────┘
+//!   ├── Offer  ──> content.rs: Need          pass (stat pass of the copy, its own thread; answers wait for it)
+//!   └── Manifest, Changes ──> incoming.rs (spooled)
+//! ManifestEnd ──> feed.rs: present × wanted ──> plan ──> prepare ──> finish.rs: commit, catalog, receipt
+//! ```
+//! All of it holds the lease; a lost connection lets it go and leaves staging to the next run.
+
+mod content;
+mod feed;
+mod finish;
+mod incoming;
+mod manifest_file;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use self::content::ContentReceiver;
+use self::incoming::Incoming;
+use super::client::now;
+use super::error::{EngineError, ErrorKind};
+use super::hub::{Hub, OpenCopy, Who};
+use super::wire::unexpected;
+use crate::backup::digest::Digest;
+use crate::backup::filter::Filter;
+use crate::backup::fingerprint::Timestamp;
+use crate::backup::lease::Holder;
+use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX, MISSING_ROUNDS_MAX};
+use crate::backup::plan::MissingContent;
+use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
+use crate::net::link::Link;
+use crate::net::message::{Begin, Committed, Granted, Message, Missing, Waiting};
+use crate::store::catalog::CatalogReader;
+use crate::store::leases::{LeaseError, LeaseGuard, LeaseRequest};
+use crate::store::present::{Pass, PassPlace, pass};
+use crate::store::snapshots::Snapshots;
+use crate::store::staging::Staging;
+
+/// The catalog's clock granularity: a change this shortly before a look may be followed by one that it does not show.
+/// The store's file system is local; its timestamps tick at least this often.
+pub(crate) const STORE_TICK_NANOS: u32 = 20_000_000;
+
+/// One run on the store's side.
+pub(super) struct Run<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) who: &'a Who,
+    pub(super) begin: &'a Begin,
+    pub(super) root: RelPath,
+    pub(super) filter: Filter,
+    pub(super) copy: OpenCopy,
+    pub(super) snapshots: Arc<Snapshots>,
+    /// The root's newest snapshot.
+    pub(super) newest: Option<SnapshotRecord>,
+    pub(super) base_known: bool,
+    pub(super) staging: Staging,
+    pub(super) reader: CatalogReader,
+    pub(super) lease: LeaseGuard,
+}
+
+/// Serves a backup.
+///
+/// # Errors
+/// Why it is refused or failed; the copy is as it was.
+pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Result<(), EngineError> {
+    let root = RelPath::new(begin.root.as_slice()).map_err(super::wire::WireError::from)?;
+    let pattern_bytes: usize = begin.filters.iter().map(|f| f.0.len()).sum();
+    if begin.filters.len() > FILTER_COUNT_MAX || pattern_bytes > FILTER_BYTES_MAX {
+        return Err(EngineError::new(ErrorKind::Usage, "too many or too long exclude patterns"));
+    }
+    let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
+    let snapshots = hub.store.snapshots(who.copy())?;
+    hub.check_open()?;
+    let lease = lease(hub, who, link, &begin, &root)?;
+    if let Some(record) = snapshots.by_run(begin.run)? {
+        link.send(receipt_of(&record))?;
+        return Ok(());
+    }
+    let copy = OpenCopy::open(hub, who.copy())?;
+    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    staging.adopt()?;
+    let newest = snapshots.newest(&root)?;
+    let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
+    let reader = hub.catalog.reader()?;
+    let run = Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
+    run.serve(link)
+}
+
+/// Gets the lease, telling the client while it waits.
+fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -> Result<LeaseGuard, EngineError> {
+    let wait = match begin.wait_secs {
+        0 => None,
+        u32::MAX => Some(Duration::MAX),
+        secs => Some(Duration::from_secs(secs.into())),
+    };
+    let key = who.identity.key.unwrap_or_default();
+    let request = LeaseRequest {
+        copy: who.copy().clone(),
+        root: root.clone(),
+        recursive: begin.recursive,
+        holder: Holder { key, run: begin.run, name: who.name(), since: now() },
+        wait,
+        on_revoke: {
+            let sender = link.sender.clone();
+            Arc::new(move || {
+                let sender = sender.clone();
+                thread::spawn(move || sender.close());
+            })
+        },
+    };
+    let mut told = None;
+    let granted = hub.leases.acquire(request, &mut |conflict| {
+        let holder = conflict.to_string();
+        if told.as_ref() == Some(&holder) {
+            // Any message means that the client does not want to wait any more; so does a lost link.
+            return matches!(link.receiver.recv_timeout(Duration::from_millis(1)), Ok(None));
+        }
+        told = Some(holder.clone());
+        link.sender.send(Waiting { holder: holder.into_bytes().into() }).is_ok()
+    });
+    granted.map_err(|error| match error {
+        LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
+        other => EngineError::new(ErrorKind::Unreachable, other.to_string()),
+    })
+}
+
+/// The result of the stat pass, once it is there.
+#[derive(Default)]
+pub(super) struct PassResult {
+    done: Mutex<Option<Result<Pass, String>>>,
+    ready: Condvar,
+}
+
+impl PassResult {
+    fn set(&self, result: Result<Pass, String>) {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.ready.notify_all();
+    }
+
+    /// Waits for the pass and uses what it found.
+    pub(super) fn with<T>(&self, use_it: impl FnOnce(&Pass) -> T) -> Result<T, EngineError> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.ready.wait_while(done, |done| done.is_none()).unwrap_or_else(PoisonError::into_inner);
+        match &*done {
+            Some(Ok(pass)) => Ok(use_it(pass)),
+            Some(Err(why)) => Err(EngineError::new(ErrorKind::Failed, why.clone())),
+            None => Err(EngineError::new(ErrorKind::Failed, "the copy was not looked at")),
+        }
+    }
+}
+
+impl Run<'_> {
+    fn serve(&self, link: &mut Link) -> Result<(), EngineError> {
+        let found = PassResult::default();
+        thread::scope(|scope| {
+            scope.spawn(|| found.set(self.pass().map_err(|e| e.to_string())));
+            self.exchange(link, &found)
+        })
+    }
+
+    fn pass(&self) -> Result<Pass, EngineError> {
+        let reader = self.hub.catalog.reader()?;
+        let place = PassPlace {
+            copy_dir: &self.copy.dir,
+            copy: self.copy.id,
+            root: &self.root,
+            recursive: self.begin.recursive,
+            safe_before: tick_before_now(),
+        };
+        Ok(pass(&self.hub.catalog, &reader, &place)?)
+    }
+
+    /// Whether nothing at all is here that a client could be spared.
+    fn nothing_here(&self) -> Result<bool, EngineError> {
+        let names = self.copy.dir.names()?;
+        Ok(names.is_empty() && self.staging.is_empty() && self.reader.is_empty(self.copy.id)?)
+    }
+
+    fn exchange(&self, link: &mut Link, found: &PassResult) -> Result<(), EngineError> {
+        let ask = self.begin.dry_run || !self.nothing_here()?;
+        link.send(Granted { base_known: self.base_known, ask })?;
+        let mut received = 0;
+        for _ in 0..MISSING_ROUNDS_MAX {
+            let incoming = self.content(link, found, &mut received)?;
+            let planned = self.plan(&incoming, found)?;
+            let missing = if self.begin.dry_run {
+                return finish::dry_run(self, link, &incoming, &planned);
+            } else if planned.plan.missing.is_empty() {
+                match finish::commit(self, link, &incoming, planned, received)? {
+                    finish::Finished::Committed => return Ok(()),
+                    finish::Finished::Missing(missing) => missing,
+                }
+            } else {
+                planned.plan.missing
+            };
+            ask_for(link, &missing)?;
+        }
+        Err(EngineError::new(ErrorKind::Failed, "the content that was asked for did not come"))
+    }
+
+    /// Takes content until the manifest is complete.
+    fn content(&self, link: &mut Link, found: &PassResult, received: &mut u64) -> Result<Incoming, EngineError> {
+        let mut incoming: Option<Incoming> = None;
+        ContentReceiver::with(self, found, |content| {
+            loop {
+                let message = link.receiver.recv()?;
+                match message {
+                    Message::Manifest(head) => incoming = Some(Incoming::begin(self, head)?),
+                    Message::Changes(changes) => match &mut incoming {
+                        Some(incoming) => incoming.changes(changes)?,
+                        None => return Err(unexpected(&Message::Changes(changes), "receiving content").into()),
+                    },
+                    Message::ManifestEnd(end) => match incoming.take() {
+                        Some(incoming) => {
+                            *received += content.bytes();
+                            return incoming.end(end);
+                        }
+                        None => return Err(unexpected(&Message::ManifestEnd(end), "receiving content").into()),
+                    },
+                    other => content.message(&link.sender, other)?,
+                }
+            }
+        })
+    }
+}
+
+/// This moment less the store's tick.
+pub(super) fn tick_before_now() -> Timestamp {
+    now().minus(0, STORE_TICK_NANOS)
+}
+
+fn ask_for(link: &Link, missing: &[MissingContent]) -> Result<(), EngineError> {
+    let mut seen: HashSet<(&RelPath, &Digest)> = HashSet::new();
+    let paths: Vec<_> = missing.iter().filter(|m| seen.insert((&m.path, &m.digest))).map(|m| &m.path).collect();
+    let batches = paths.chunks(128);
+    let last = batches.len();
+    for (i, batch) in batches.enumerate() {
+        let paths = batch.iter().map(|p| p.as_bytes().into()).collect();
+        link.send(Missing { paths, last: i + 1 == last })?;
+    }
+    Ok(())
+}
+
+/// The receipt of a snapshot that is committed.
+pub(super) fn receipt_of(record: &SnapshotRecord) -> Committed {
+    Committed {
+        run: record.run,
+        snapshot: record.number,
+        manifest: record.manifest,
+        counts: record.counts,
+        files: record.files,
+        bytes: record.bytes,
+        bytes_missing: 0,
+        incomplete: !record.complete,
+        notes: Vec::new(),
+    }
+}

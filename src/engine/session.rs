@@ -1,0 +1,124 @@
+//! One conversation on the store's side: who is it, what does it want, one request after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::client::{now, software};
+use super::error::{EngineError, ErrorKind};
+use super::hub::{Hub, Who};
+use super::{forget, inspect_serve, receive, restore_serve};
+use crate::backup::bytes::escape;
+use crate::net::handshake::{HandshakeError, read_hello};
+use crate::net::link::{Link, LinkError};
+use crate::net::listener::Incoming;
+use crate::net::message::{HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
+use crate::net::peer::PeerInfo;
+use crate::store::registry::{Registry, Right, Trust};
+
+/// Serves one connection of the daemon.
+pub(crate) fn serve(hub: &Arc<Hub>, incoming: Incoming) {
+    let Incoming { mut link, peer, .. } = incoming;
+    let hello = match read_hello(&mut link) {
+        Ok(hello) => hello,
+        Err(error) => {
+            tracing::info!("{} did not say hello: {error}", peer.addr);
+            return;
+        }
+    };
+    match identify(hub, &peer, &hello) {
+        Ok(who) => converse(hub, link, &who),
+        Err(error) => {
+            tracing::warn!("{} was refused: {error}", peer.addr);
+            let _ = link.send(Refused::from(&error));
+        }
+    }
+}
+
+/// Serves the client of this process (`--store`).
+pub(crate) fn serve_local(hub: &Arc<Hub>, mut link: Link) {
+    let served = read_hello(&mut link).map_err(hello_error).and_then(|hello| {
+        let identity = Registry::local(hello.user.as_slice(), now())?;
+        Ok(Who { identity, address: None, software: escape(hello.software.as_slice()) })
+    });
+    match served {
+        Ok(who) => converse(hub, link, &who),
+        Err(error) => {
+            let _ = link.send(Refused::from(&error));
+        }
+    }
+}
+
+fn hello_error(error: HandshakeError) -> EngineError {
+    EngineError::new(ErrorKind::Failed, error.to_string())
+}
+
+/// Whose key is this, and may it come in?
+fn identify(hub: &Hub, peer: &PeerInfo, hello: &Hello) -> Result<Who, EngineError> {
+    let user = hello.user.as_slice();
+    let trust = if hub.options.trust_first_use {
+        Trust::FirstUse
+    } else if peer.is_loopback() {
+        Trust::LoopbackUid(peer.uid.is_some_and(|uid| user_belongs_to(user, uid)))
+    } else {
+        Trust::No
+    };
+    let identity = hub.registry.resolve(peer.key.0, peer.ip(), user, trust, now())?;
+    Ok(Who { identity, address: Some(peer.ip()), software: escape(hello.software.as_slice()) })
+}
+
+/// Whether a login name is that of a uid; root may use any.
+fn user_belongs_to(user: &[u8], uid: u32) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    uid == 0 || uzers::get_user_by_uid(uid).is_some_and(|known| known.name().as_bytes() == user)
+}
+
+fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
+    hub.sessions.fetch_add(1, Ordering::SeqCst);
+    let span = tracing::info_span!("session", who = %who.name());
+    let _entered = span.enter();
+    if let Err(error) = requests(hub, &mut link, who) {
+        tracing::warn!("{error}");
+        let _ = link.send(Refused::from(&error));
+    }
+    hub.sessions.fetch_sub(1, Ordering::SeqCst);
+}
+
+fn requests(hub: &Arc<Hub>, link: &mut Link, who: &Who) -> Result<(), EngineError> {
+    let place = hub.store.root_dir().stat_self()?;
+    link.send(Welcome {
+        magic: HELLO_MAGIC,
+        version: PROTOCOL_VERSION,
+        features: 0,
+        software: software().into_bytes().into(),
+        store: hub.store.id(),
+        node: who.copy().node().as_bytes().into(),
+        user: who.copy().user().as_bytes().into(),
+        store_place: (place.dev, place.ino),
+    })?;
+    loop {
+        let request = match link.recv() {
+            Ok(request) => request,
+            Err(LinkError::Closed | LinkError::Lost { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let right = match &request {
+            Message::Begin(_) | Message::Forget(_) => Right::Backup,
+            _ => Right::Restore,
+        };
+        if !who.identity.may(right) {
+            let message = format!("{} does not have the right to do this", who.name());
+            return Err(EngineError::new(ErrorKind::NotAllowed, message));
+        }
+        match request {
+            Message::Begin(begin) => receive::serve(hub, who, link, begin)?,
+            Message::Read(read) => restore_serve::serve(hub, who, link, read)?,
+            Message::Forget(request) => forget::serve(hub, who, link, request)?,
+            Message::Status(_) => inspect_serve::status(hub, who, link)?,
+            other => {
+                let message = format!("unexpected message {}", other.name()).into_bytes().into();
+                link.send(Refused { kind: RefusalKind::Protocol, message })?;
+                return Ok(());
+            }
+        }
+    }
+}

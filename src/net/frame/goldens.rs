@@ -1,0 +1,218 @@
+//! One of each message, byte for byte, in `tests/goldens/v1/wire/NAME.hex`. `RBBACKUP_BLESS=1 cargo test goldens` writes
+//! missing ones; an existing one is never overwritten, for it is the format. Also compiled in: the messages that are
+//! pinned for all versions.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::*;
+use crate::backup::bytes::Bytes;
+use crate::backup::digest::{Digest, RunId};
+use crate::net::message::*;
+
+fn b(text: &str) -> Bytes {
+    Bytes::from(text.as_bytes())
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest([byte; 32])
+}
+
+fn hello() -> Hello {
+    Hello { magic: HELLO_MAGIC, version: 1, features: 0, software: b("rbbackup 0.1.0"), user: b("ana") }
+}
+
+fn entry(path: &str, kind: WireKind) -> WireEntry {
+    let xattrs = vec![(b("user.note"), b("x"))];
+    let (uid, gid, mtime_secs, mtime_nanos) = (1000, 100_000, 1_760_000_000, 999_999_999);
+    WireEntry { path: b(path), mode: 0o644, uid, gid, mtime_secs, mtime_nanos, xattrs, kind }
+}
+
+fn entries() -> Vec<WireEntry> {
+    vec![
+        entry("", WireKind::Dir),
+        entry("dev", WireKind::Device { block: true, major: 8, minor: 300 }),
+        entry("fifo", WireKind::Fifo),
+        entry("file", WireKind::File { size: 1 << 40, digest: digest(0xab), class: 3, flags: 7, leader: b("first") }),
+        entry("link", WireKind::Symlink { target: b("../there") }),
+    ]
+}
+
+fn session() -> Vec<Message> {
+    let welcome = Welcome {
+        magic: HELLO_MAGIC,
+        version: 1,
+        features: 0,
+        software: b("rbbackupd 0.1.0"),
+        store: *b"0123456789abcdef",
+        node: b("192.168.1.20"),
+        user: b("ana"),
+    };
+    let begin = Begin {
+        run: RunId([7; 16]),
+        root: b("home/ana/docs"),
+        recursive: true,
+        delete: true,
+        delete_excluded: false,
+        force_delete: false,
+        dry_run: false,
+        filters: vec![b("*.o"), b("!keep.o")],
+        wait_secs: u32::MAX,
+        file_system: u64::MAX,
+        base: Some(digest(1)),
+    };
+    vec![
+        hello().into(),
+        welcome.into(),
+        VersionMismatch { lowest: 1, highest: 1 }.into(),
+        Refused { kind: RefusalKind::Guard, message: b("too many files would go") }.into(),
+        Busy { phase: 3 }.into(),
+        begin.into(),
+        Waiting { holder: b("ana from 10.0.0.2") }.into(),
+        Granted { base_known: true, ask: false }.into(),
+        Forget { run: RunId([8; 16]), root: b("home/ana") }.into(),
+        Status {}.into(),
+        StatusReply {
+            uptime_secs: 3600,
+            sessions: 2,
+            roots: vec![(b("home/ana"), 5, -1, true, 10, 1 << 33)],
+            running: vec![b("home/ana since 12:00")],
+            retired: (3, 4096),
+            space: (1 << 35, 1 << 40),
+        }
+        .into(),
+    ]
+}
+
+fn backup() -> Vec<Message> {
+    let items = vec![WireChunk::New { digest: digest(3), len: 65_536 }, WireChunk::Range { first: 1, count: 300 }];
+    vec![
+        Offer { batch: 0, digests: vec![digest(1), digest(2)] }.into(),
+        Need { batch: 0, bits: Bytes(vec![0b10]) }.into(),
+        FileOpen { file: 1, path: b("big"), size: 1 << 33, class: 2, base: Some(digest(4)) }.into(),
+        FileReady { file: 1, base_known: true }.into(),
+        ChunkOffer { batch: 1, file: 1, items }.into(),
+        FileDone { file: 1, entry: entries().pop() }.into(),
+        Manifest {
+            base: None,
+            digest: digest(5),
+            entries: 70_000,
+            incomplete: true,
+            users: vec![(1000, b("ana"))],
+            groups: vec![(100, b("users"))],
+            errors: vec![b("cannot read 'x'")],
+        }
+        .into(),
+        Changes {
+            changes: entries()
+                .into_iter()
+                .map(WireChange::Put)
+                .chain([WireChange::Remove(b("old")), WireChange::Unseen(b("secret"))])
+                .collect(),
+        }
+        .into(),
+        ManifestEnd { bytes_read: 1 << 34 }.into(),
+        Missing { paths: vec![b("a"), b("b/c")], last: true }.into(),
+        PlanLines { lines: vec![(2, b("from"), b("to")), (3, b("gone"), b(""))] }.into(),
+        Committed {
+            run: RunId([7; 16]),
+            snapshot: 42,
+            manifest: digest(5),
+            counts: [1, 2, 3, 4, 5, 70_000],
+            files: 70_000,
+            bytes: 1 << 30,
+            bytes_missing: 0,
+            incomplete: false,
+            notes: vec![b("a note")],
+        }
+        .into(),
+        Message::Files(Files { entries: entries() }, b"contents".to_vec()),
+        Message::Chunks(Chunks { file: 1, lens: vec![3, 5] }, b"abcdefgh".to_vec()),
+    ]
+}
+
+fn restore() -> Vec<Message> {
+    let pieces = vec![
+        Piece { batch: 0, index: 1, offset: 1 << 20, len: 5, end: 1 },
+        Piece { batch: 0, index: 2, offset: 0, len: 4, end: 2 },
+    ];
+    vec![
+        Read { path: b("home/ana"), shallow: false, content: true, all: false }.into(),
+        ReadGranted {
+            snapshot: 42,
+            root: b("home/ana"),
+            time_secs: 1_760_000_000,
+            complete: true,
+            entries: 5,
+            bytes: 1 << 20,
+            users: vec![(0, b("root"))],
+            groups: vec![],
+        }
+        .into(),
+        Tree { batch: 0, entries: entries() }.into(),
+        TreeEnd { batches: 1 }.into(),
+        Want { batch: 0, bits: Bytes(vec![0b1_0000]) }.into(),
+        Message::Content(Content { pieces }, b"helloless".to_vec()),
+    ]
+}
+
+fn samples() -> Vec<Message> {
+    [session(), backup(), restore()].concat()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.chunks(32).map(|line| line.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+    (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/v1/wire")
+}
+
+#[test]
+fn goldens_are_what_travels() {
+    for message in samples() {
+        let name = message.name();
+        let path = folder().join(format!("{name}.hex"));
+        let bytes = Frame::encode(message.clone()).unwrap().into_bytes();
+        if std::env::var_os("RBBACKUP_BLESS").is_some() && !path.exists() {
+            let title = format!("# {name}: u32 length, u8 kind ({}), body\n", message.kind());
+            std::fs::write(&path, title + &hex(&bytes)).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(hex(&bytes), hex(&unhex(&golden)), "{name} has changed on the wire: that is a new version");
+        let decoded = decode_frame(&unhex(&golden)).unwrap().unwrap();
+        assert_eq!(decoded, (Some(message), bytes.len()));
+    }
+}
+
+#[test]
+fn goldens_are_complete_and_no_more() {
+    let sampled: BTreeSet<u8> = samples().iter().map(Message::kind).collect();
+    let known: BTreeSet<u8> = (0..=u8::MAX).filter(|kind| Message::is_bulk(*kind).is_some()).collect();
+    assert_eq!(sampled, known, "kinds without a golden, or sampled twice");
+    assert_eq!(samples().len(), known.len());
+    let files: BTreeSet<String> =
+        std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, samples().iter().map(|m| format!("{}.hex", m.name())).collect());
+}
+
+#[test]
+fn hello_is_pinned() {
+    let pinned = [
+        &[27, 0, 0, 0, 1][..],          // length, kind
+        &[252, 0x72, 0x62, 0x62, 0x6b], // magic: a u32 follows
+        &[1, 0],                        // version, features
+        b"\x0erbbackup 0.1.0",
+        b"\x03ana",
+    ];
+    assert_eq!(Frame::encode(hello().into()).unwrap().into_bytes(), pinned.concat());
+    assert_eq!(
+        Frame::encode(VersionMismatch { lowest: 1, highest: 300 }.into()).unwrap().into_bytes(),
+        [5, 0, 0, 0, 3, 1, 251, 44, 1]
+    );
+}

@@ -1,0 +1,159 @@
+//! [`Queue`]: the bounded queue between a plain thread and a task, either way round, or between two threads.
+//!
+//! One mechanism for all, because a link needs three things at once that no channel at hand has together: waiting with
+//! a deadline in a thread, waiting in a task, and an end that carries its reason while what was queued before is still
+//! delivered. Any number of threads may push; one thread or task pops. No more than one task waits on either side.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::link::LinkError;
+
+/// A bounded queue with an end that has a reason.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    items_max: usize,
+    /// Something to pop, or the end: for a thread, and for a task.
+    filled: Condvar,
+    filled_task: Notify,
+    /// Space, or the end: for threads, and for a task.
+    space: Condvar,
+    space_task: Notify,
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    end: Option<LinkError>,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(items_max: usize) -> Self {
+        Self {
+            state: Mutex::new(State { items: VecDeque::with_capacity(items_max), end: None }),
+            items_max,
+            filled: Condvar::new(),
+            filled_task: Notify::new(),
+            space: Condvar::new(),
+            space_task: Notify::new(),
+        }
+    }
+
+    /// Appends; waits in this thread while the queue is full.
+    pub(super) fn push(&self, item: T) -> Result<(), LinkError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(end) = &state.end {
+                return Err(end.clone());
+            }
+            if state.items.len() < self.items_max {
+                self.put(&mut state, item);
+                return Ok(());
+            }
+            state = self.space.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Appends; the task waits while the queue is full. Says whether it had to wait. Cancel-safe but for `item`.
+    pub(super) async fn push_async(&self, item: T) -> Result<bool, LinkError> {
+        let mut waited = false;
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(end) = &state.end {
+                    return Err(end.clone());
+                }
+                if state.items.len() < self.items_max {
+                    self.put(&mut state, item);
+                    return Ok(waited);
+                }
+            }
+            waited = true;
+            self.space_task.notified().await;
+        }
+    }
+
+    /// Takes the first; waits in this thread, until `deadline` if there is one. `Ok(None)`: the deadline passed.
+    pub(super) fn pop(&self, deadline: Option<Instant>) -> Result<Option<T>, LinkError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(item) = self.take(&mut state)? {
+                return Ok(Some(item));
+            }
+            state = match deadline {
+                None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(None);
+                    }
+                    self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Takes the first if there is one.
+    pub(super) fn try_pop(&self) -> Result<Option<T>, LinkError> {
+        self.take(&mut self.lock())
+    }
+
+    /// Takes the first; the task waits. Cancel-safe. `Ok(None)`: `patience` is over.
+    pub(super) async fn pop_async(&self, patience: Duration) -> Result<Option<T>, LinkError> {
+        let wait = async {
+            loop {
+                if let Some(item) = self.try_pop()? {
+                    return Ok(item);
+                }
+                self.filled_task.notified().await;
+            }
+        };
+        match tokio::time::timeout(patience, wait).await {
+            Ok(item) => item.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Ends the queue: pushes fail from now on; pops fail once it is empty. The first reason stays.
+    pub(super) fn end(&self, reason: LinkError) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.end = Some(reason);
+        }
+        drop(state);
+        self.filled.notify_all();
+        self.space.notify_all();
+        self.filled_task.notify_one();
+        self.space_task.notify_one();
+    }
+
+    /// Throws away what is queued.
+    pub(super) fn clear(&self) {
+        let items = std::mem::take(&mut self.lock().items);
+        drop(items);
+    }
+
+    fn put(&self, state: &mut State<T>, item: T) {
+        state.items.push_back(item);
+        self.filled.notify_one();
+        self.filled_task.notify_one();
+    }
+
+    fn take(&self, state: &mut State<T>) -> Result<Option<T>, LinkError> {
+        match (state.items.pop_front(), &state.end) {
+            (Some(item), _) => {
+                self.space.notify_one();
+                self.space_task.notify_one();
+                Ok(Some(item))
+            }
+            (None, Some(end)) => Err(end.clone()),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

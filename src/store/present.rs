@@ -1,0 +1,244 @@
+//! The daemon's stat pass: what does the copy really hold below a root?
+//!
+//! Walks the plain copy along with the catalog. What a row's fingerprint vouches for is not read; everything else is
+//! looked at again (a file: hashed), and the catalog is put right. Afterwards the rows are the present state.
+//! Names are visited in canonical order, through [`SafeDir`] alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::catalog::{Catalog, CatalogError, CatalogReader, CopyId, Row, RowKind, Update};
+use super::staging::hash_file;
+use crate::backup::digest::Digest;
+use crate::backup::entry::Xattr;
+use crate::backup::fingerprint::Timestamp;
+use crate::backup::relpath::RelPath;
+use crate::tree::TreeError;
+use crate::tree::metadata::read_meta;
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::{FileKind, Stat};
+
+/// Updates that are gathered before they are written to the catalog.
+const UPDATES_MAX: usize = 4096;
+
+/// Why the pass failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The store's disk.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// What the pass found.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Paths that the copy holds below the root, itself included.
+    pub entries: u64,
+    /// Paths for which the catalog was wrong.
+    pub repaired: u64,
+    /// Files whose inode has several names below the root, with how many.
+    pub shared: HashMap<u64, u32>,
+    /// What is there besides could not be read, in words.
+    pub notes: Vec<String>,
+}
+
+/// Where the pass goes.
+pub struct PassPlace<'a> {
+    /// The copy's folder.
+    pub copy_dir: &'a Arc<SafeDir>,
+    /// The copy in the catalog.
+    pub copy: CopyId,
+    /// The root, in copy coordinates.
+    pub root: &'a RelPath,
+    /// Everything below, or only what is directly in the root.
+    pub recursive: bool,
+    /// What changed at or after this moment may have changed again unseen.
+    pub safe_before: Timestamp,
+}
+
+/// Does the pass. See the module.
+///
+/// # Errors
+/// [`PassError`]: the store's disk or the catalog fail.
+pub fn pass(catalog: &Catalog, reader: &CatalogReader, place: &PassPlace<'_>) -> Result<Pass, PassError> {
+    let mut walker = Walker {
+        catalog,
+        rows: reader.range(place.copy, place.root),
+        next: None,
+        place,
+        pass: Pass::default(),
+        updates: Vec::new(),
+        links: HashMap::new(),
+    };
+    walker.advance()?;
+    walker.walk_root()?;
+    walker.drop_rows_until(None)?;
+    walker.flush()?;
+    let Walker { mut pass, links, .. } = walker;
+    pass.shared = links.into_iter().filter(|(_, names)| *names > 1).collect();
+    Ok(pass)
+}
+
+struct Walker<'a> {
+    catalog: &'a Catalog,
+    rows: super::catalog::RowRange<'a>,
+    next: Option<Row>,
+    place: &'a PassPlace<'a>,
+    pass: Pass,
+    updates: Vec<Update>,
+    links: HashMap<u64, u32>,
+}
+
+impl Walker<'_> {
+    fn advance(&mut self) -> Result<Option<Row>, PassError> {
+        let next = self.rows.next().transpose()?;
+        Ok(std::mem::replace(&mut self.next, next))
+    }
+
+    /// Rows before `path` (or all) stand for nothing that is there any more.
+    fn drop_rows_until(&mut self, path: Option<&RelPath>) -> Result<(), PassError> {
+        while let Some(row) = &self.next {
+            if path.is_some_and(|path| row.path >= *path) {
+                return Ok(());
+            }
+            let gone = row.path.clone();
+            // Without -r, what lies deeper is not looked at.
+            let deeper = gone.strip_prefix(self.place.root).is_some_and(|p| p.depth() > 1);
+            if self.place.recursive || !deeper {
+                self.pass.repaired += 1;
+                self.updates.push(Update::Remove(gone));
+            }
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn walk_root(&mut self) -> Result<(), PassError> {
+        let root = self.place.root;
+        let Some(name) = root.name() else {
+            let dir = self.place.copy_dir.try_clone()?;
+            let stat = dir.stat_self()?;
+            self.look(&dir, b".", root, &stat)?;
+            return self.walk(dir, root);
+        };
+        let parent = match self.place.copy_dir.open_dir(&root.parent().unwrap_or_default()) {
+            Err(e) if e.is_not_found() => return Ok(()),
+            other => other?,
+        };
+        let stat = match parent.stat(name) {
+            Err(e) if e.is_not_found() => return Ok(()),
+            other => other?,
+        };
+        self.look(&parent, name, root, &stat)?;
+        if stat.kind == FileKind::Dir { self.walk(parent.open_child(name)?, root) } else { Ok(()) }
+    }
+
+    /// Everything below `top`, in canonical order.
+    fn walk(&mut self, top: SafeDir, path: &RelPath) -> Result<(), PassError> {
+        let mut stack = vec![(names(&top)?, top, path.clone())];
+        while let Some((pending, dir, path)) = stack.last_mut() {
+            let Some(name) = pending.pop() else {
+                stack.pop();
+                continue;
+            };
+            let Ok(child) = path.join(&name) else {
+                let shown = crate::backup::bytes::escape(&name);
+                self.pass.notes.push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
+                continue;
+            };
+            let stat = match dir.stat(&name) {
+                Err(e) if e.is_not_found() => continue,
+                other => other?,
+            };
+            let descend = stat.kind == FileKind::Dir && self.place.recursive;
+            let opened = if descend { Some(dir.open_child(&name)?) } else { None };
+            let here = dir.try_clone()?;
+            self.look(&here, &name, &child, &stat)?;
+            if let Some(opened) = opened {
+                stack.push((names(&opened)?, opened, child));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares one path with its row, and puts the row right.
+    fn look(&mut self, dir: &SafeDir, name: &[u8], path: &RelPath, stat: &Stat) -> Result<(), PassError> {
+        self.drop_rows_until(Some(path))?;
+        self.pass.entries += 1;
+        if stat.kind == FileKind::File && stat.nlink > 1 {
+            *self.links.entry(stat.ino).or_insert(0) += 1;
+        }
+        let row = if self.next.as_ref().is_some_and(|row| row.path == *path) { self.advance()? } else { None };
+        if row.is_some_and(|row| vouches(&row, stat)) {
+            return Ok(());
+        }
+        self.pass.repaired += 1;
+        let row = look_at(dir, name, path, stat, self.place.safe_before)?;
+        self.updates.push(Update::Put(row));
+        if self.updates.len() >= UPDATES_MAX { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), PassError> {
+        let updates = std::mem::take(&mut self.updates);
+        if !updates.is_empty() {
+            self.catalog.apply(self.place.copy, updates)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names in reverse order: the next one is popped.
+fn names(dir: &SafeDir) -> Result<Vec<Vec<u8>>, TreeError> {
+    let mut names: Vec<Vec<u8>> = dir.names()?.into_iter().map(|n| n.name).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+fn vouches(row: &Row, stat: &Stat) -> bool {
+    !row.racy
+        && row.kind == row_kind(stat.kind)
+        && row.fingerprint == stat.fingerprint()
+        && row.mode == stat.mode
+        && (row.uid, row.gid) == (stat.uid, stat.gid)
+        && (row.digest.is_some() || !matches!(row.kind, RowKind::File | RowKind::Symlink))
+}
+
+/// The catalog's kind of what is on disk.
+pub(crate) fn row_kind(kind: FileKind) -> RowKind {
+    match kind {
+        FileKind::Dir => RowKind::Dir,
+        FileKind::File => RowKind::File,
+        FileKind::Symlink => RowKind::Symlink,
+        FileKind::Fifo => RowKind::Fifo,
+        _ => RowKind::Other,
+    }
+}
+
+/// Xattrs that the plain copy is about; others (a security label) belong to the machine.
+pub(crate) fn plain_xattrs(xattrs: Vec<Xattr>) -> Vec<Xattr> {
+    let plain = |name: &[u8]| name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_");
+    xattrs.into_iter().filter(|x| plain(x.name.as_slice())).collect()
+}
+
+/// A row made from what is on disk; a file is hashed.
+fn look_at(dir: &SafeDir, name: &[u8], path: &RelPath, stat: &Stat, safe_before: Timestamp) -> Result<Row, TreeError> {
+    let digest = match stat.kind {
+        FileKind::File => {
+            let mut file = dir.open_read(name)?;
+            Some(hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?)
+        }
+        FileKind::Symlink => Some(Digest::of(&dir.read_link(name)?)),
+        _ => None,
+    };
+    let xattrs = match stat.kind {
+        FileKind::Dir | FileKind::File => plain_xattrs(read_meta(dir, name, stat)?.xattrs),
+        _ => Vec::new(),
+    };
+    let fingerprint = stat.fingerprint();
+    let racy = stat.kind == FileKind::File && fingerprint.is_racy(safe_before);
+    let (kind, mode, uid, gid) = (row_kind(stat.kind), stat.mode, stat.uid, stat.gid);
+    Ok(Row { path: path.clone(), kind, fingerprint, mode, uid, gid, racy, digest, xattrs })
+}

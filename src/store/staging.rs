@@ -1,0 +1,248 @@
+//! Staging: what has arrived of a run that is not committed.
+//!
+//! ```text
+//! .rbbackup/staging/<id>/        one folder a (copy, root): it passes to the next run
+//!     owner                      whose it is, as text, for people and for the daemon's start
+//!     tree/r/…                   files in the shape of the root, so that a new directory is placed by one rename
+//!     park/<slot>                names on their way during a commit
+//! ```
+//! A staged file is named by its content alone: after a restart everything found here is hashed again ([`Staging::adopt`]),
+//! so no index has to be durable. Files of the index are whole and verified; what is not in it is leftover.
+
+mod adopt;
+mod large;
+mod prepare;
+
+pub use large::{Chunk, LargeWriter};
+pub use prepare::{PrepareError, Prepared, PreparedItem};
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::names::CopyName;
+use crate::backup::digest::Digest;
+use crate::backup::entry::Meta;
+use crate::backup::fingerprint::Fingerprint;
+use crate::backup::relpath::RelPath;
+use crate::tree::TreeError;
+use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply};
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::{FileKind, Stat};
+
+/// Directories of the staged tree that stay open.
+const DIRS_OPEN_MAX: usize = 256;
+
+/// A whole file in staging.
+#[derive(Clone, Debug)]
+pub(crate) struct StagedFile {
+    pub(crate) digest: Digest,
+    pub(crate) form: Meta,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+#[derive(Default)]
+struct Index {
+    files: BTreeMap<RelPath, StagedFile>,
+    by_digest: HashMap<Digest, RelPath>,
+}
+
+/// The staging folder of one (copy, root). One run has it at a time: who holds the lease.
+pub struct Staging {
+    /// Its folder's name below `staging/`.
+    pub(crate) id: String,
+    dir: Arc<SafeDir>,
+    tree: Arc<SafeDir>,
+    policy: StorePolicy,
+    dirs: Mutex<HashMap<RelPath, Arc<SafeDir>>>,
+    index: Mutex<Index>,
+}
+
+/// Where a path below the root stands below `tree/`.
+pub(crate) fn staged_path(path: &RelPath) -> Result<RelPath, TreeError> {
+    let root = RelPath::new(b"r").unwrap_or_default();
+    root.join_path(path).map_err(|_| TreeError::new("stage", b"staging", path.as_bytes(), rustix::io::Errno::NAMETOOLONG))
+}
+
+/// The folder's name for a (copy, root).
+pub(crate) fn staging_id(copy: &CopyName, root: &RelPath) -> String {
+    let name = [copy.component().as_bytes(), b"\0", root.as_bytes()].concat();
+    Digest::of(&name).to_hex()[..32].to_owned()
+}
+
+/// The metadata of a plan's step as an inode is brought to it.
+pub(crate) fn disk_form_of(form: &Meta, kind: FileKind, policy: StorePolicy) -> DiskForm {
+    DiskForm {
+        kind: Some(kind),
+        mode: form.mode,
+        owner: policy.is_root.then_some((form.uid, form.gid)),
+        mtime: form.mtime,
+        xattrs: form.xattrs.clone(),
+        scope: XattrScope::Plain,
+    }
+}
+
+impl Staging {
+    /// Opens the folder for (copy, root) below `parent` (`.rbbackup/staging`), made if missing. What is left in it from
+    /// another run is not known yet: see [`Staging::adopt`].
+    ///
+    /// # Errors
+    /// The store's disk fails or is full.
+    pub fn open(parent: &SafeDir, copy: &CopyName, root: &RelPath, policy: StorePolicy) -> Result<Self, TreeError> {
+        let id = staging_id(copy, root);
+        let name = RelPath::new(id.as_bytes()).unwrap_or_default();
+        let dir = parent.make_dirs(&name, 0o700)?;
+        if dir.stat(b"owner").is_err_and(|e| e.is_not_found()) {
+            let mut file = dir.create_new(b"owner", 0o600)?;
+            let text = format!("copy {}\nroot /{root}\n", copy.component());
+            file.write_all(text.as_bytes()).map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
+        }
+        let tree = Arc::new(dir.make_dirs(&RelPath::new(b"tree").unwrap_or_default(), 0o700)?);
+        Ok(Self { id, dir: Arc::new(dir), tree, policy, dirs: Mutex::default(), index: Mutex::default() })
+    }
+
+    /// The folder itself.
+    pub(crate) fn dir(&self) -> &Arc<SafeDir> {
+        &self.dir
+    }
+
+    /// The folder of the staged tree.
+    pub(crate) fn tree(&self) -> &Arc<SafeDir> {
+        &self.tree
+    }
+
+    /// Whether nothing whole is staged.
+    pub fn is_empty(&self) -> bool {
+        self.index().files.is_empty()
+    }
+
+    /// Whether a whole file with this content is staged, under any path.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.index().by_digest.contains_key(digest)
+    }
+
+    /// Whether exactly this content is staged for this path.
+    pub fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
+        self.index().files.get(path).is_some_and(|f| f.digest == *digest)
+    }
+
+    /// A path whose staged file has this content.
+    pub fn find(&self, digest: &Digest) -> Option<RelPath> {
+        self.index().by_digest.get(digest).cloned()
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory that will hold `path`'s staged file, made if missing, and the name in it.
+    pub(crate) fn parent(&self, path: &RelPath) -> Result<(Arc<SafeDir>, Vec<u8>), TreeError> {
+        let staged = staged_path(path)?;
+        let name = staged.name().unwrap_or(b"r").to_vec();
+        let parent = staged.parent().unwrap_or_default();
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = dirs.get(&parent) {
+            return Ok((Arc::clone(dir), name));
+        }
+        if dirs.len() >= DIRS_OPEN_MAX {
+            dirs.clear();
+        }
+        let dir = Arc::new(self.make_dirs(&parent)?);
+        dirs.insert(parent, Arc::clone(&dir));
+        Ok((dir, name))
+    }
+
+    /// Makes the directories that lead to a staged path; a leftover of another kind on the way is removed.
+    fn make_dirs(&self, path: &RelPath) -> Result<SafeDir, TreeError> {
+        match self.tree.make_dirs(path, 0o700) {
+            Err(error) if error.is_not_a_directory() => {}
+            other => return other,
+        }
+        let mut dir = self.tree.try_clone()?;
+        for name in path.components() {
+            if dir.stat(name).is_ok_and(|s| s.kind != FileKind::Dir) {
+                dir.unlink(name)?;
+            }
+            match dir.mkdir(name, 0o700) {
+                Err(e) if !e.is_exists() => return Err(e),
+                _ => {}
+            }
+            dir = dir.open_child(name)?;
+        }
+        Ok(dir)
+    }
+
+    /// An empty file at `path`'s place, what was there removed.
+    pub(crate) fn create(&self, dir: &SafeDir, name: &[u8], mode: u32) -> Result<File, TreeError> {
+        match dir.create_new(name, mode) {
+            Err(e) if e.is_exists() => {
+                dir.remove_tree(name)?;
+                dir.create_new(name, mode)
+            }
+            other => other,
+        }
+    }
+
+    /// Stages a small file whose content has been verified to have this digest.
+    ///
+    /// # Errors
+    /// The store's disk fails or is full.
+    pub fn put(&self, path: &RelPath, form: &Meta, digest: Digest, content: &[u8]) -> Result<(), TreeError> {
+        if self.index().files.get(path).is_some_and(|f| f.digest == digest) {
+            return Ok(());
+        }
+        let (dir, name) = self.parent(path)?;
+        let mut file = self.create(&dir, &name, form.mode & 0o777)?;
+        file.write_all(content).map_err(|e| TreeError::new("write", dir.label(), &name, e))?;
+        self.seal(path, &file, form, digest)
+    }
+
+    /// Sets a staged file's metadata and takes it into the index.
+    pub(crate) fn seal(&self, path: &RelPath, file: &File, form: &Meta, digest: Digest) -> Result<(), TreeError> {
+        let want = disk_form_of(form, FileKind::File, self.policy);
+        apply(Place::File(file, path.as_bytes()), &want)?;
+        let stat = stat_of(file, path)?;
+        self.enter(path.clone(), StagedFile { digest, form: form.clone(), fingerprint: stat.fingerprint() });
+        Ok(())
+    }
+
+    fn enter(&self, path: RelPath, file: StagedFile) {
+        let mut index = self.index();
+        index.by_digest.insert(file.digest, path.clone());
+        index.files.insert(path, file);
+    }
+
+    /// Forgets and removes whole files that no step of the plan wants, so that they do not travel with a directory.
+    pub(crate) fn purge(&self, wanted: &HashSet<&RelPath>) -> Result<(), TreeError> {
+        let stale: Vec<RelPath> = self.index().files.keys().filter(|p| !wanted.contains(p)).cloned().collect();
+        for path in stale {
+            let (dir, name) = self.parent(&path)?;
+            match dir.unlink(&name) {
+                Err(e) if !e.is_not_found() => return Err(e),
+                _ => {}
+            }
+            let mut index = self.index();
+            if let Some(file) = index.files.remove(&path)
+                && index.by_digest.get(&file.digest) == Some(&path)
+            {
+                index.by_digest.remove(&file.digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the whole folder, once its run is committed or it was given up.
+    ///
+    /// # Errors
+    /// The store's disk fails.
+    pub fn remove(&self, parent: &SafeDir) -> Result<(), TreeError> {
+        self.dirs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        parent.remove_tree(self.id.as_bytes())
+    }
+}
+
+/// `statx` of an open staged file.
+pub(crate) fn stat_of(file: &File, path: &RelPath) -> Result<Stat, TreeError> {
+    Stat::of_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))
+}

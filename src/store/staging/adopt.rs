@@ -1,0 +1,75 @@
+//! What another run left in staging is hashed and used again: a cut connection or a killed daemon costs no re-send.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use super::{StagedFile, Staging};
+use crate::backup::digest::Digest;
+use crate::backup::relpath::RelPath;
+use crate::tree::TreeError;
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
+
+const READ_BYTES: usize = 1024 * 1024;
+
+impl Staging {
+    /// Hashes every file of the staged tree into the index; anything but files and directories is removed. A file that
+    /// was cut short is found under its own digest, which nobody asks for.
+    ///
+    /// # Errors
+    /// The store's disk fails.
+    pub fn adopt(&self) -> Result<(), TreeError> {
+        // Only directories have `park/`; names parked there belong to a commit that never began.
+        self.dir().remove_tree(b"park").or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
+        let top = match self.tree().stat(b"r") {
+            Err(e) if e.is_not_found() => return Ok(()),
+            other => other?,
+        };
+        if top.kind == FileKind::Dir {
+            self.adopt_dir(self.tree().open_child(b"r")?, &RelPath::root())
+        } else {
+            self.adopt_one(self.tree(), b"r", &RelPath::root())
+        }
+    }
+
+    fn adopt_dir(&self, dir: SafeDir, path: &RelPath) -> Result<(), TreeError> {
+        let dir = Arc::new(dir);
+        let mut todo = vec![(dir, path.clone())];
+        while let Some((dir, path)) = todo.pop() {
+            for entry in dir.names()? {
+                let name = entry.name;
+                let Ok(child) = path.join(&name) else { continue };
+                if dir.stat(&name)?.kind == FileKind::Dir {
+                    todo.push((Arc::new(dir.open_child(&name)?), child));
+                } else {
+                    self.adopt_one(&dir, &name, &child)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_one(&self, dir: &SafeDir, name: &[u8], path: &RelPath) -> Result<(), TreeError> {
+        let stat = dir.stat(name)?;
+        if stat.kind != FileKind::File {
+            return dir.remove_tree(name);
+        }
+        let mut file = dir.open_read(name)?;
+        let digest = hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?;
+        let (form, fingerprint) = (stat.meta(), stat.fingerprint());
+        self.enter(path.clone(), StagedFile { digest, form, fingerprint });
+        Ok(())
+    }
+}
+
+/// BLAKE3 of the rest of a file.
+pub(crate) fn hash_file(file: &mut impl Read) -> std::io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().into()),
+            n => hasher.update(buffer.get(..n).unwrap_or_default()),
+        };
+    }
+}

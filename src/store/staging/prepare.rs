@@ -1,0 +1,235 @@
+//! Brings staging to what the plan wants: everything that will be placed stands there, durable after one flush, with
+//! its final metadata. Data is copied here, never in the commit.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::sync::Arc;
+
+use super::adopt::hash_file;
+use super::{Staging, disk_form_of};
+use crate::backup::digest::Digest;
+use crate::backup::entry::{FileContent, Meta};
+use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
+use crate::backup::relpath::RelPath;
+use crate::tree::TreeError;
+use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::metadata::{Place, apply};
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::{FileKind, Stat};
+
+/// Why staging cannot be prepared.
+#[derive(Debug)]
+pub enum PrepareError {
+    /// The disk fails or is full.
+    Tree(TreeError),
+    /// Content that the store was thought to have is damaged or gone: the client is asked for it.
+    Missing(Vec<MissingContent>),
+}
+
+impl From<TreeError> for PrepareError {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+/// One thing that stands ready.
+#[derive(Clone, Debug)]
+pub struct PreparedItem {
+    /// As it is now; a rename changes the ctime of what is placed by itself.
+    pub stat: Stat,
+    /// Digest of a file's content or of a symlink's target.
+    pub digest: Option<Digest>,
+    /// Metadata that it was brought to.
+    pub form: Meta,
+}
+
+/// What stands ready, by path below the root.
+pub type Prepared = BTreeMap<RelPath, PreparedItem>;
+
+/// Where prepared content may come from.
+pub struct PrepareSources<'a> {
+    /// The copy.
+    pub copy: &'a Arc<SafeDir>,
+    /// The root's path in the copy.
+    pub root: &'a RelPath,
+    /// `.rbbackup/retired`.
+    pub retired: &'a Arc<SafeDir>,
+}
+
+impl Staging {
+    /// Executes the plan's preparations. Notes say what could not be applied.
+    ///
+    /// # Errors
+    /// [`PrepareError`]; calling it again after the missing content has arrived goes on.
+    pub fn prepare(
+        &self,
+        plan: &Plan,
+        sources: &PrepareSources<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Prepared, PrepareError> {
+        let wanted: HashSet<&RelPath> =
+            plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::Dir)).map(|s| &s.path).collect();
+        self.purge(&wanted)?;
+        let mut missing = Vec::new();
+        let mut copy_dirs = DirCache::new(Arc::clone(sources.copy), DIRS_OPEN_DEFAULT);
+        for step in &plan.prepare {
+            match &step.what {
+                Prepare::Dir => self.prepare_dir(&step.path)?,
+                Prepare::Symlink { target } => self.replace(step, |dir, name| dir.symlink(&target.0, name))?,
+                Prepare::Fifo => self.replace(step, |dir, name| dir.mkfifo(name, step.form.mode & 0o777))?,
+                Prepare::Staged => {}
+                Prepare::Link { from } => self.link(step, from, sources, &mut copy_dirs)?,
+                Prepare::Copy { from, content } => {
+                    if !self.copy(step, from, content, sources, &mut copy_dirs)? {
+                        let (path, digest, size) = (step.path.clone(), content.digest, content.size);
+                        missing.push(MissingContent { path, digest, size });
+                    }
+                }
+            }
+        }
+        if !missing.is_empty() {
+            return Err(PrepareError::Missing(missing));
+        }
+        Ok(self.finish_metadata(plan, notes)?)
+    }
+
+    fn prepare_dir(&self, path: &RelPath) -> Result<(), TreeError> {
+        let (dir, name) = self.parent(path)?;
+        match dir.mkdir(&name, 0o700) {
+            Err(e) if e.is_exists() => {
+                if dir.stat(&name)?.kind == FileKind::Dir {
+                    return Ok(());
+                }
+                dir.remove_tree(&name)?;
+                dir.mkdir(&name, 0o700)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes something that has no content, in place of what is there.
+    fn replace(
+        &self,
+        step: &PrepareStep,
+        make: impl Fn(&SafeDir, &[u8]) -> Result<(), TreeError>,
+    ) -> Result<(), TreeError> {
+        let (dir, name) = self.parent(&step.path)?;
+        match make(&dir, &name) {
+            Err(e) if e.is_exists() => {
+                dir.remove_tree(&name)?;
+                make(&dir, &name)
+            }
+            other => other,
+        }
+    }
+
+    fn link(
+        &self,
+        step: &PrepareStep,
+        from: &LinkFrom,
+        sources: &PrepareSources<'_>,
+        copy_dirs: &mut DirCache,
+    ) -> Result<(), TreeError> {
+        let (from_dir, from_name) = match from {
+            LinkFrom::Staged(path) => self.parent(path)?,
+            LinkFrom::Present(path) => in_copy(copy_dirs, sources.root, path)?,
+        };
+        self.replace(step, |dir, name| from_dir.link(&from_name, dir, name))
+    }
+
+    /// Copies content within the store, verifying it. False: it is not what it should be.
+    fn copy(
+        &self,
+        step: &PrepareStep,
+        from: &ContentPlace,
+        content: &FileContent,
+        sources: &PrepareSources<'_>,
+        copy_dirs: &mut DirCache,
+    ) -> Result<bool, TreeError> {
+        if self.is_staged(&step.path, &content.digest) {
+            return Ok(true);
+        }
+        let opened = match from {
+            ContentPlace::Staged(path) => self.parent(path).and_then(|(dir, name)| dir.open_read(&name)),
+            ContentPlace::Copy(path) => copy_dirs.parent_of(path).and_then(|(dir, name)| dir.open_read(name)),
+            ContentPlace::Retired(path) => {
+                let parent = sources.retired.open_dir(&path.parent().unwrap_or_default());
+                parent.and_then(|dir| dir.open_read(path.name().unwrap_or_default()))
+            }
+        };
+        let Ok(source) = opened else { return Ok(false) };
+        let (dir, name) = self.parent(&step.path)?;
+        let mut target = self.create(&dir, &name, 0o600)?;
+        copy_content(source, &mut target).map_err(|e| TreeError::new("copy to", dir.label(), &name, e))?;
+        let mut written = dir.open_read(&name)?;
+        let digest = hash_file(&mut written).map_err(|e| TreeError::new("read", dir.label(), &name, e))?;
+        if digest != content.digest {
+            dir.unlink(&name)?;
+            return Ok(false);
+        }
+        self.seal(&step.path, &target, &step.form, digest)?;
+        Ok(true)
+    }
+
+    /// Files first, then directories from the deepest up: making a name changes its directory's time.
+    fn finish_metadata(&self, plan: &Plan, notes: &mut Vec<String>) -> Result<Prepared, TreeError> {
+        let mut prepared = Prepared::new();
+        for step in plan.prepare.iter().filter(|s| s.what != Prepare::Dir) {
+            let item = self.finish_item(step, notes)?;
+            prepared.insert(step.path.clone(), item);
+        }
+        for step in plan.prepare.iter().rev().filter(|s| s.what == Prepare::Dir) {
+            let (dir, name) = self.parent(&step.path)?;
+            let child = dir.open_child(&name)?;
+            let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
+            note(notes, &step.path, apply(Place::Dir(&child), &want)?);
+            let item = PreparedItem { stat: child.stat_self()?, digest: None, form: step.form.clone() };
+            prepared.insert(step.path.clone(), item);
+        }
+        Ok(prepared)
+    }
+
+    fn finish_item(&self, step: &PrepareStep, notes: &mut Vec<String>) -> Result<PreparedItem, TreeError> {
+        let known = self.index().files.get(&step.path).cloned();
+        let staged = matches!(step.what, Prepare::Staged | Prepare::Copy { .. });
+        let (dir, name) = self.parent(&step.path)?;
+        let kind = match &step.what {
+            Prepare::Symlink { .. } => FileKind::Symlink,
+            Prepare::Fifo => FileKind::Fifo,
+            _ => FileKind::File,
+        };
+        let done = staged && known.as_ref().is_some_and(|f| f.form == step.form);
+        if !done {
+            let want = disk_form_of(&step.form, kind, self.policy);
+            note(notes, &step.path, apply(Place::Name(&dir, &name), &want)?);
+        }
+        let digest = match &step.what {
+            Prepare::Symlink { target } => Some(Digest::of(&target.0)),
+            _ => known.as_ref().map(|f| f.digest),
+        };
+        let stat = dir.stat(&name)?;
+        Ok(PreparedItem { stat, digest, form: step.form.clone() })
+    }
+}
+
+fn note(notes: &mut Vec<String>, path: &RelPath, said: Vec<String>) {
+    notes.extend(said.into_iter().map(|n| format!("'{path}': {n}")));
+}
+
+/// A path below the root, as it is in the copy now.
+fn in_copy(dirs: &mut DirCache, root: &RelPath, path: &RelPath) -> Result<(Arc<SafeDir>, Vec<u8>), TreeError> {
+    let full = root
+        .join_path(path)
+        .map_err(|_| TreeError::new("find", b"", path.as_bytes(), rustix::io::Errno::NAMETOOLONG))?;
+    let (dir, name) = dirs.parent_of(&full)?;
+    Ok((dir, name.to_vec()))
+}
+
+/// By reflink where the file system can, else inside the kernel, else through memory.
+/// Whether it is what it should be, the caller finds out by hashing what was written.
+fn copy_content(mut source: File, target: &mut File) -> std::io::Result<()> {
+    if rustix::fs::ioctl_ficlone(&*target, &source).is_ok() {
+        return Ok(());
+    }
+    std::io::copy(&mut source, target).map(|_| ())
+}
