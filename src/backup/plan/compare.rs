@@ -150,7 +150,7 @@ impl Planner {
     /// Decides where everything comes from.
     pub fn finish(mut self, contents: &dyn Contents) -> Plan {
         while let Some(dir) = self.stack.pop() {
-            self.close(dir);
+            self.close(&dir);
         }
         super::dir_moves::find(&mut self);
         super::resolve::resolve(self, contents)
@@ -258,11 +258,11 @@ impl Planner {
 
     fn close_dirs_until(&mut self, path: &RelPath) {
         while let Some(dir) = self.stack.pop_if(|dir| !path.is_within(&dir.path) || path == &dir.path) {
-            self.close(dir);
+            self.close(&dir);
         }
     }
 
-    fn close(&mut self, dir: OpenDir) {
+    fn close(&mut self, dir: &OpenDir) {
         let DirState::Gone { at, replaced, kept_below, disturbed } = dir.state else { return };
         if kept_below && !replaced {
             // Something below stays, so the directory does.

@@ -24,18 +24,21 @@ type Pair = (usize, usize);
 
 /// Finds directory moves and takes them out of `leaves` and `arrivals`.
 pub(super) fn find(planner: &mut Planner) {
+    let mut robbed = HashSet::new();
     for _ in 0..ROUNDS_MAX {
         let pairs = accept(planner, &votes(planner));
         if pairs.is_empty() {
             return;
         }
-        apply(planner, &pairs);
+        apply(planner, &pairs, &mut robbed);
     }
 }
 
 /// Makes moves of the pairs. Arrivals keep their order, so a hard-link group's leader is settled before its followers;
 /// what a moved directory does not take along leaves by itself, outside of any directory that leaves as a whole.
-fn apply(planner: &mut Planner, pairs: &[Pair]) {
+/// `robbed`: directories (old paths) out of which one has moved, which disturbs their time if they move in their turn.
+fn apply(planner: &mut Planner, pairs: &[Pair], robbed: &mut HashSet<RelPath>) {
+    robbed.extend(pairs.iter().filter_map(|(leave, _)| planner.leaves[*leave].present.path.parent()));
     let mut moved = take_moved(&mut planner.leaves, pairs);
     let mut all = std::mem::take(&mut planner.arrivals).into_iter().enumerate().peekable();
     let mut arrivals = Vec::new();
@@ -49,7 +52,7 @@ fn apply(planner: &mut Planner, pairs: &[Pair]) {
         while let Some((_, inner)) = all.next_if(|(_, a)| a.wanted.entry.path.is_within(&root)) {
             new.push(inner);
         }
-        let inside = reconcile(planner, old, new);
+        let inside = reconcile(planner, old, new, robbed);
         planner.leaves.extend(inside.leaves);
         arrivals.extend(inside.arrivals);
     }
@@ -195,18 +198,23 @@ impl Apart {
 }
 
 /// What a comparison inside a moved directory left over.
-#[derive(Default)]
-struct Inside {
+struct Inside<'a> {
     leaves: Vec<Leave>,
     arrivals: Vec<Arrival>,
     /// Directories that stay inside, by their new path.
     dirs: HashMap<RelPath, Meta>,
     disturbed: HashSet<RelPath>,
+    robbed: &'a HashSet<RelPath>,
 }
 
 /// Compares what a directory held, itself first, with what it is to hold under its new name.
-fn reconcile(planner: &mut Planner, old: Vec<Leave>, new: Vec<Arrival>) -> Inside {
-    let mut inside = Inside::default();
+fn reconcile<'a>(
+    planner: &mut Planner,
+    old: Vec<Leave>,
+    new: Vec<Arrival>,
+    robbed: &'a HashSet<RelPath>,
+) -> Inside<'a> {
+    let mut inside = Inside::new(robbed);
     let mut old = old.into_iter().peekable();
     let mut new = new.into_iter().peekable();
     let (mut old_root, mut new_root) = (RelPath::root(), RelPath::root());
@@ -244,7 +252,12 @@ fn reconcile(planner: &mut Planner, old: Vec<Leave>, new: Vec<Arrival>) -> Insid
     inside
 }
 
-impl Inside {
+impl<'a> Inside<'a> {
+    fn new(robbed: &'a HashSet<RelPath>) -> Self {
+        let (leaves, arrivals) = (Vec::new(), Vec::new());
+        Self { leaves, arrivals, dirs: HashMap::new(), disturbed: HashSet::new(), robbed }
+    }
+
     fn leave(&mut self, leave: Leave, rest: &mut impl Iterator<Item = Leave>, parent: Option<RelPath>) {
         self.disturbed.extend(parent);
         let inner = leave.inner;
@@ -285,6 +298,9 @@ impl Inside {
         if touch {
             planner.plan.touches.push(Touch { path, form, kind });
         } else if kind == PresentKind::Dir {
+            if self.robbed.contains(&leave.present.path) {
+                self.disturbed.insert(path.clone());
+            }
             self.dirs.insert(path, form);
         }
     }

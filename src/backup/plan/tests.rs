@@ -1,5 +1,7 @@
 //! What every rule of the plan promises, one small test each; [`model`] tries them all together.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod commit;
 mod model;
 mod world;
@@ -87,6 +89,15 @@ fn a_rename_inside_a_renamed_directory_is_one_rename_too() {
         &["b/", "b/y/", "b/y/1=1", "b/y/2=2", "b/3=3", "b/4=4", "b/5=5"],
     );
     assert_eq!((parks_to(&plan, ParkTo::Hold), plan.prepare.len(), plan.counts.moved), (2, 0, 7));
+}
+
+#[test]
+fn a_directory_takes_the_place_of_another_inside_a_renamed_one() {
+    let plan = check(
+        &["q/", "q/f=1", "q/b/", "q/b/g=9", "x/", "x/1=1", "x/2=2", "x/3=3"],
+        &["n/", "n/f=1", "n/b/", "n/b/1=1", "n/b/2=2", "n/b/3=3"],
+    );
+    assert_eq!((parks_to(&plan, ParkTo::Hold), plan.prepare.len(), plan.files_gone), (2, 0, 1));
 }
 
 #[test]

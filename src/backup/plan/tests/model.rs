@@ -21,6 +21,12 @@ enum Op {
         dir: usize,
         name: u8,
     },
+    /// A new directory with files and a directory with more.
+    Fill {
+        dir: usize,
+        name: u8,
+        seed: u8,
+    },
     LinkElsewhere {
         of: usize,
     },
@@ -31,6 +37,18 @@ enum Op {
         what: usize,
         dir: usize,
         name: u8,
+    },
+    RenameDir {
+        what: usize,
+        dir: usize,
+        name: u8,
+    },
+    /// A directory moves into a new one; something new in it, perhaps.
+    Wrap {
+        what: usize,
+        dir: usize,
+        name: u8,
+        new: Option<u8>,
     },
     Swap {
         a: usize,
@@ -63,10 +81,14 @@ fn op() -> impl Strategy<Value = Op> {
     let name = || 0u8..4;
     prop_oneof![
         6 => (n(), name(), 0u8..14, 0u8..6).prop_map(|(dir, name, what, meta)| Op::Put { dir, name, what, meta }),
+        2 => (n(), name(), any::<u8>()).prop_map(|(dir, name, seed)| Op::Fill { dir, name, seed }),
         2 => (n(), n(), name()).prop_map(|(of, dir, name)| Op::Link { of, dir, name }),
         1 => n().prop_map(|of| Op::LinkElsewhere { of }),
         2 => n().prop_map(|what| Op::Remove { what }),
         4 => (n(), n(), name()).prop_map(|(what, dir, name)| Op::Rename { what, dir, name }),
+        4 => (n(), n(), name()).prop_map(|(what, dir, name)| Op::RenameDir { what, dir, name }),
+        2 => (n(), n(), name(), prop::option::of(0u8..9))
+            .prop_map(|(what, dir, name, new)| Op::Wrap { what, dir, name, new }),
         2 => (n(), n()).prop_map(|(a, b)| Op::Swap { a, b }),
         2 => (n(), n(), n(), name()).prop_map(|(a, b, dir, name)| Op::Chain { a, b, dir, name }),
         2 => (n(), 0u8..5, any::<bool>()).prop_map(|(what, content, in_place)| Op::Rewrite { what, content, in_place }),
@@ -109,6 +131,32 @@ fn rename(world: &mut World, from: &RelPath, to: &RelPath) {
     }
 }
 
+fn fill(world: &mut World, path: &RelPath, seed: u8) {
+    world.remove_tree(Area::Copy, path);
+    let sub = path.join(b"d").unwrap();
+    world.add(Area::Copy, path, Node::Dir, meta(0));
+    world.add(Area::Copy, &sub, Node::Dir, meta(seed % 6));
+    for (i, name) in [b"a", b"b", b"c"].into_iter().enumerate() {
+        world.add(Area::Copy, &path.join(name).unwrap(), Node::File((seed >> i) % 16), meta(0));
+        world.add(Area::Copy, &sub.join(name).unwrap(), Node::File((seed >> i >> 2) % 16), meta(0));
+    }
+}
+
+fn wrap(world: &mut World, from: &RelPath, wrap: &RelPath, new: Option<u8>) {
+    if wrap.is_within(from) || from.is_within(wrap) {
+        return;
+    }
+    world.remove_tree(Area::Copy, wrap);
+    world.add(Area::Copy, wrap, Node::Dir, meta(0));
+    let to = wrap.join(from.name().unwrap()).unwrap();
+    rename(world, from, &to);
+    if let Some(new) = new {
+        let path = to.join(b"new").unwrap();
+        world.remove_tree(Area::Copy, &path);
+        world.add(Area::Copy, &path, Node::File(new), meta(2));
+    }
+}
+
 fn apply(world: &mut World, op: &Op) -> Option<()> {
     let file = |_: &RelPath, node: &Node| matches!(node, Node::File(_));
     match *op {
@@ -117,6 +165,7 @@ fn apply(world: &mut World, op: &Op) -> Option<()> {
             world.remove_tree(Area::Copy, &path);
             world.add(Area::Copy, &path, node(what), meta(m));
         }
+        Op::Fill { dir, name, seed } => fill(world, &spot(world, dir, name)?, seed),
         Op::Link { of, dir, name } => {
             let (of, path) = (pick(world, of, file)?, spot(world, dir, name)?);
             if of != path {
@@ -140,6 +189,14 @@ fn apply(world: &mut World, op: &Op) -> Option<()> {
         Op::Rename { what, dir, name } => {
             let (from, to) = (any_path(world, what)?, spot(world, dir, name)?);
             rename(world, &from, &to);
+        }
+        Op::RenameDir { what, dir, name } => {
+            let from = pick(world, what, |path, node| *node == Node::Dir && !path.is_root())?;
+            rename(world, &from, &spot(world, dir, name)?);
+        }
+        Op::Wrap { what, dir, name, new } => {
+            let from = pick(world, what, |path, node| *node == Node::Dir && !path.is_root())?;
+            wrap(world, &from, &spot(world, dir, name)?, new);
         }
         Op::Swap { a, b } => {
             let (a, b, aside) = (any_path(world, a)?, any_path(world, b)?, RelPath::new(b"aside").unwrap());
@@ -193,7 +250,7 @@ fn remove_kind(world: &mut World, node: &Node) {
 
 prop_compose! {
     fn case()(
-        before in prop::collection::vec(op(), 0..30),
+        before in prop::collection::vec(op(), 0..20),
         changes in prop::collection::vec(op(), 0..12),
         unseen in prop::collection::vec((any::<bool>(), 0usize..1000), 0..3),
         (use_unseen, delete) in (0u8..3, prop::bool::weighted(0.75)),
@@ -226,14 +283,14 @@ prop_compose! {
             .filter(|(_, (_, f))| !matches!(f.link, crate::backup::entry::Link::Follower(_)))
             .map(|(_, (w, f))| (w.entry.path.clone(), u8::try_from(f.size).unwrap()))
             .collect();
-        let retired = (0..5).filter(|n| retired >> n & 1 == 1).collect();
+        let retired = (0..16).filter(|n| retired >> (n % 5) & 1 == 1).collect();
         Case { copy, wanted, unseen: tops, delete, staged, retired }
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1500.max(ProptestConfig::default().cases),
+        cases: 2000.max(ProptestConfig::default().cases),
         max_shrink_iters: 20_000,
         ..ProptestConfig::default()
     })]
