@@ -116,7 +116,7 @@ fn open_store(options: &ClientOptions, store: &Path) -> Result<Session, EngineEr
         .name("store".to_owned())
         .spawn(move || session::serve_local(&hub, theirs))
         .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
-    let welcome = client_hello(&mut ours, user.as_bytes(), software().as_bytes()).map_err(handshake_error)?;
+    let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;
     Ok(Session { link: ours, welcome, guest: Some(Guest(guest)), keys: None })
 }
 
@@ -144,7 +144,7 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
     }
     let mut link = connected.link;
     let user = options.user.as_bytes();
-    let mut welcome = client_hello(&mut link, user, software().as_bytes()).map_err(handshake_error)?;
+    let mut welcome = client_hello(&mut link, user, &software()).map_err(handshake_error)?;
     if !peer.addr.ip().is_loopback() {
         welcome.store_place = (0, 0);
     }

@@ -13,7 +13,7 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::Xattr;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
+use crate::tree::error::TreeError;
 use crate::tree::metadata::read_meta;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};

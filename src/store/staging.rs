@@ -12,13 +12,16 @@
 mod adopt;
 mod large;
 mod prepare;
+mod purge;
 
 pub use large::{Chunk, LargeWriter};
-pub use prepare::{PrepareError, Prepared, PreparedItem};
+pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
+pub(crate) use adopt::hash_file;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::names::CopyName;
@@ -26,8 +29,8 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::Meta;
 use crate::backup::fingerprint::Fingerprint;
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
-use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply};
+use crate::tree::error::TreeError;
+use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply, stat_file};
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
 
@@ -57,6 +60,8 @@ pub struct Staging {
     policy: StorePolicy,
     dirs: Mutex<HashMap<RelPath, Arc<SafeDir>>>,
     index: Mutex<Index>,
+    /// More than this run's files may be in the tree.
+    mixed: AtomicBool,
 }
 
 /// Where a path below the root stands below `tree/`.
@@ -99,7 +104,7 @@ impl Staging {
             file.write_all(text.as_bytes()).map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
         }
         let tree = Arc::new(dir.make_dirs(&RelPath::new(b"tree").unwrap_or_default(), 0o700)?);
-        Ok(Self { id, dir: Arc::new(dir), tree, policy, dirs: Mutex::default(), index: Mutex::default() })
+        Ok(Self { id, dir: Arc::new(dir), tree, policy, dirs: Mutex::default(), index: Mutex::default(), mixed: AtomicBool::new(false) })
     }
 
     /// The folder itself.
@@ -213,25 +218,6 @@ impl Staging {
         index.files.insert(path, file);
     }
 
-    /// Forgets and removes whole files that no step of the plan wants, so that they do not travel with a directory.
-    pub(crate) fn purge(&self, wanted: &HashSet<&RelPath>) -> Result<(), TreeError> {
-        let stale: Vec<RelPath> = self.index().files.keys().filter(|p| !wanted.contains(p)).cloned().collect();
-        for path in stale {
-            let (dir, name) = self.parent(&path)?;
-            match dir.unlink(&name) {
-                Err(e) if !e.is_not_found() => return Err(e),
-                _ => {}
-            }
-            let mut index = self.index();
-            if let Some(file) = index.files.remove(&path)
-                && index.by_digest.get(&file.digest) == Some(&path)
-            {
-                index.by_digest.remove(&file.digest);
-            }
-        }
-        Ok(())
-    }
-
     /// Removes the whole folder, once its run is committed or it was given up.
     ///
     /// # Errors
@@ -244,5 +230,5 @@ impl Staging {
 
 /// `statx` of an open staged file.
 pub(crate) fn stat_of(file: &File, path: &RelPath) -> Result<Stat, TreeError> {
-    Stat::of_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))
+    stat_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))
 }

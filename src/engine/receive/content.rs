@@ -24,7 +24,8 @@ use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, une
 use crate::net::link::LinkSender;
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
 use crate::store::catalog::Update;
-use crate::store::staging::{Chunk, LargeWriter};
+use crate::store::staging::{Chunk, LargeWriter, Staging};
+use crate::tree::metadata::StorePolicy;
 
 /// Batches of small files that may wait for a writer.
 const BATCHES_QUEUED_MAX: usize = 4;
@@ -70,11 +71,13 @@ impl<'a> ContentReceiver<'a> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
         let shared = Shared::default();
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let (staging, policy) = (&run.staging, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
             for _ in 0..count {
-                let receiver = receiver.clone();
-                scope.spawn(|| write_batches(run, receiver, &shared));
+                let (receiver, shared) = (receiver.clone(), &shared);
+                scope.spawn(move || write_batches(staging, policy, &receiver, shared));
             }
+            drop(receiver);
             let mut content = ContentReceiver {
                 run,
                 found,
@@ -224,7 +227,7 @@ impl<'a> ContentReceiver<'a> {
         let Some(entry) = done.entry else { return Ok(()) };
         let entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
-        let form = form_of(self.run, &entry, None).unwrap_or_default();
+        let form = form_of(self.run.hub.store.policy(), &entry, None).unwrap_or_default();
         let recipe = large.writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
         let update = match recipe {
             Some(recipe) => Some(Update::PutRecipe { digest: content.digest, recipe }),
@@ -287,9 +290,9 @@ impl Run<'_> {
     }
 }
 
-fn write_batches(run: &Run<'_>, batches: Receiver<(Files, Vec<u8>)>, shared: &Shared) {
+fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared) {
     for (files, payload) in batches {
-        if let Err(error) = write_batch(run, files, &payload) {
+        if let Err(error) = write_batch(staging, policy, files, &payload) {
             shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             return;
         }
@@ -297,7 +300,7 @@ fn write_batches(run: &Run<'_>, batches: Receiver<(Files, Vec<u8>)>, shared: &Sh
     }
 }
 
-fn write_batch(run: &Run<'_>, files: Files, payload: &[u8]) -> Result<(), EngineError> {
+fn write_batch(staging: &Staging, policy: StorePolicy, files: Files, payload: &[u8]) -> Result<(), EngineError> {
     if files.entries.len() > BATCH_COUNT_MAX {
         return Err(WireError::Bounds("too many files in one message").into());
     }
@@ -312,8 +315,8 @@ fn write_batch(run: &Run<'_>, files: Files, payload: &[u8]) -> Result<(), Engine
             let message = format!("the content of '{}' is not what its digest says", entry.path);
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
-        let form = form_of(run, &entry, None).unwrap_or_default();
-        run.staging.put(&entry.path, &form, content.digest, bytes)?;
+        let form = form_of(policy, &entry, None).unwrap_or_default();
+        staging.put(&entry.path, &form, content.digest, bytes)?;
         rest = after;
     }
     if rest.is_empty() { Ok(()) } else { Err(WireError::Bounds("files have bytes left over").into()) }
