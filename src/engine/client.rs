@@ -227,7 +227,8 @@ impl Known {
 /// A text as one file name: what is not a letter, digit, dot, colon or dash becomes `_` and its code.
 fn file_name(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-:.".contains(c);
-    let mut out: String = text.chars().map(|c| if plain(c) { c.to_string() } else { format!("_{:x}_", c as u32) }).collect();
+    let mut out: String =
+        text.chars().map(|c| if plain(c) { c.to_string() } else { format!("_{:x}_", c as u32) }).collect();
     if out.starts_with('.') {
         out.insert(0, '_');
     }

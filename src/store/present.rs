@@ -146,7 +146,9 @@ impl Walker<'_> {
             };
             let Ok(child) = path.join(&name) else {
                 let shown = crate::backup::bytes::escape(&name);
-                self.pass.notes.push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
+                self.pass
+                    .notes
+                    .push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
                 continue;
             };
             let stat = match dir.stat(&name) {

@@ -14,9 +14,9 @@ mod large;
 mod prepare;
 mod purge;
 
+pub(crate) use adopt::hash_file;
 pub use large::{Chunk, LargeWriter};
 pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
-pub(crate) use adopt::hash_file;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -67,7 +67,8 @@ pub struct Staging {
 /// Where a path below the root stands below `tree/`.
 pub(crate) fn staged_path(path: &RelPath) -> Result<RelPath, TreeError> {
     let root = RelPath::new(b"r").unwrap_or_default();
-    root.join_path(path).map_err(|_| TreeError::new("stage", b"staging", path.as_bytes(), rustix::io::Errno::NAMETOOLONG))
+    root.join_path(path)
+        .map_err(|_| TreeError::new("stage", b"staging", path.as_bytes(), rustix::io::Errno::NAMETOOLONG))
 }
 
 /// The folder's name for a (copy, root).
@@ -104,7 +105,15 @@ impl Staging {
             file.write_all(text.as_bytes()).map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
         }
         let tree = Arc::new(dir.make_dirs(&RelPath::new(b"tree").unwrap_or_default(), 0o700)?);
-        Ok(Self { id, dir: Arc::new(dir), tree, policy, dirs: Mutex::default(), index: Mutex::default(), mixed: AtomicBool::new(false) })
+        Ok(Self {
+            id,
+            dir: Arc::new(dir),
+            tree,
+            policy,
+            dirs: Mutex::default(),
+            index: Mutex::default(),
+            mixed: AtomicBool::new(false),
+        })
     }
 
     /// The folder itself.

@@ -152,7 +152,11 @@ fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> 
 fn open(file: &ToRead) -> Result<FileReader, Outcome> {
     let path = &file.entry.path;
     FileReader::open(&file.dir, &file.name).map_err(|error| {
-        if error.is_not_found() { Outcome::Vanished(path.clone()) } else { Outcome::Failed(path.clone(), error.to_string()) }
+        if error.is_not_found() {
+            Outcome::Vanished(path.clone())
+        } else {
+            Outcome::Failed(path.clone(), error.to_string())
+        }
     })
 }
 

@@ -85,7 +85,10 @@ impl ManifestSender<'_> {
     }
 
     /// The changes to the base, or everything.
-    fn changes(&self, end: &CacheEnd) -> Result<Box<dyn Iterator<Item = Result<ChangeRecord, SortedError>>>, EngineError> {
+    fn changes(
+        &self,
+        end: &CacheEnd,
+    ) -> Result<Box<dyn Iterator<Item = Result<ChangeRecord, SortedError>>>, EngineError> {
         let old = || self.paths.open().map(|(_, reader)| reader);
         let record = |r: Result<CacheRecord, SortedError>| r.map(|r| ManifestRecord { entry: r.entry, kept: false });
         Ok(match (self.base.is_some(), end.unchanged) {

@@ -326,4 +326,3 @@ fn summary(source: &Source, receipt: &Committed, found: &Found, end: Option<&Cac
         notes: receipt.notes.iter().map(sentence).collect(),
     }
 }
-

@@ -38,7 +38,14 @@ pub(super) enum Item {
     /// Small files being read; interleaved with entries that need no reading: `true` takes the next file.
     Small { order: Vec<Option<CacheRecord>>, reply: Receiver<SmallRead>, bytes: u64 },
     /// A large file being read.
-    Large { path: RelPath, size: u64, class: SizeClass, old: Option<Box<CacheRecord>>, pieces: Receiver<LargePiece>, share: super::budget::Share },
+    Large {
+        path: RelPath,
+        size: u64,
+        class: SizeClass,
+        old: Option<Box<CacheRecord>>,
+        pieces: Receiver<LargePiece>,
+        share: super::budget::Share,
+    },
     /// Not seen: keep what the copy has.
     Unseen(RelPath),
     /// Not in the backup, harmlessly.
@@ -192,12 +199,7 @@ impl Merge<'_> {
         self.scan.items.send(item).map_err(|_| Gone)
     }
 
-    fn file(
-        &mut self,
-        walked: SourceEntry,
-        fingerprint: Fingerprint,
-        old: Option<CacheRecord>,
-    ) -> Result<(), Gone> {
+    fn file(&mut self, walked: SourceEntry, fingerprint: Fingerprint, old: Option<CacheRecord>) -> Result<(), Gone> {
         let stat = &walked.stat;
         let link = self.link(&walked.path, stat.dev, stat.ino, u64::from(stat.nlink));
         let (size, sparse) = (stat.size, stat.may_have_holes());

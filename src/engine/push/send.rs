@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, select};
 
 use super::budget::Share;
 use super::cache::CacheKeeper;
-use super::owners::Owners;
 use super::hash::{LargePiece, Outcome, SmallRead};
+use super::owners::Owners;
 use super::scan::Item;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};

@@ -8,7 +8,9 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta};
 use crate::backup::guard::{GuardInput, check};
 use crate::backup::manifest::ManifestRecord;
-use crate::backup::plan::{ContentPlace, Contents, MissingContent, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
+use crate::backup::plan::{
+    ContentPlace, Contents, MissingContent, Plan, PlanOptions, Planner, Present, PresentKind, Wanted,
+};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::store::catalog::{Row, RowKind, Update};
@@ -74,7 +76,8 @@ impl Run<'_> {
     /// A row's path below the root.
     fn below(&self, row: Option<&Row>) -> Result<Option<RelPath>, EngineError> {
         let Some(row) = row else { return Ok(None) };
-        let outside = || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
+        let outside =
+            || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
         Ok(Some(row.path.strip_prefix(&self.root).ok_or_else(outside)?))
     }
 
@@ -159,9 +162,10 @@ impl Run<'_> {
 pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>) -> Option<Meta> {
     let form = disk_form(entry, policy);
     form.kind?;
-    let (uid, gid) = form.owner.or(present.map(|row| (row.uid, row.gid))).unwrap_or_else(|| {
-        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
-    });
+    let (uid, gid) = form
+        .owner
+        .or(present.map(|row| (row.uid, row.gid)))
+        .unwrap_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
     // Access control on a symlink does not exist; neither does a mode.
     let mode = if matches!(entry.kind, Kind::Symlink { .. }) { 0o777 } else { form.mode };
     Some(Meta { mode, uid, gid, mtime: form.mtime, xattrs: form.xattrs })
@@ -176,8 +180,7 @@ fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
         RowKind::Fifo => PresentKind::Fifo,
         RowKind::Other => PresentKind::Other,
     };
-    let meta =
-        Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
+    let meta = Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
     let shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
     let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
     Present { path, kind, ino, size, digest: row.digest, meta, shared }

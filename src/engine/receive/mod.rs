@@ -88,7 +88,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let reader = hub.catalog.reader()?;
-    let run = Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
+    let run =
+        Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
     run.serve(link)
 }
 
