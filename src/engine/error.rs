@@ -83,18 +83,6 @@ impl EngineError {
     }
 }
 
-/// Most shown of a list of paths in a message.
-const SHOWN_MAX: usize = 5;
-
-/// `a, b, c and 7 more`.
-pub(crate) fn shorten(paths: &[String]) -> String {
-    let shown = paths[..paths.len().min(SHOWN_MAX)].join(", ");
-    match paths.len().saturating_sub(SHOWN_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 impl From<LinkError> for EngineError {
     fn from(error: LinkError) -> Self {
         let kind = if matches!(error, LinkError::Protocol { .. }) { ErrorKind::Failed } else { ErrorKind::Unreachable };

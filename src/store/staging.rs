@@ -27,12 +27,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::names::CopyName;
 use crate::backup::digest::Digest;
 use crate::backup::entry::Meta;
-use crate::backup::fingerprint::Fingerprint;
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
-use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply, stat_file};
+use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply};
 use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::{FileKind, Stat};
+use crate::tree::stat::FileKind;
 
 /// Directories of the staged tree that stay open.
 const DIRS_OPEN_MAX: usize = 256;
@@ -42,7 +41,6 @@ const DIRS_OPEN_MAX: usize = 256;
 pub(crate) struct StagedFile {
     pub(crate) digest: Digest,
     pub(crate) form: Meta,
-    pub(crate) fingerprint: Fingerprint,
 }
 
 #[derive(Default)]
@@ -216,8 +214,7 @@ impl Staging {
     pub(crate) fn seal(&self, path: &RelPath, file: &File, form: &Meta, digest: Digest) -> Result<(), TreeError> {
         let want = disk_form_of(form, FileKind::File, self.policy);
         apply(Place::File(file, path.as_bytes()), &want)?;
-        let stat = stat_of(file, path)?;
-        self.enter(path.clone(), StagedFile { digest, form: form.clone(), fingerprint: stat.fingerprint() });
+        self.enter(path.clone(), StagedFile { digest, form: form.clone() });
         Ok(())
     }
 
@@ -235,9 +232,4 @@ impl Staging {
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner).clear();
         parent.remove_tree(self.id.as_bytes())
     }
-}
-
-/// `statx` of an open staged file.
-pub(crate) fn stat_of(file: &File, path: &RelPath) -> Result<Stat, TreeError> {
-    stat_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))
 }

@@ -60,7 +60,7 @@ pub(super) enum Job {
 /// What became of one small file.
 pub(super) enum Outcome {
     /// Read: its record, and its bytes are the next `size` of the payload.
-    Read(CacheRecord),
+    Read(Box<CacheRecord>),
     /// It was gone when it was to be read.
     Vanished(RelPath),
     /// It could not be read.
@@ -124,7 +124,7 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
         }
         let content = payload.get(start..).unwrap_or_default();
         let (size, digest) = (content.len() as u64, Digest::of(content));
-        record(file, &reader, size, digest, safe_before).map(Outcome::Read)
+        record(file, &reader, size, digest, safe_before).map(|r| Outcome::Read(Box::new(r)))
     };
     let outcome = read();
     outcome.unwrap_or_else(|error| {
@@ -221,5 +221,5 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
     let digest = Digest::from(whole.finalize());
     let mut record = record(&job.file, &reader, size, digest, safe_before).map_err(|e| failed(&e))?;
     record.recipe = Some(recipe);
-    Ok(Outcome::Read(record))
+    Ok(Outcome::Read(Box::new(record)))
 }

@@ -1,6 +1,5 @@
 //! The client's manifest phase: the manifest as changes, then whatever the daemon still asks for, then the receipt.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cache::{CacheEnd, CachePaths};
@@ -170,6 +169,3 @@ fn entry_bytes(entry: &WireEntry) -> usize {
     };
     entry.path.0.len() + target + entry.xattrs.iter().map(|(n, v)| n.0.len() + v.0.len()).sum::<usize>()
 }
-
-/// Replaces records of a new cache (or drops them), after content turned out to be missing.
-pub(super) type Overrides = BTreeMap<RelPath, Option<CacheRecord>>;

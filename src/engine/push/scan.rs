@@ -244,9 +244,7 @@ impl Merge<'_> {
 
     /// A file that the cache knows under another path.
     fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Known> {
-        if self.old.is_none() {
-            return None;
-        }
+        self.old.as_ref()?;
         let cache = &self.scan.cache;
         let map = self.renamed.get_or_insert_with(|| by_inode(cache));
         let Fingerprint { ino, size, mtime, ctime } = fingerprint;

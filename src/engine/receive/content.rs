@@ -27,6 +27,8 @@ use crate::store::catalog::Update;
 use crate::store::staging::{Chunk, LargeWriter, Staging};
 use crate::tree::metadata::StorePolicy;
 
+/// Files of the store that stay open as sources of chunks.
+const SOURCES_OPEN_MAX: usize = 8;
 /// Batches of small files that may wait for a writer.
 const BATCHES_QUEUED_MAX: usize = 4;
 
@@ -244,8 +246,10 @@ impl<'a> ContentReceiver<'a> {
 
 const NOT_OPEN: WireError = WireError::Bounds("chunks of a file that is not open");
 
-/// An item's chunks, and where in the base they begin.
-fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<(Vec<(Digest, u32)>, Option<u64>), WireError> {
+/// Chunks, and where in the base they begin.
+type Expanded = (Vec<(Digest, u32)>, Option<u64>);
+
+fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<Expanded, WireError> {
     match item {
         WireChunk::New { digest, len } => Ok((vec![(*digest, *len)], None)),
         WireChunk::Range { first, count } => {
@@ -262,7 +266,7 @@ fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<(Vec<(Digest, u32)>
 }
 
 impl SourceFiles {
-    /// An open file of the copy with this content.
+    /// An open file of the copy, or of what it retired, with this content.
     fn get(&mut self, run: &Run<'_>, digest: &Digest) -> Result<Option<Arc<std::fs::File>>, EngineError> {
         if let Some((_, file)) = self.0.iter().find(|(d, _)| d == digest) {
             return Ok(Some(Arc::clone(file)));
@@ -271,13 +275,20 @@ impl SourceFiles {
             let Some(name) = row.path.name() else { continue };
             let dir = run.copy.dir.open_dir(&row.path.parent().unwrap_or_default());
             if let Ok(file) = dir.and_then(|dir| dir.open_read(name)) {
-                let file = Arc::new(file);
-                self.0.truncate(7);
-                self.0.insert(0, (*digest, Arc::clone(&file)));
-                return Ok(Some(file));
+                return Ok(Some(self.keep(*digest, file)));
             }
         }
-        Ok(None)
+        let Some(place) = run.reader.retired(run.copy.id, digest)? else { return Ok(None) };
+        let Some(name) = place.name() else { return Ok(None) };
+        let dir = run.hub.own_dir("retired")?.open_dir(&place.parent().unwrap_or_default());
+        Ok(dir.and_then(|dir| dir.open_read(name)).ok().map(|file| self.keep(*digest, file)))
+    }
+
+    fn keep(&mut self, digest: Digest, file: std::fs::File) -> Arc<std::fs::File> {
+        let file = Arc::new(file);
+        self.0.truncate(SOURCES_OPEN_MAX - 1);
+        self.0.insert(0, (digest, Arc::clone(&file)));
+        file
     }
 }
 

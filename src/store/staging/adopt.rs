@@ -57,8 +57,7 @@ impl Staging {
         }
         let mut file = dir.open_read(name)?;
         let digest = hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?;
-        let (form, fingerprint) = (stat.meta(), stat.fingerprint());
-        self.enter(path.clone(), StagedFile { digest, form, fingerprint });
+        self.enter(path.clone(), StagedFile { digest, form: stat.meta() });
         Ok(())
     }
 }

@@ -216,7 +216,8 @@ impl Staging {
         };
         // A link is an inode that stands elsewhere with a step of its own, or lives in the copy.
         let link = matches!(step.what, Prepare::Link { .. });
-        if !link && !(staged && known.as_ref().is_some_and(|f| f.form == step.form)) {
+        let as_wanted = staged && known.as_ref().is_some_and(|f| f.form == step.form);
+        if !link && !as_wanted {
             let want = disk_form_of(&step.form, kind, self.policy);
             note(notes, &step.path, apply(Place::Name(&dir, &name), &want)?);
         }
