@@ -29,7 +29,7 @@ pub const COMMIT_SECS: u64 = 600;
 pub const LINK_QUEUE_MAX: usize = 4;
 
 /// Content that may be on its way or wait for an answer, per run.
-pub const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+pub const WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 /// Most entries or digests in one message.
 pub const BATCH_COUNT_MAX: usize = 1024;
 /// Content that is gathered into one bulk frame before it is sent.

@@ -90,6 +90,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     hub.set_exact(who.copy(), &root, None);
     commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase })))?;
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
+    placed::look_again(hub, &copy, &root, &plan)?;
     staging.remove(&hub.own_dir("staging")?)?;
     Ok(link.send(super::receive::receipt_of(&record))?)
 }

@@ -128,10 +128,10 @@ impl CommitPlan<'_> {
         }
         for place in &self.plan.places {
             let (ino, slot) = match place.from {
-                PlaceFrom::Staged => (self.prepared.get(&place.path).map(|i| i.stat.ino), 0),
+                PlaceFrom::Staged => (self.prepared.get(&place.path).map(|i| i.stat.fingerprint.ino), 0),
                 // Held aside by a park, or a new directory made there.
                 PlaceFrom::Hold(slot) => {
-                    let made = self.prepared.get(&place.path).map(|i| i.stat.ino);
+                    let made = self.prepared.get(&place.path).map(|i| i.stat.fingerprint.ino);
                     (held.get(&slot).copied().or(made), slot)
                 }
             };
@@ -163,7 +163,9 @@ pub fn commit(
     write_journal(dirs, journal)?;
     failpoint("after-journal");
     phase(4);
-    carry_out(dirs, journal)?;
+    let started = std::time::Instant::now();
+    carry_out(dirs, journal, true)?;
+    tracing::debug!("{} steps: {:?}", journal.parks.len() + journal.places.len(), started.elapsed());
     publish_and_close(dirs, journal, publish)
 }
 
@@ -176,7 +178,7 @@ pub fn replay(
     journal: &Journal,
     publish: &dyn Fn() -> Result<(), String>,
 ) -> Result<(), CommitError> {
-    carry_out(dirs, journal)?;
+    carry_out(dirs, journal, false)?;
     publish_and_close(dirs, journal, publish)
 }
 
@@ -236,12 +238,13 @@ pub fn pending(own: &SafeDir) -> Result<Vec<Journal>, CommitError> {
     Ok(journals)
 }
 
-/// Steps 3 to 5. Can be carried out again from the start at any point.
-fn carry_out(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
+/// Steps 3 to 5. Can be carried out again from the start at any point; `fresh`: nothing of it has been done yet.
+fn carry_out(dirs: &CommitDirs, journal: &Journal, fresh: bool) -> Result<(), CommitError> {
     let hex = journal.run.to_hex();
     let staging = RelPath::new(&[b"staging/", journal.staging.as_slice()].concat()).unwrap_or_default();
     let staging = Arc::new(dirs.own.make_dirs(&staging, 0o700)?);
     let steps = Steps {
+        fresh,
         dirs,
         journal,
         retired: dirs.own.make_dirs(&rel(&format!("retired/{hex}")), 0o700)?,
@@ -258,6 +261,7 @@ fn carry_out(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
 }
 
 struct Steps<'a> {
+    fresh: bool,
     dirs: &'a CommitDirs,
     journal: &'a Journal,
     retired: SafeDir,
@@ -281,7 +285,7 @@ impl Steps<'_> {
         for step in &self.journal.parks {
             let to = if step.to == park_number(ParkTo::Retire) { &self.retired } else { &self.aside };
             let slot = step.slot.to_string();
-            if is_at(to, slot.as_bytes(), step.ino)? {
+            if !self.fresh && is_at(to, slot.as_bytes(), step.ino)? {
                 continue;
             }
             let source = match dirs.parent_of(&step.path) {
@@ -318,7 +322,7 @@ impl Steps<'_> {
         let mut staged = DirCache::new(Arc::clone(&self.tree), DIRS_OPEN_DEFAULT);
         for step in &self.journal.places {
             let (dir, name) = dirs.parent_of(&step.path)?;
-            if is_at(&dir, name, step.ino)? {
+            if !self.fresh && is_at(&dir, name, step.ino)? {
                 continue;
             }
             let moved = if step.slot == 0 {

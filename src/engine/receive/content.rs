@@ -13,6 +13,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::feed::form_of;
+use super::flusher::Flusher;
 use super::{PassResult, Run};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
@@ -37,7 +38,7 @@ pub(super) struct ContentReceiver<'a> {
     run: &'a Run<'a>,
     found: &'a PassResult,
     writers: Sender<(Files, Vec<u8>)>,
-    shared: &'a Shared,
+    shared: &'a Shared<'a>,
     /// Asked for and on its way: not asked for twice.
     promised: HashSet<Digest>,
     large: Option<Large>,
@@ -45,10 +46,17 @@ pub(super) struct ContentReceiver<'a> {
 }
 
 /// What the writers tell.
-#[derive(Default)]
-struct Shared {
+struct Shared<'a> {
     bytes: AtomicU64,
     failed: Mutex<Option<EngineError>>,
+    flusher: &'a Flusher,
+}
+
+impl Shared<'_> {
+    fn arrived(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.flusher.arrived(bytes as u64);
+    }
 }
 
 /// The open large file.
@@ -68,10 +76,11 @@ impl<'a> ContentReceiver<'a> {
     pub(super) fn with<T>(
         run: &'a Run<'a>,
         found: &'a PassResult,
+        flusher: &'a Flusher,
         use_it: impl FnOnce(&mut ContentReceiver<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
-        let shared = Shared::default();
+        let shared = Shared { bytes: AtomicU64::new(0), failed: Mutex::new(None), flusher };
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let (staging, policy) = (&run.staging, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
@@ -220,7 +229,7 @@ impl<'a> ContentReceiver<'a> {
         if !rest.is_empty() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
-        self.shared.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        self.shared.arrived(payload.len());
         Ok(())
     }
 
@@ -301,13 +310,13 @@ impl Run<'_> {
     }
 }
 
-fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared) {
+fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared<'_>) {
     for (files, payload) in batches {
         if let Err(error) = write_batch(staging, policy, files, &payload) {
             shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             return;
         }
-        shared.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        shared.arrived(payload.len());
     }
 }
 

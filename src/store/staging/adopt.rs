@@ -57,7 +57,7 @@ impl Staging {
         }
         let mut file = dir.open_read(name)?;
         let digest = hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?;
-        self.enter(path.clone(), StagedFile { digest, form: stat.meta() });
+        self.enter(path, StagedFile { digest, form: stat.meta(), stat: (&stat).into() });
         Ok(())
     }
 }

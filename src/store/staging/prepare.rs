@@ -1,12 +1,12 @@
 //! Brings staging to what the plan wants: everything that will be placed stands there, durable after one flush, with
 //! its final metadata. Data is copied here, never in the commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 
 use super::adopt::hash_file;
-use super::{Staging, disk_form_of};
+use super::{SmallStat, Staging, disk_form_of};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Meta};
 use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
@@ -15,7 +15,7 @@ use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, apply};
 use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::{FileKind, Stat};
+use crate::tree::stat::FileKind;
 
 /// Why staging cannot be prepared.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl From<TreeError> for PrepareError {
 #[derive(Clone, Debug)]
 pub struct PreparedItem {
     /// As it is now; a rename changes the ctime of what is placed by itself.
-    pub stat: Stat,
+    pub stat: SmallStat,
     /// Digest of a file's content or of a symlink's target.
     pub digest: Option<Digest>,
     /// Metadata that it was brought to.
@@ -187,9 +187,17 @@ impl Staging {
     /// Files first, then directories from the deepest up: making a name changes its directory's time.
     fn finish_metadata(&self, plan: &Plan, notes: &mut Vec<String>) -> Result<Prepared, TreeError> {
         let mut prepared = Prepared::new();
+        let linked: HashSet<&RelPath> = plan
+            .prepare
+            .iter()
+            .filter_map(|s| match &s.what {
+                Prepare::Link { from: LinkFrom::Staged(path) } => Some(path),
+                _ => None,
+            })
+            .collect();
         let is_dir = |step: &PrepareStep| matches!(step.what, Prepare::Dir | Prepare::DirAside { .. });
         for step in plan.prepare.iter().filter(|s| !is_dir(s)) {
-            let item = self.finish_item(step, notes)?;
+            let item = self.finish_item(step, &linked, notes)?;
             prepared.insert(step.path.clone(), item);
         }
         for step in plan.prepare.iter().rev().filter(|s| is_dir(s)) {
@@ -199,34 +207,42 @@ impl Staging {
             };
             let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
             note(notes, &step.path, apply(Place::Dir(&child), &want)?);
-            let item = PreparedItem { stat: child.stat_self()?, digest: None, form: step.form.clone() };
+            let item = PreparedItem { stat: (&child.stat_self()?).into(), digest: None, form: step.form.clone() };
             prepared.insert(step.path.clone(), item);
         }
         Ok(prepared)
     }
 
-    fn finish_item(&self, step: &PrepareStep, notes: &mut Vec<String>) -> Result<PreparedItem, TreeError> {
+    fn finish_item(
+        &self,
+        step: &PrepareStep,
+        linked: &HashSet<&RelPath>,
+        notes: &mut Vec<String>,
+    ) -> Result<PreparedItem, TreeError> {
         let known = self.index().files.get(&step.path).cloned();
+        // Other names of it were made meanwhile: its ctime moved.
+        let linked = linked.contains(&step.path);
         let staged = matches!(step.what, Prepare::Staged | Prepare::Copy { .. });
-        let (dir, name) = self.parent(&step.path)?;
+        let digest = match &step.what {
+            Prepare::Symlink { target } => Some(Digest::of(&target.0)),
+            Prepare::Link { from: LinkFrom::Staged(leader) } => self.index().files.get(leader).map(|f| f.digest),
+            _ => known.as_ref().map(|f| f.digest),
+        };
+        if let Some(file) = known.filter(|f| staged && f.form == step.form && !linked) {
+            return Ok(PreparedItem { stat: file.stat, digest, form: step.form.clone() });
+        }
         let kind = match &step.what {
             Prepare::Symlink { .. } => FileKind::Symlink,
             Prepare::Fifo => FileKind::Fifo,
             _ => FileKind::File,
         };
+        let (dir, name) = self.parent(&step.path)?;
         // A link is an inode that stands elsewhere with a step of its own, or lives in the copy.
-        let link = matches!(step.what, Prepare::Link { .. });
-        let as_wanted = staged && known.as_ref().is_some_and(|f| f.form == step.form);
-        if !link && !as_wanted {
+        if !matches!(step.what, Prepare::Link { .. }) {
             let want = disk_form_of(&step.form, kind, self.policy);
             note(notes, &step.path, apply(Place::Name(&dir, &name), &want)?);
         }
-        let digest = match &step.what {
-            Prepare::Symlink { target } => Some(Digest::of(&target.0)),
-            _ => known.as_ref().map(|f| f.digest),
-        };
-        let stat = dir.stat(&name)?;
-        Ok(PreparedItem { stat, digest, form: step.form.clone() })
+        Ok(PreparedItem { stat: (&dir.stat(&name)?).into(), digest, form: step.form.clone() })
     }
 }
 
