@@ -145,10 +145,13 @@ impl From<RegistryError> for EngineError {
 
 impl From<CommitError> for EngineError {
     fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Tree(error) => error.into(),
-            other => Self::new(ErrorKind::Failed, other.to_string()),
-        }
+        let message = error.to_string();
+        let kind = match error {
+            CommitError::Tree(error) | CommitError::Flush(error) => Self::from(error).kind,
+            CommitError::Unfinished(inner) => Self::from(*inner).kind,
+            _ => ErrorKind::Failed,
+        };
+        Self::new(kind, message)
     }
 }
 

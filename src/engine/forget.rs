@@ -42,7 +42,6 @@ impl Contents for Nothing {
 /// The root is not known, is locked, or the store fails.
 pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Result<(), EngineError> {
     let root = RelPath::new(request.root.as_slice()).map_err(super::wire::WireError::from)?;
-    hub.check_open()?;
     let snapshots = hub.store.snapshots(who.copy())?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let newest = newest.ok_or_else(|| {
@@ -60,6 +59,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
         other => EngineError::new(ErrorKind::Failed, other.to_string()),
     })?;
+    hub.check_open()?;
     link.send(Busy { phase: 1 })?;
     let copy = OpenCopy::open(hub, who.copy())?;
     let others: Vec<RelPath> = snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
@@ -88,7 +88,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     let dirs = CommitDirs { own: hub.own.clone(), copy: copy.dir.clone(), policy: hub.store.policy() };
     let publish = || snapshots.publish(&record, draft.name.as_deref()).map_err(|e| e.to_string());
     hub.set_exact(who.copy(), &root, None);
-    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase })))?;
+    hub.check_open()?;
+    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase }))).map_err(|e| hub.commit_failed(e))?;
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
     placed::look_again(hub, &copy, &root, &plan)?;
     staging.remove(&hub.own_dir("staging")?)?;

@@ -12,6 +12,7 @@ use super::recover;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::ClientInfo;
 use crate::store::catalog::{Catalog, CopyId};
+use crate::store::commit::CommitError;
 use crate::store::layout::Store;
 use crate::store::leases::Leases;
 use crate::store::names::CopyName;
@@ -78,19 +79,30 @@ impl Hub {
         Ok(self.own.open_dir(&RelPath::new(name.as_bytes()).unwrap_or_default())?)
     }
 
-    /// Refuses when a flush has failed before.
+    /// Refuses when a flush has failed before. To be asked with the lease in hand (who waited for it may wait for a
+    /// commit that failed), and again right before a commit.
     pub(crate) fn check_open(&self) -> Result<(), EngineError> {
         if self.closed.load(Ordering::SeqCst) {
             let message =
-                "the store is closed for writing after a failed flush; look at the disk, then restart rbbackupd";
+                "the store is closed for writing after a commit that failed; look at the disk, then restart rbbackupd";
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
         Ok(())
     }
 
-    /// No more writing: the disk did not take a flush.
+    /// No more writing: the disk did not take a flush, or a journal waits for the next start.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// What to make of a commit that failed. Before its journal is durable the disk's own errors cost that run alone.
+    /// After anything else only the next start can tell what is on disk and finish the commit; another run of this
+    /// root would clear away what the journal still needs.
+    pub(crate) fn commit_failed(&self, error: CommitError) -> EngineError {
+        if !matches!(error, CommitError::Tree(_)) {
+            self.close();
+        }
+        error.into()
     }
 
     /// The snapshot that the copy below `root` is exactly, if that is known.

@@ -54,6 +54,9 @@ pub enum CommitError {
         /// The run.
         run: RunId,
     },
+    /// The journal is durable, but not everything that it says could be done.
+    #[error("{0}; the commit is finished when rbbackupd is started again, and until then the store is closed for writing")]
+    Unfinished(Box<CommitError>),
     /// A journal cannot be read.
     #[error("the journal '{name}' cannot be used: {source}")]
     Journal {
@@ -149,7 +152,8 @@ impl CommitPlan<'_> {
 /// Does the commit; `publish` makes the snapshot's record durable; `phase` is told when flushing and placing begin.
 ///
 /// # Errors
-/// [`CommitError`]. Before the journal is durable nothing of the copy has changed.
+/// [`CommitError`]. Before the journal is durable nothing of the copy has changed; what fails later is
+/// [`CommitError::Unfinished`], and nobody may touch the copy or this run's staging before it is replayed.
 pub fn commit(
     dirs: &CommitDirs,
     journal: &Journal,
@@ -163,10 +167,8 @@ pub fn commit(
     write_journal(dirs, journal)?;
     failpoint("after-journal");
     phase(4);
-    let started = std::time::Instant::now();
-    carry_out(dirs, journal, true)?;
-    tracing::debug!("{} steps: {:?}", journal.parks.len() + journal.places.len(), started.elapsed());
-    publish_and_close(dirs, journal, publish)
+    let done = carry_out(dirs, journal, true).and_then(|()| publish_and_close(dirs, journal, publish));
+    done.map_err(|error| CommitError::Unfinished(Box::new(error)))
 }
 
 /// Finishes a commit that a crash interrupted.

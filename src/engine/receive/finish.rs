@@ -90,9 +90,9 @@ pub(super) fn commit(
     let draft = if nothing { same_as_newest(run)? } else { draft(run, incoming, &plan.kept)? };
     let record = record(run, incoming, &plan, &draft, content_bytes)?;
     watch.lap("manifest");
-    // An early flush may have failed meanwhile.
-    run.hub.check_open()?;
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
+    // An early flush, or the commit of another run, may have failed meanwhile.
+    run.hub.check_open()?;
     if plan.is_empty() {
         publish(run, &record, &draft)?;
     } else {
@@ -162,7 +162,7 @@ fn record(
 /// The copy does not change: the record alone makes the snapshot.
 fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft) -> Result<(), EngineError> {
     if draft.name.is_some() {
-        run.hub.own.sync_fs().map_err(|e| flush_failed(run, CommitError::Flush(e)))?;
+        run.hub.own.sync_fs().map_err(|e| run.hub.commit_failed(CommitError::Flush(e)))?;
     }
     Ok(run.snapshots.publish(record, draft.name.as_deref())?)
 }
@@ -189,7 +189,7 @@ fn place(
     };
     let dirs = CommitDirs { own: run.hub.own.clone(), copy: run.copy.dir.clone(), policy: run.hub.store.policy() };
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
-    let journal = commit.journal().map_err(|e| flush_failed(run, e))?;
+    let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
     let publish = || run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| e.to_string());
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
@@ -202,13 +202,6 @@ fn place(
         }
         committed
     });
-    committed.map_err(|e| flush_failed(run, e))
+    committed.map_err(|e| run.hub.commit_failed(e))
 }
 
-/// After a journal is durable every failure closes the store: the next start finishes the commit.
-fn flush_failed(run: &Run<'_>, error: CommitError) -> EngineError {
-    if !matches!(error, CommitError::Tree(_)) {
-        run.hub.close();
-    }
-    error.into()
-}

@@ -79,8 +79,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     }
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
-    hub.check_open()?;
     let lease = lease(hub, who, link, &begin, &root)?;
+    hub.check_open()?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         link.send(receipt_of(&record))?;
         return Ok(());
