@@ -1,1 +1,19 @@
-//! placeholder
+//! L2, where copies live: a folder of plain files per identity, and beside them everything that makes backups whole.
+//!
+//! ```text
+//! layout      names in `.rbbackup`, opening and locking a store      registry   which key owns which folder
+//! names       checked node and user names                            catalog    cache: path -> fingerprint and digest
+//! durable     small files, written whole or not at all               snapshots  immutable records and manifests
+//! leases      who may change which paths now                         runs       one record of every run
+//! ```
+//!
+//! It knows `tree` and `backup`, never `net`.
+
+pub mod catalog;
+pub mod durable;
+pub mod layout;
+pub mod leases;
+pub mod names;
+pub mod registry;
+pub mod runs;
+pub mod snapshots;

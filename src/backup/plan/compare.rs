@@ -3,7 +3,7 @@
 //! Keeps O(differences), and the stack of directories that lead to the current path: a directory whose names change
 //! gets its time set again at the end, and a directory that is gone leaves as one if nothing below it stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Contents, Counts, Line, Plan, Present, PresentKind, Touch, Wanted};
 use crate::backup::digest::Digest;
@@ -21,10 +21,21 @@ pub struct PlanOptions {
 #[derive(Clone, Debug)]
 pub(super) struct Leave {
     pub present: Present,
-    /// Its name is taken by something else; else it is deleted.
-    pub replaced: bool,
+    /// What takes its name.
+    pub heir: Heir,
     /// For a directory that goes as a whole: the next `inner` leaves are what it holds.
     pub inner: usize,
+}
+
+/// What takes the name of something that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heir {
+    /// Nothing: it is deleted.
+    Nothing,
+    /// A file in place of a file: an update.
+    File,
+    /// Another type: what was there is gone.
+    OtherType,
 }
 
 /// A name that arrives.
@@ -37,11 +48,43 @@ pub(super) struct Arrival {
     pub moved: Option<Present>,
 }
 
-/// Where the first name of a hard-link group is before the commit, when it is in the copy already.
+/// Where the inode of a hard-link group is before the commit, when the copy has it already.
 #[derive(Clone, Debug)]
 pub(super) struct LeaderAt {
     pub ino: u64,
     pub old: RelPath,
+    pub digest: Digest,
+}
+
+/// Which inode of the copy becomes which hard-link group, named by its leader: one inode is never two groups.
+#[derive(Debug, Default)]
+pub(super) struct Leaders {
+    groups: HashMap<RelPath, LeaderAt>,
+    inos: HashSet<u64>,
+}
+
+impl Leaders {
+    pub(super) fn get(&self, leader: &RelPath) -> Option<&LeaderAt> {
+        self.groups.get(leader)
+    }
+
+    /// Whether the copy keeps this inode as some group.
+    pub(super) fn has_ino(&self, ino: u64) -> bool {
+        self.inos.contains(&ino)
+    }
+
+    /// The first member found in the copy, whichever it is, gives the group its inode.
+    pub(super) fn settle(&mut self, leader: &RelPath, present: &Present, digest: Digest) {
+        if !self.groups.contains_key(leader) {
+            let at = LeaderAt { ino: present.ino, old: present.path.clone(), digest };
+            self.groups.insert(leader.clone(), at);
+            self.inos.insert(present.ino);
+        }
+    }
+
+    fn accept(&self, leader: &RelPath, present: &Present) -> bool {
+        self.get(leader).map_or(!self.has_ino(present.ino), |at| at.ino == present.ino)
+    }
 }
 
 /// A directory on the way to the current path.
@@ -56,7 +99,7 @@ enum DirState {
     /// New: its metadata is set in staging.
     Arrives,
     /// Gone, unless something below is kept. `at` is its place in `leaves`.
-    Gone { at: usize, replaced: bool, kept_below: bool },
+    Gone { at: usize, replaced: bool, kept_below: bool, disturbed: bool },
 }
 
 /// See the module.
@@ -64,7 +107,7 @@ pub struct Planner {
     pub(super) options: PlanOptions,
     pub(super) leaves: Vec<Leave>,
     pub(super) arrivals: Vec<Arrival>,
-    pub(super) leaders: HashMap<RelPath, LeaderAt>,
+    pub(super) leaders: Leaders,
     pub(super) plan: Plan,
     stack: Vec<OpenDir>,
     last: Option<RelPath>,
@@ -77,7 +120,7 @@ impl Planner {
             options,
             leaves: Vec::new(),
             arrivals: Vec::new(),
-            leaders: HashMap::new(),
+            leaders: Leaders::default(),
             plan: Plan::default(),
             stack: Vec::new(),
             last: None,
@@ -107,7 +150,7 @@ impl Planner {
     /// Decides where everything comes from.
     pub fn finish(mut self, contents: &dyn Contents) -> Plan {
         while let Some(dir) = self.stack.pop() {
-            self.close(dir);
+            self.close(&dir);
         }
         super::dir_moves::find(&mut self);
         super::resolve::resolve(self, contents)
@@ -115,17 +158,14 @@ impl Planner {
 
     fn both(&mut self, present: Present, wanted: Wanted) {
         let Some(form) = wanted.form.clone() else {
-            self.leave(present, true);
+            self.plan.counts.updated += 1;
+            self.plan.lines.push(Line::Update(present.path.clone()));
+            self.leave(present, Heir::OtherType, true);
             return;
         };
         match verdict(&present, &wanted, &form, &self.leaders) {
             Verdict::Same { touch } => {
-                if let Kind::File(content) = &wanted.entry.kind
-                    && content.link == Link::Leader
-                {
-                    let at = LeaderAt { ino: present.ino, old: present.path.clone() };
-                    self.leaders.insert(wanted.entry.path.clone(), at);
-                }
+                settle(&mut self.leaders, &present, &wanted);
                 let kind = present.kind;
                 let retime = (kind == PresentKind::Dir && !touch).then(|| form.clone());
                 if touch {
@@ -139,7 +179,8 @@ impl Planner {
             }
             Verdict::Differs => {
                 let gone_dir = present.kind == PresentKind::Dir;
-                self.leave(present, true);
+                let heir = heir(&present, &wanted);
+                self.leave(present, heir, true);
                 if gone_dir {
                     // The old directory's children follow; the arrival is none, so nothing of it lies below.
                     self.arrivals.push(Arrival { wanted, replaces: true, moved: None });
@@ -176,7 +217,7 @@ impl Planner {
             let state = DirState::Stays { retime: Some(present.meta) };
             self.stack.push(OpenDir { path: present.path, state });
         } else {
-            self.leave(present, replaced);
+            self.leave(present, Heir::Nothing, replaced);
         }
     }
 
@@ -189,40 +230,47 @@ impl Planner {
         self.plan.kept.push(path);
     }
 
-    fn leave(&mut self, present: Present, replaced: bool) {
-        self.disturb_parent();
-        let at = self.leaves.len();
+    /// `replaced`: what lies below goes too, whatever protects it, for it or a directory above becomes another type.
+    fn leave(&mut self, present: Present, heir: Heir, replaced: bool) {
         if present.kind == PresentKind::Dir {
-            let state = DirState::Gone { at, replaced, kept_below: false };
+            // Its parent is disturbed when it is closed, if it goes indeed.
+            let state = DirState::Gone { at: self.leaves.len(), replaced, kept_below: false, disturbed: false };
             self.stack.push(OpenDir { path: present.path.clone(), state });
+        } else {
+            self.disturb_parent();
         }
-        self.leaves.push(Leave { present, replaced, inner: 0 });
+        self.leaves.push(Leave { present, heir, inner: 0 });
     }
 
     /// A name in the current directory changes: its time will have to be set again.
     fn disturb_parent(&mut self) {
-        if let Some(OpenDir { path, state: DirState::Stays { retime } }) = self.stack.last_mut()
-            && let Some(form) = retime.take()
-        {
-            self.plan.touches.push(Touch { path: path.clone(), form, kind: PresentKind::Dir });
+        let Some(OpenDir { path, state }) = self.stack.last_mut() else { return };
+        match state {
+            DirState::Stays { retime } => {
+                if let Some(form) = retime.take() {
+                    self.plan.touches.push(Touch { path: path.clone(), form, kind: PresentKind::Dir });
+                }
+            }
+            DirState::Gone { disturbed, .. } => *disturbed = true,
+            DirState::Arrives => {}
         }
     }
 
     fn close_dirs_until(&mut self, path: &RelPath) {
         while let Some(dir) = self.stack.pop_if(|dir| !path.is_within(&dir.path) || path == &dir.path) {
-            self.close(dir);
+            self.close(&dir);
         }
     }
 
-    fn close(&mut self, dir: OpenDir) {
-        let DirState::Gone { at, replaced, kept_below } = dir.state else { return };
+    fn close(&mut self, dir: &OpenDir) {
+        let DirState::Gone { at, replaced, kept_below, disturbed } = dir.state else { return };
         if kept_below && !replaced {
-            // Something below stays, so the directory does; it holds its place in `leaves` as an empty mark.
+            // Something below stays, so the directory does.
             let present = self.leaves.remove(at).present;
-            let disturbed = self.leaves.len() > at;
             self.keep_dir_late(present, disturbed);
         } else {
             self.leaves[at].inner = self.leaves.len() - at - 1;
+            self.disturb_parent();
         }
     }
 
@@ -242,12 +290,7 @@ pub(super) enum Verdict {
 }
 
 /// Whether what is there can stay, and whether its metadata must change.
-pub(super) fn verdict(
-    present: &Present,
-    wanted: &Wanted,
-    form: &Meta,
-    leaders: &HashMap<RelPath, LeaderAt>,
-) -> Verdict {
+pub(super) fn verdict(present: &Present, wanted: &Wanted, form: &Meta, leaders: &Leaders) -> Verdict {
     let same = match (&wanted.entry.kind, present.kind) {
         (Kind::Dir, PresentKind::Dir) | (Kind::Fifo, PresentKind::Fifo) => true,
         (Kind::Symlink { target }, PresentKind::Symlink) => present.digest == Some(Digest::of(&target.0)),
@@ -255,8 +298,8 @@ pub(super) fn verdict(
             present.digest == Some(content.digest)
                 && match &content.link {
                     Link::Single => !present.shared,
-                    Link::Leader => true,
-                    Link::Follower(leader) => leaders.get(leader).is_some_and(|at| at.ino == present.ino),
+                    Link::Leader => leaders.accept(&wanted.entry.path, present),
+                    Link::Follower(leader) => leaders.accept(leader, present),
                 }
         }
         _ => false,
@@ -265,6 +308,22 @@ pub(super) fn verdict(
         return Verdict::Differs;
     }
     Verdict::Same { touch: !same_form(&present.meta, form, present.kind) }
+}
+
+/// A hard-linked file that stays, or moves with its directory, gives its group the inode.
+pub(super) fn settle(leaders: &mut Leaders, present: &Present, wanted: &Wanted) {
+    if let Kind::File(content) = &wanted.entry.kind {
+        match &content.link {
+            Link::Single => {}
+            Link::Leader => leaders.settle(&wanted.entry.path, present, content.digest),
+            Link::Follower(leader) => leaders.settle(leader, present, content.digest),
+        }
+    }
+}
+
+/// What `wanted` is to something else under the same name.
+pub(super) fn heir(present: &Present, wanted: &Wanted) -> Heir {
+    if present.kind == PresentKind::File && wanted.entry.file().is_some() { Heir::File } else { Heir::OtherType }
 }
 
 /// Whether the metadata on disk is what is wanted. A symlink has no mode of its own.

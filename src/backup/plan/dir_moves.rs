@@ -1,30 +1,88 @@
 //! Directories that went from one name to another: one rename, whatever they hold.
 //!
-//! Every file that leaves one place and arrives at another votes for the topmost pair of directories (one that leaves
-//! as a whole, one that is new) that explains it. A pair with the votes of half of what the old directory held is a
-//! move; what differs inside is then compared path by path, as if the directory had always had its new name.
+//! Every file that leaves one place and arrives at another votes for the pairs of directories (one that leaves as a
+//! whole, one that is new) that explain it. The topmost pair with the votes of half of what the old directory held is
+//! a move; what differs inside is then compared path by path, as if the directory had always had its new name.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::compare::{Arrival, LeaderAt, Leave, Planner, Verdict, verdict};
+use super::compare::{Arrival, Leave, Planner, Verdict, heir, settle, verdict};
 use super::{PresentKind, Touch};
 use crate::backup::digest::Digest;
-use crate::backup::entry::{Kind, Link, Meta};
+use crate::backup::entry::Meta;
 use crate::backup::relpath::RelPath;
 
 /// Same-named files with the same content that may vote; more are copies of one another and say little.
 const CANDIDATES_MAX: usize = 4;
+
+/// How often to look again: a directory that was renamed inside a renamed one is found in the next round.
+const ROUNDS_MAX: usize = 8;
 
 /// A directory move: index of the leave, index of the arrival.
 type Pair = (usize, usize);
 
 /// Finds directory moves and takes them out of `leaves` and `arrivals`.
 pub(super) fn find(planner: &mut Planner) {
-    let pairs = accept(planner, &votes(planner));
-    for (leave, arrival) in pairs.into_iter().rev() {
-        reconcile(planner, leave, arrival);
+    let mut robbed = HashSet::new();
+    for _ in 0..ROUNDS_MAX {
+        let pairs = accept(planner, &votes(planner));
+        if pairs.is_empty() {
+            return;
+        }
+        apply(planner, &pairs, &mut robbed);
     }
+}
+
+/// Makes moves of the pairs. Arrivals keep their order, so a hard-link group's leader is settled before its followers;
+/// what a moved directory does not take along leaves by itself, outside of any directory that leaves as a whole.
+/// `robbed`: directories (old paths) out of which one has moved, which disturbs their time if they move in their turn.
+fn apply(planner: &mut Planner, pairs: &[Pair], robbed: &mut HashSet<RelPath>) {
+    robbed.extend(pairs.iter().filter_map(|(leave, _)| planner.leaves[*leave].present.path.parent()));
+    let mut moved = take_moved(&mut planner.leaves, pairs);
+    let mut all = std::mem::take(&mut planner.arrivals).into_iter().enumerate().peekable();
+    let mut arrivals = Vec::new();
+    while let Some((i, arrival)) = all.next() {
+        let Some(old) = moved.remove(&i) else {
+            arrivals.push(arrival);
+            continue;
+        };
+        let root = arrival.wanted.entry.path.clone();
+        let mut new = vec![arrival];
+        while let Some((_, inner)) = all.next_if(|(_, a)| a.wanted.entry.path.is_within(&root)) {
+            new.push(inner);
+        }
+        let inside = reconcile(planner, old, new, robbed);
+        planner.leaves.extend(inside.leaves);
+        arrivals.extend(inside.arrivals);
+    }
+    planner.arrivals = arrivals;
+}
+
+/// Takes the leaves of each pair out; by the index of its arrival.
+fn take_moved(leaves: &mut Vec<Leave>, pairs: &[Pair]) -> HashMap<usize, Vec<Leave>> {
+    let mut owner: Vec<Option<usize>> = vec![None; leaves.len()];
+    for (leave, arrival) in pairs {
+        owner[*leave..=*leave + leaves[*leave].inner].fill(Some(*arrival));
+    }
+    let mut taken_before = Vec::with_capacity(owner.len() + 1);
+    let mut taken = 0;
+    for owner in &owner {
+        taken_before.push(taken);
+        taken += usize::from(owner.is_some());
+    }
+    taken_before.push(taken);
+    let mut moved: HashMap<usize, Vec<Leave>> = HashMap::new();
+    for (i, mut leave) in std::mem::take(leaves).into_iter().enumerate() {
+        if let Some(arrival) = owner[i] {
+            moved.entry(arrival).or_default().push(leave);
+        } else {
+            // A directory that leaves as a whole around moved ones holds that much less.
+            leave.inner -= taken_before[i + 1 + leave.inner] - taken_before[i + 1];
+            leaves.push(leave);
+        }
+    }
+    moved
 }
 
 fn votes(planner: &Planner) -> BTreeMap<Pair, u64> {
@@ -43,7 +101,7 @@ fn votes(planner: &Planner) -> BTreeMap<Pair, u64> {
         .arrivals
         .iter()
         .enumerate()
-        .filter(|(_, a)| a.wanted.entry.is_dir())
+        .filter(|(_, a)| a.wanted.entry.is_dir() && a.moved.is_none())
         .map(|(i, a)| (&a.wanted.entry.path, i))
         .collect();
     let mut by_content: HashMap<(Digest, &[u8]), Vec<&RelPath>> = HashMap::new();
@@ -61,83 +119,108 @@ fn votes(planner: &Planner) -> BTreeMap<Pair, u64> {
         let path = &arrival.wanted.entry.path;
         let (Some(content), Some(name)) = (arrival.wanted.entry.file(), path.name()) else { continue };
         for old in by_content.get(&(content.digest, name)).into_iter().flatten() {
-            if let Some(pair) = topmost(old, path, &leaving, &arriving) {
-                *votes.entry(pair).or_insert(0) += 1;
-            }
+            vote(old, path, &leaving, &arriving, &mut votes);
         }
     }
     votes
 }
 
-/// The topmost pair of directories that turns `old` into `new` by a rename of theirs.
-fn topmost(
+/// A vote for every pair of directories whose rename turns `old` into `new`.
+fn vote(
     old: &RelPath,
     new: &RelPath,
     leaving: &HashMap<&RelPath, usize>,
     arriving: &HashMap<&RelPath, usize>,
-) -> Option<Pair> {
-    let (mut old, mut new, mut best) = (old.parent()?, new.parent()?, None);
-    loop {
-        let (Some(from), Some(to)) = (leaving.get(&old), arriving.get(&new)) else { return best };
-        best = Some((*from, *to));
-        if old.name() != new.name() {
-            return best;
+    votes: &mut BTreeMap<Pair, u64>,
+) {
+    let (mut old, mut new) = (old.parent(), new.parent());
+    while let (Some(from), Some(to)) = (&old, &new) {
+        let (Some(leave), Some(arrival)) = (leaving.get(from), arriving.get(to)) else { return };
+        *votes.entry((*leave, *arrival)).or_insert(0) += 1;
+        if from.name() != to.name() {
+            return;
         }
-        let (Some(up_old), Some(up_new)) = (old.parent(), new.parent()) else { return best };
-        (old, new) = (up_old, up_new);
+        (old, new) = (from.parent(), to.parent());
     }
 }
 
-/// The pairs with enough votes, none inside another on either side; ordered by leave.
+/// The pairs with enough votes, topmost first, none inside another on either side; ordered by leave.
 fn accept(planner: &Planner, votes: &BTreeMap<Pair, u64>) -> Vec<Pair> {
     let mut by_votes: Vec<_> = votes.iter().map(|(pair, n)| (*n, *pair)).collect();
     by_votes.sort_by_key(|(n, pair)| (std::cmp::Reverse(*n), *pair));
+    let (mut old_taken, mut new_taken) = (Apart::default(), Apart::default());
     let mut accepted: Vec<Pair> = Vec::new();
     for (n, (leave, arrival)) in by_votes {
         let old = &planner.leaves[leave];
+        let (old_path, new_path) = (&old.present.path, &planner.arrivals[arrival].wanted.entry.path);
+        if new_path.is_within(old_path) || !old_taken.is_free(old_path) || !new_taken.is_free(new_path) {
+            continue;
+        }
         let held = planner.leaves[leave + 1..=leave + old.inner].iter();
         let files = held.filter(|l| l.present.kind == PresentKind::File).count() as u64;
-        let new_path = &planner.arrivals[arrival].wanted.entry.path;
-        let free = accepted.iter().all(|(l, a)| {
-            apart(&planner.leaves[*l].present.path, &old.present.path)
-                && apart(&planner.arrivals[*a].wanted.entry.path, new_path)
-        });
-        if n * 2 >= files && free && !new_path.is_within(&old.present.path) {
+        if n * 2 >= files {
             accepted.push((leave, arrival));
+            old_taken.take(old_path);
+            new_taken.take(new_path);
         }
     }
     accepted.sort_unstable();
     accepted
 }
 
-fn apart(a: &RelPath, b: &RelPath) -> bool {
-    !a.is_within(b) && !b.is_within(a)
+/// Paths none of which lies within another.
+#[derive(Default)]
+struct Apart {
+    taken: HashSet<RelPath>,
+    above: HashSet<RelPath>,
+}
+
+impl Apart {
+    fn is_free(&self, path: &RelPath) -> bool {
+        let mut up = Some(path.clone());
+        !self.above.contains(path)
+            && std::iter::from_fn(|| {
+                let here = up.take()?;
+                up = here.parent();
+                Some(here)
+            })
+            .all(|p| !self.taken.contains(&p))
+    }
+
+    fn take(&mut self, path: &RelPath) {
+        self.taken.insert(path.clone());
+        let mut up = path.parent();
+        while let Some(path) = up {
+            up = path.parent();
+            self.above.insert(path);
+        }
+    }
 }
 
 /// What a comparison inside a moved directory left over.
-#[derive(Default)]
-struct Inside {
+struct Inside<'a> {
     leaves: Vec<Leave>,
     arrivals: Vec<Arrival>,
     /// Directories that stay inside, by their new path.
     dirs: HashMap<RelPath, Meta>,
     disturbed: HashSet<RelPath>,
+    robbed: &'a HashSet<RelPath>,
 }
 
-/// Replaces the leave of a directory and the arrival of its new name by a move and what differs inside.
-fn reconcile(planner: &mut Planner, leave: usize, arrival: usize) {
-    let inner = planner.leaves[leave].inner;
-    let old_root = planner.leaves[leave].present.path.clone();
-    let new_root = planner.arrivals[arrival].wanted.entry.path.clone();
-    let end = planner.arrivals[arrival..].partition_point(|a| a.wanted.entry.path.is_within(&new_root)) + arrival;
-    let old: Vec<Leave> = planner.leaves.splice(leave..=leave + inner, []).collect();
-    shrink_outer(&mut planner.leaves[..leave], &old_root, inner + 1);
-    let new: Vec<Arrival> = planner.arrivals.splice(arrival..end, []).collect();
-
-    let mut inside = Inside::default();
+/// Compares what a directory held, itself first, with what it is to hold under its new name.
+fn reconcile<'a>(
+    planner: &mut Planner,
+    old: Vec<Leave>,
+    new: Vec<Arrival>,
+    robbed: &'a HashSet<RelPath>,
+) -> Inside<'a> {
+    let mut inside = Inside::new(robbed);
     let mut old = old.into_iter().peekable();
     let mut new = new.into_iter().peekable();
+    let (mut old_root, mut new_root) = (RelPath::root(), RelPath::root());
     if let (Some(leave), Some(arrival)) = (old.next(), new.next()) {
+        old_root = leave.present.path.clone();
+        new_root = arrival.wanted.entry.path.clone();
         inside.both(planner, leave.clone(), arrival.clone(), &mut std::iter::empty(), None);
         inside.arrivals.push(Arrival { moved: Some(leave.present), ..arrival });
     }
@@ -161,26 +244,20 @@ fn reconcile(planner: &mut Planner, leave: usize, arrival: usize) {
             (None, None) => break,
         }
     }
-    let Inside { leaves, arrivals, mut dirs, disturbed } = inside;
-    for path in disturbed {
-        if let Some(form) = dirs.remove(&path) {
+    for path in std::mem::take(&mut inside.disturbed) {
+        if let Some(form) = inside.dirs.remove(&path) {
             planner.plan.touches.push(Touch { path, form, kind: PresentKind::Dir });
         }
     }
-    planner.leaves.splice(leave..leave, leaves);
-    planner.arrivals.splice(arrival..arrival, arrivals);
+    inside
 }
 
-/// Directories that leave as a whole around a moved one hold that much less.
-fn shrink_outer(before: &mut [Leave], moved: &RelPath, by: usize) {
-    for leave in before {
-        if leave.present.kind == PresentKind::Dir && moved.is_within(&leave.present.path) {
-            leave.inner -= by;
-        }
+impl<'a> Inside<'a> {
+    fn new(robbed: &'a HashSet<RelPath>) -> Self {
+        let (leaves, arrivals) = (Vec::new(), Vec::new());
+        Self { leaves, arrivals, dirs: HashMap::new(), disturbed: HashSet::new(), robbed }
     }
-}
 
-impl Inside {
     fn leave(&mut self, leave: Leave, rest: &mut impl Iterator<Item = Leave>, parent: Option<RelPath>) {
         self.disturbed.extend(parent);
         let inner = leave.inner;
@@ -203,23 +280,27 @@ impl Inside {
     ) {
         let (path, form) = (arrival.wanted.entry.path.clone(), arrival.wanted.form.clone());
         let form = form.unwrap_or_default();
-        let Verdict::Same { touch } = verdict(&leave.present, &arrival.wanted, &form, &planner.leaders) else {
-            leave.replaced = true;
+        // What an earlier round moved here is not what was here.
+        let verdict = match arrival.moved {
+            Some(_) => Verdict::Differs,
+            None => verdict(&leave.present, &arrival.wanted, &form, &planner.leaders),
+        };
+        let Verdict::Same { touch } = verdict else {
+            leave.heir = heir(&leave.present, &arrival.wanted);
             arrival.replaces = true;
             self.leave(leave, rest, parent.clone());
             self.arrive(arrival, parent);
             return;
         };
         planner.plan.counts.moved += 1;
-        if let Kind::File(content) = &arrival.wanted.entry.kind
-            && content.link == Link::Leader
-        {
-            planner.leaders.insert(path.clone(), LeaderAt { ino: leave.present.ino, old: leave.present.path.clone() });
-        }
+        settle(&mut planner.leaders, &leave.present, &arrival.wanted);
         let kind = leave.present.kind;
         if touch {
             planner.plan.touches.push(Touch { path, form, kind });
         } else if kind == PresentKind::Dir {
+            if self.robbed.contains(&leave.present.path) {
+                self.disturbed.insert(path.clone());
+            }
             self.dirs.insert(path, form);
         }
     }

@@ -135,6 +135,12 @@ pub enum LinkFrom {
 pub enum Prepare {
     /// A new directory.
     Dir,
+    /// A new directory, made empty at the parking place of this slot and placed from there, so that it does not take
+    /// along what is staged below its path: some of that belongs into a directory that moves into this one.
+    DirAside {
+        /// Names the parking place.
+        slot: u32,
+    },
     /// A symlink.
     Symlink {
         /// Where it points to.
@@ -158,21 +164,23 @@ pub enum Prepare {
     },
 }
 
-/// One thing to stand in staging, at the path where it will be placed.
+/// One thing to stand in staging, at the path where it will be placed ([`Prepare::DirAside`] stands elsewhere).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrepareStep {
     /// New path.
     pub path: RelPath,
     /// What.
     pub what: Prepare,
-    /// Its metadata on disk.
+    /// Its metadata on disk. Not to be set on a [`Prepare::Link`]: it is an inode that stands elsewhere already, in
+    /// staging with its own step or in the live copy, where a touch sets it in its turn.
     pub form: Meta,
 }
 
 /// Where a placed thing comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaceFrom {
-    /// Staging, at the same path; a directory brings what is staged below it.
+    /// Staging, at the same path; a directory brings all that is staged below it, so nothing may be left in staging
+    /// below it but what `prepare` names.
     Staged,
     /// The parking place of this slot.
     Hold(u32),
@@ -241,6 +249,17 @@ pub enum Line {
     Touch(RelPath),
 }
 
+impl Line {
+    /// The path it is sorted by.
+    pub fn path(&self) -> &RelPath {
+        match self {
+            Self::Create(path) | Self::Update(path) | Self::Move(_, path) | Self::Delete(path) | Self::Touch(path) => {
+                path
+            }
+        }
+    }
+}
+
 /// The plan. See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -250,13 +269,14 @@ pub struct Plan {
     pub prepare: Vec<PrepareStep>,
     /// Names that arrive, parents first.
     pub places: Vec<Place>,
-    /// Metadata, after all places.
+    /// Metadata, after all places, each path once, canonical order.
     pub touches: Vec<Touch>,
     /// Paths that the copy keeps beyond the manifest, canonical order.
     pub kept: Vec<RelPath>,
-    /// Content that is nowhere in the store.
+    /// Content that is nowhere in the store. The paths that want it have lines and counts, but no steps: a plan that
+    /// misses content can be printed, not executed.
     pub missing: Vec<MissingContent>,
-    /// What to print.
+    /// What to print, canonical order (a move by its new name).
     pub lines: Vec<Line>,
     /// Counts.
     pub counts: Counts,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::compare::{Arrival, LeaderAt, Leave, Planner, same_form};
+use super::compare::{Arrival, Heir, Leaders, Leave, Planner, same_form};
 use super::{
     Contents, Line, LinkFrom, MissingContent, Park, ParkTo, Place, PlaceFrom, Plan, Prepare, PrepareStep, Present,
     PresentKind, Touch,
@@ -19,6 +19,16 @@ struct ArrivingDir {
     form: Option<Meta>,
 }
 
+/// How a file arrives.
+enum FileFrom {
+    /// It stands in staging.
+    Prepared(Prepare),
+    /// It is placed from the name it had.
+    Moved,
+    /// Its content is nowhere.
+    Missing,
+}
+
 struct Resolver<'a> {
     contents: &'a dyn Contents,
     plan: Plan,
@@ -26,8 +36,11 @@ struct Resolver<'a> {
     /// Leaving files by content, those not yet used as a source last.
     sources: HashMap<Digest, Vec<usize>>,
     used: HashSet<usize>,
-    leaders: HashMap<RelPath, LeaderAt>,
-    staged_leaders: HashSet<RelPath>,
+    leaders: Leaders,
+    staged_leaders: HashMap<RelPath, Digest>,
+    missing_leaders: HashSet<RelPath>,
+    aside: HashSet<RelPath>,
+    preserved: HashSet<u64>,
     dirs: Vec<ArrivingDir>,
     slots: u32,
 }
@@ -48,7 +61,10 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
         sources,
         used: HashSet::new(),
         leaders: planner.leaders,
-        staged_leaders: HashSet::new(),
+        staged_leaders: HashMap::new(),
+        missing_leaders: HashSet::new(),
+        aside: aside(&planner.arrivals),
+        preserved: HashSet::new(),
         dirs: Vec::new(),
         slots: 0,
     };
@@ -59,7 +75,30 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
     let mut plan = resolver.plan;
     plan.parks.sort_by(|a, b| b.path.cmp(&a.path));
     plan.places.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.touches.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.lines.sort_by(|a, b| a.path().cmp(b.path()));
     plan
+}
+
+/// New directories into which a directory moves that is to hold something new itself. That stands in staging below the
+/// new directory, which would take it along when it is placed, and the moved one would find its name taken.
+fn aside(arrivals: &[Arrival]) -> HashSet<RelPath> {
+    let mut aside = HashSet::new();
+    let mut dirs: Vec<&Arrival> = Vec::new();
+    for arrival in arrivals {
+        let path = &arrival.wanted.entry.path;
+        while dirs.pop_if(|dir| !path.is_within(&dir.wanted.entry.path)).is_some() {}
+        if arrival.moved.is_none()
+            && let Some(moved) = dirs.iter().rposition(|dir| dir.moved.is_some())
+        {
+            let fresh = dirs[..moved].iter().filter(|dir| dir.moved.is_none());
+            aside.extend(fresh.map(|dir| dir.wanted.entry.path.clone()));
+        }
+        if arrival.wanted.entry.is_dir() {
+            dirs.push(arrival);
+        }
+    }
+    aside
 }
 
 impl Resolver<'_> {
@@ -79,24 +118,41 @@ impl Resolver<'_> {
             return;
         }
         let what = match wanted.entry.kind {
+            Kind::Dir if self.aside.contains(&path) => Prepare::DirAside { slot: self.slot() },
             Kind::Dir => Prepare::Dir,
             Kind::Symlink { target } => Prepare::Symlink { target },
             Kind::Fifo => Prepare::Fifo,
-            Kind::File(content) => {
-                let Some(what) = self.file(&path, content, &form) else { return };
-                what
-            }
+            Kind::File(content) => match self.file(&path, &content, &form) {
+                FileFrom::Moved => return,
+                FileFrom::Missing => {
+                    self.count(&path, replaces);
+                    return;
+                }
+                FileFrom::Prepared(what) => what,
+            },
             Kind::CharDevice { .. } | Kind::BlockDevice { .. } => return,
         };
         self.count(&path, replaces);
-        let placed_with_parent = self.dirs.last().is_some_and(|dir| dir.fresh);
-        if !placed_with_parent {
-            self.plan.places.push(Place { path: path.clone(), from: PlaceFrom::Staged });
+        match what {
+            Prepare::DirAside { slot } => self.place(&path, PlaceFrom::Hold(slot)),
+            _ if self.dirs.last().is_some_and(|dir| dir.fresh) => {}
+            _ => self.place(&path, PlaceFrom::Staged),
         }
-        if what == Prepare::Dir {
-            self.dirs.push(ArrivingDir { path: path.clone(), fresh: true, form: Some(form.clone()) });
+        if let Prepare::Dir | Prepare::DirAside { .. } = what {
+            let fresh = what == Prepare::Dir;
+            self.dirs.push(ArrivingDir { path: path.clone(), fresh, form: Some(form.clone()) });
         }
         self.plan.prepare.push(PrepareStep { path, what, form });
+    }
+
+    /// Places one name, which disturbs the time of a directory that has arrived before it.
+    fn place(&mut self, path: &RelPath, from: PlaceFrom) {
+        if let Some(dir) = self.dirs.last_mut()
+            && let Some(form) = dir.form.take()
+        {
+            self.plan.touches.push(Touch { path: dir.path.clone(), form, kind: PresentKind::Dir });
+        }
+        self.plan.places.push(Place { path: path.clone(), from });
     }
 
     fn count(&mut self, path: &RelPath, replaces: bool) {
@@ -109,21 +165,28 @@ impl Resolver<'_> {
         }
     }
 
-    /// How a file's content comes to stand in staging; none when it needs no staging (moved) or is missing.
-    fn file(&mut self, path: &RelPath, content: FileContent, form: &Meta) -> Option<Prepare> {
-        if let Link::Follower(leader) = &content.link {
-            if self.staged_leaders.contains(leader) {
-                return Some(Prepare::Link { from: LinkFrom::Staged(leader.clone()) });
+    /// How a file's content comes to stand at its path.
+    fn file(&mut self, path: &RelPath, content: &FileContent, form: &Meta) -> FileFrom {
+        let group = match &content.link {
+            Link::Single => None,
+            Link::Leader => Some(path),
+            Link::Follower(leader) => Some(leader),
+        };
+        if let Some(group) = group {
+            if self.staged_leaders.get(group) == Some(&content.digest) {
+                return FileFrom::Prepared(Prepare::Link { from: LinkFrom::Staged(group.clone()) });
             }
-            if let Some(at) = self.leaders.get(leader) {
-                return Some(Prepare::Link { from: LinkFrom::Present(at.old.clone()) });
+            if let Some(at) = self.leaders.get(group).filter(|at| at.digest == content.digest) {
+                return FileFrom::Prepared(Prepare::Link { from: LinkFrom::Present(at.old.clone()) });
             }
-            // The leader's content is missing; this path is planned again with it.
-            return None;
+            if group != path && self.missing_leaders.contains(group) {
+                // This path is planned again when the leader's content has come.
+                return FileFrom::Missing;
+            }
         }
         let staged = self.contents.is_staged(path, &content.digest);
-        if !staged && self.move_file(path, &content, form) {
-            return None;
+        if !staged && self.move_file(path, content, form) {
+            return FileFrom::Moved;
         }
         let what = if staged {
             Prepare::Staged
@@ -131,12 +194,15 @@ impl Resolver<'_> {
             Prepare::Copy { from, content: content.clone() }
         } else {
             self.plan.missing.push(MissingContent { path: path.clone(), digest: content.digest, size: content.size });
-            return None;
+            if content.link == Link::Leader {
+                self.missing_leaders.insert(path.clone());
+            }
+            return FileFrom::Missing;
         };
         if content.link == Link::Leader {
-            self.staged_leaders.insert(path.clone());
+            self.staged_leaders.insert(path.clone(), content.digest);
         }
-        Some(what)
+        FileFrom::Prepared(what)
     }
 
     /// Takes a leaving file with this content for `path`, if there is one: with the same metadata if possible.
@@ -156,7 +222,7 @@ impl Resolver<'_> {
             self.plan.touches.push(Touch { path: path.clone(), form: form.clone(), kind: PresentKind::File });
         }
         if content.link == Link::Leader {
-            self.leaders.insert(path.clone(), LeaderAt { ino: present.ino, old: present.path.clone() });
+            self.leaders.settle(path, &present, content.digest);
         }
         self.plan.counts.moved += 1;
         self.hold(&present, path);
@@ -166,11 +232,6 @@ impl Resolver<'_> {
     /// Parks something aside and places it under its new name.
     fn hold(&mut self, present: &Present, path: &RelPath) {
         let slot = self.slot();
-        if let Some(dir) = self.dirs.last_mut()
-            && let Some(form) = dir.form.take()
-        {
-            self.plan.touches.push(Touch { path: dir.path.clone(), form, kind: PresentKind::Dir });
-        }
         self.plan.lines.push(Line::Move(present.path.clone(), path.clone()));
         self.plan.parks.push(Park {
             path: present.path.clone(),
@@ -180,7 +241,7 @@ impl Resolver<'_> {
             slot,
             preserve: false,
         });
-        self.plan.places.push(Place { path: path.clone(), from: PlaceFrom::Hold(slot) });
+        self.place(path, PlaceFrom::Hold(slot));
     }
 
     /// Everything that leaves and was not moved.
@@ -196,17 +257,20 @@ impl Resolver<'_> {
     }
 
     fn leave_one(&mut self, i: usize, inner: usize) {
-        let top = self.leaves[i].clone();
-        if !top.replaced {
-            self.plan.lines.push(Line::Delete(top.present.path.clone()));
+        let Leave { present: top, heir, .. } = self.leaves[i].clone();
+        if heir == Heir::Nothing {
+            self.plan.lines.push(Line::Delete(top.path.clone()));
             self.plan.counts.deleted += 1;
         }
-        // A file that gets new content is not a deletion.
-        let updated = top.replaced && top.present.kind == PresentKind::File;
-        if top.present.kind == PresentKind::File && !updated {
-            self.plan.files_gone += 1;
+        let mut has_files = false;
+        if top.kind == PresentKind::File {
+            // A file that gets new content is not a deletion.
+            self.plan.files_gone += u64::from(heir != Heir::File);
+            if top.shared {
+                return self.park_shared(&top);
+            }
+            has_files = true;
         }
-        let mut has_files = top.present.kind == PresentKind::File;
         for j in i + 1..=i + inner {
             if self.used.contains(&j) {
                 continue;
@@ -216,15 +280,20 @@ impl Resolver<'_> {
             if present.kind == PresentKind::File {
                 self.plan.files_gone += 1;
                 if present.shared {
-                    self.park(&present, ParkTo::Trash, true);
+                    self.park_shared(&present);
                 } else {
                     has_files = true;
                 }
             }
         }
-        let preserve = top.present.kind == PresentKind::File && top.present.shared;
-        let to = if has_files && !preserve { ParkTo::Retire } else { ParkTo::Trash };
-        self.park(&top.present, to, preserve);
+        self.park(&top, if has_files { ParkTo::Retire } else { ParkTo::Trash }, false);
+    }
+
+    /// One name of an inode that may have others in the copy: its content is copied into history, once, unless a
+    /// hard-link group of the copy goes on with it.
+    fn park_shared(&mut self, present: &Present) {
+        let preserve = !self.leaders.has_ino(present.ino) && self.preserved.insert(present.ino);
+        self.park(present, ParkTo::Trash, preserve);
     }
 
     fn park(&mut self, present: &Present, to: ParkTo, preserve: bool) {

@@ -1,0 +1,344 @@
+//! [`Snapshots`]: the committed runs of one copy, immutable records and their manifests.
+//!
+//! ```text
+//! snapshots/<node>@<user>/
+//!   000000000007.snapshot    sealed record (backup::snapshot); its presence is what makes the run committed
+//!   000000000007.manifest    a full manifest, or
+//!   000000000007.changes     changes to the manifest of an earlier number, or neither: the same as an earlier one's
+//!   .tmp-<run id>            a draft: a manifest of a run that is not committed yet
+//! ```
+//!
+//! A record is only ever added, never replaced. The manifest is in place and durable before its record is written. All
+//! that [`Snapshots::publish`] does can be done again after a crash with the same outcome. The records are read once
+//! by the process that has the store's lock, which alone adds some; a process that only reads looks again each time.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::durable;
+use super::layout::OpenMode;
+use crate::backup::digest::{Digest, RunId};
+use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
+use crate::backup::sorted_file::SortedError;
+
+mod draft;
+mod manifests;
+#[cfg(test)]
+mod tests;
+
+pub use draft::ManifestDraft;
+pub use manifests::ManifestReader;
+
+const RECORD_SUFFIX: &str = ".snapshot";
+const RECORD_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Why snapshots cannot be read or added.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// There is no such snapshot.
+    #[error("there is no snapshot {number}")]
+    Unknown {
+        /// Its number.
+        number: u64,
+    },
+    /// Another run has that number already: a defect.
+    #[error("snapshot {number} exists already and is another run's")]
+    Exists {
+        /// Its number.
+        number: u64,
+    },
+    /// A record cannot be read.
+    #[error("the snapshot record '{}' cannot be used: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: RecordError,
+    },
+    /// A manifest cannot be read or written.
+    #[error("the manifest '{}' cannot be used: {source}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SortedError,
+    },
+    /// The disk is full.
+    #[error("no space left to write '{}'", path.display())]
+    NoSpace {
+        /// File or folder.
+        path: PathBuf,
+    },
+    /// The operating system's fault.
+    #[error("cannot use '{}': {source}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The snapshots of one copy.
+pub struct Snapshots {
+    dir: PathBuf,
+    mode: OpenMode,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: bool,
+    records: BTreeMap<u64, Arc<SnapshotRecord>>,
+    damaged: BTreeMap<u64, String>,
+    /// Highest number given out.
+    reserved: u64,
+}
+
+impl Snapshots {
+    /// The snapshots in `dir`, which need not exist yet.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`]; a damaged record is no error here, see [`Snapshots::damaged`].
+    pub fn open(dir: &Path, mode: OpenMode) -> Result<Self, SnapshotError> {
+        let snapshots = Self { dir: dir.to_path_buf(), mode, state: Mutex::default() };
+        drop(snapshots.state()?);
+        Ok(snapshots)
+    }
+
+    /// All records, oldest first.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn list(&self) -> Result<Vec<Arc<SnapshotRecord>>, SnapshotError> {
+        Ok(self.state()?.records.values().cloned().collect())
+    }
+
+    /// Numbers of records that cannot be read, and why.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn damaged(&self) -> Result<Vec<(u64, String)>, SnapshotError> {
+        Ok(self.state()?.damaged.iter().map(|(number, why)| (*number, why.clone())).collect())
+    }
+
+    /// The record of this number.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Unknown`], [`SnapshotError::Io`].
+    pub fn record(&self, number: u64) -> Result<Arc<SnapshotRecord>, SnapshotError> {
+        self.state()?.records.get(&number).cloned().ok_or(SnapshotError::Unknown { number })
+    }
+
+    /// The newest record of exactly this root, which may be that it was forgotten ([`RunKind::Forget`]).
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn newest(&self, root: &RelPath) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
+        self.newest_where(|record| record.root == *root)
+    }
+
+    /// The newest record of each root that has not been forgotten, sorted by root.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn roots(&self) -> Result<Vec<Arc<SnapshotRecord>>, SnapshotError> {
+        let mut newest: BTreeMap<RelPath, Arc<SnapshotRecord>> = BTreeMap::new();
+        for record in self.state()?.records.values() {
+            newest.insert(record.root.clone(), record.clone());
+        }
+        Ok(newest.into_values().filter(|record| record.kind == RunKind::Backup).collect())
+    }
+
+    /// The record of this run, if it is committed.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn by_run(&self, run: RunId) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
+        self.newest_where(|record| record.run == run)
+    }
+
+    /// The newest backup of this root with this manifest: a base that both sides know.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn by_manifest(&self, root: &RelPath, manifest: &Digest) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
+        self.newest_where(|record| {
+            record.root == *root && record.manifest == *manifest && record.kind == RunKind::Backup
+        })
+    }
+
+    /// The newest snapshot whose manifest has this path (copy coordinates), and the path below that snapshot's root.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; a manifest that cannot be read is an error, not a snapshot that lacks the path.
+    pub fn newest_containing(&self, path: &RelPath) -> Result<Option<(Arc<SnapshotRecord>, RelPath)>, SnapshotError> {
+        for record in self.list()?.into_iter().rev() {
+            let Some(inner) = path.strip_prefix(&record.root) else { continue };
+            if record.kind == RunKind::Backup && self.find(record.number, &inner)?.is_some() {
+                return Ok(Some((record, inner)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A number that no other run gets. A run that fails leaves a gap.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn next_number(&self) -> Result<u64, SnapshotError> {
+        let mut state = self.state()?;
+        let highest = |numbers: Option<&u64>| numbers.copied().unwrap_or(0);
+        let taken = highest(state.records.keys().next_back()).max(highest(state.damaged.keys().next_back()));
+        state.reserved = state.reserved.max(taken) + 1;
+        Ok(state.reserved)
+    }
+
+    /// Commits: puts the draft into place and writes the record; durable when this returns. The same record may be
+    /// published again (replay of a journal), with the draft gone or not.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exists`] when another run has the number; else the disk's.
+    pub fn publish(&self, record: &SnapshotRecord, draft: Option<&str>) -> Result<(), SnapshotError> {
+        let mut state = self.state()?;
+        let path = self.path(record.number, RECORD_SUFFIX);
+        let bytes = record.encode().map_err(|source| SnapshotError::Record { path: path.clone(), source })?;
+        if let Some(present) = state.records.get(&record.number) {
+            // Compared as written: encoding shortens a record whose errors are too many.
+            return match present.encode() {
+                Ok(same) if same == bytes => Ok(()),
+                _ => Err(SnapshotError::Exists { number: record.number }),
+            };
+        }
+        if state.damaged.contains_key(&record.number) {
+            return Err(SnapshotError::Exists { number: record.number });
+        }
+        self.make_dir()?;
+        self.place_manifest(record, draft)?;
+        durable::write_file(&self.dir, &name_of(record.number, RECORD_SUFFIX), &bytes)
+            .map_err(|e| io_error(&path, e))?;
+        // What is remembered is what another process would read.
+        let kept = SnapshotRecord::decode(&bytes).map_err(|source| SnapshotError::Record { path, source })?;
+        state.reserved = state.reserved.max(record.number);
+        state.records.insert(record.number, Arc::new(kept));
+        Ok(())
+    }
+
+    /// Removes drafts of runs that ended without a commit; only once no journal is pending.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn clear_drafts(&self) -> Result<(), SnapshotError> {
+        durable::clear_temp(&self.dir).map_err(|e| io_error(&self.dir, e))
+    }
+
+    fn place_manifest(&self, record: &SnapshotRecord, draft: Option<&str>) -> Result<(), SnapshotError> {
+        let Some(suffix) = manifests::suffix(record.manifest_file) else { return Ok(()) };
+        let place = self.path(record.number, suffix);
+        let fail = |e| io_error(&place, e);
+        if let Some(draft) = draft.map(|name| self.dir.join(name)).filter(|draft| draft.exists()) {
+            // Cheap when the commit's flush has just written it.
+            File::open(&draft).and_then(|file| file.sync_all()).map_err(fail)?;
+            fs::rename(&draft, &place).map_err(fail)?;
+        } else if !place.exists() {
+            return Err(fail(io::Error::from(io::ErrorKind::NotFound)));
+        }
+        // The directory is flushed before the record is written: no record without its manifest.
+        durable::sync_dir(&self.dir).map_err(fail)
+    }
+
+    fn make_dir(&self) -> Result<(), SnapshotError> {
+        if self.dir.is_dir() {
+            return Ok(());
+        }
+        let fail = |e| io_error(&self.dir, e);
+        durable::make_dir(&self.dir).map_err(fail)?;
+        self.dir.parent().map_or(Ok(()), durable::sync_dir).map_err(fail)
+    }
+
+    fn newest_where(
+        &self,
+        wanted: impl Fn(&SnapshotRecord) -> bool,
+    ) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
+        Ok(self.state()?.records.values().rev().find(|record| wanted(record)).cloned())
+    }
+
+    fn path(&self, number: u64, suffix: &str) -> PathBuf {
+        self.dir.join(name_of(number, suffix))
+    }
+
+    /// The state, with all records that there are.
+    fn state(&self) -> Result<MutexGuard<'_, State>, SnapshotError> {
+        // Records are put in one by one, each whole: a panic elsewhere leaves nothing half done.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.loaded && self.mode == OpenMode::Write {
+            return Ok(state);
+        }
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                state.loaded = true;
+                return Ok(state);
+            }
+            other => other.map_err(|e| io_error(&self.dir, e))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| io_error(&self.dir, e))?;
+            let Some(number) = number_in(&entry.file_name(), RECORD_SUFFIX) else { continue };
+            if state.records.contains_key(&number) {
+                continue;
+            }
+            match read_record(&entry.path(), number)? {
+                Ok(record) => {
+                    state.damaged.remove(&number);
+                    state.records.insert(number, Arc::new(record));
+                }
+                Err(source) => {
+                    let error = SnapshotError::Record { path: entry.path(), source };
+                    state.damaged.insert(number, error.to_string());
+                }
+            }
+        }
+        state.loaded = true;
+        Ok(state)
+    }
+}
+
+fn read_record(path: &Path, number: u64) -> Result<Result<SnapshotRecord, RecordError>, SnapshotError> {
+    let bytes = durable::read_file(path, RECORD_BYTES_MAX).map_err(|e| io_error(path, e))?;
+    Ok(SnapshotRecord::decode(&bytes).and_then(|record| {
+        if record.number == number {
+            Ok(record)
+        } else {
+            Err(RecordError::Damaged { what: format!("it is that of snapshot {}", record.number) })
+        }
+    }))
+}
+
+fn name_of(number: u64, suffix: &str) -> String {
+    format!("{number:012}{suffix}")
+}
+
+fn number_in(name: &std::ffi::OsStr, suffix: &str) -> Option<u64> {
+    let number = name.to_str()?.strip_suffix(suffix)?;
+    // One spelling only.
+    number.parse().ok().filter(|parsed| name_of(*parsed, "") == number)
+}
+
+fn io_error(path: &Path, source: io::Error) -> SnapshotError {
+    let path = path.to_path_buf();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SnapshotError::NoSpace { path },
+        _ => SnapshotError::Io { path, source },
+    }
+}
+
+fn sorted_error(path: &Path, source: SortedError) -> SnapshotError {
+    match source {
+        SortedError::Io(source) => io_error(path, source),
+        source => SnapshotError::Manifest { path: path.to_path_buf(), source },
+    }
+}
