@@ -240,7 +240,10 @@ impl Case {
         let renamed = |path: &RelPath| {
             let (from, to) =
                 dirs.iter().filter(|(from, _)| path.is_within(from)).max_by_key(|(from, _)| from.depth())?;
-            form(&to.join_path(&path.strip_prefix(from)?).unwrap())
+            let new = to.join_path(&path.strip_prefix(from)?).unwrap();
+            // A directory whose place another one takes is gone with all it holds.
+            let taken = dirs.iter().any(|(_, t)| t != to && t.is_within(to) && *t != new && new.is_within(t));
+            form(&new).filter(|_| !taken)
         };
         let kept = self.kept();
         let leaving = |p: &Present| !kept.contains(&p.path) && !moved.contains_key(&p.path);

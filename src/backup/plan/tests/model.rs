@@ -157,6 +157,15 @@ fn wrap(world: &mut World, from: &RelPath, wrap: &RelPath, new: Option<u8>) {
     }
 }
 
+fn swap(world: &mut World, a: &RelPath, b: &RelPath) {
+    let aside = RelPath::new(b"aside").unwrap();
+    if !a.is_within(b) && !b.is_within(a) {
+        rename(world, a, &aside);
+        rename(world, b, a);
+        rename(world, &aside, b);
+    }
+}
+
 fn apply(world: &mut World, op: &Op) -> Option<()> {
     let file = |_: &RelPath, node: &Node| matches!(node, Node::File(_));
     match *op {
@@ -198,14 +207,7 @@ fn apply(world: &mut World, op: &Op) -> Option<()> {
             let from = pick(world, what, |path, node| *node == Node::Dir && !path.is_root())?;
             wrap(world, &from, &spot(world, dir, name)?, new);
         }
-        Op::Swap { a, b } => {
-            let (a, b, aside) = (any_path(world, a)?, any_path(world, b)?, RelPath::new(b"aside").unwrap());
-            if !a.is_within(&b) && !b.is_within(&a) {
-                rename(world, &a, &aside);
-                rename(world, &b, &a);
-                rename(world, &aside, &b);
-            }
-        }
+        Op::Swap { a, b } => swap(world, &any_path(world, a)?, &any_path(world, b)?),
         Op::Chain { a, b, dir, name } => {
             let (a, b, c) = (any_path(world, a)?, any_path(world, b)?, spot(world, dir, name)?);
             if !a.is_within(&b) && !b.is_within(&a) && !c.is_within(&a) && !a.is_within(&c) {
