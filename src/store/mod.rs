@@ -5,15 +5,22 @@
 //! names       checked node and user names                            catalog    cache: path -> fingerprint and digest
 //! durable     small files, written whole or not at all               snapshots  immutable records and manifests
 //! leases      who may change which paths now                         runs       one record of every run
+//! staging     what has arrived and is not committed                  present    what does the copy really hold?
+//! commit      from staging to the copy, whole or not at all          journal    what a commit will do, durable first
 //! ```
 //!
 //! It knows `tree` and `backup`, never `net`.
 
 pub mod catalog;
+pub mod commit;
 pub mod durable;
+mod failpoint;
+pub mod journal;
 pub mod layout;
 pub mod leases;
 pub mod names;
+pub mod present;
 pub mod registry;
 pub mod runs;
 pub mod snapshots;
+pub mod staging;

@@ -33,6 +33,11 @@ pub struct ManifestDraft {
     pub changes: u64,
 }
 
+/// The name of a run's draft; a journal's replay finds it by the run.
+pub fn draft_name(run: RunId) -> String {
+    format!("{TEMP_PREFIX}{run}")
+}
+
 /// A sorted file being written.
 struct Draft<T> {
     path: PathBuf,
@@ -79,7 +84,7 @@ impl Snapshots {
         changes: impl Iterator<Item = Result<ChangeRecord, E>>,
     ) -> Result<ManifestDraft, E> {
         self.make_dir()?;
-        let name = format!("{TEMP_PREFIX}{run}");
+        let name = draft_name(run);
         let done = match base {
             None => self.draft_full(&name, owners, added(changes)),
             Some(base) => self.draft_changes(&name, base, owners, changes),

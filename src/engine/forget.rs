@@ -1,0 +1,165 @@
+//! Takes a root out of the copy: its files go to history, a record says so.
+//!
+//! What other roots hold (a root above or below) stays: only what this root alone brought leaves.
+
+use std::collections::HashMap;
+
+use super::client::now;
+use super::error::{EngineError, ErrorKind};
+use super::hub::{Hub, OpenCopy, Who};
+use super::placed;
+use crate::backup::entry::OwnerNames;
+use crate::backup::lease::Holder;
+use crate::backup::manifest::ChangeRecord;
+use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind};
+use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::{RunKind, SnapshotRecord};
+use crate::net::link::Link;
+use crate::net::message::{Busy, Forget};
+use crate::store::catalog::{Row, RowKind};
+use crate::store::commit::{CommitDirs, CommitPlan, commit};
+use crate::store::leases::{LeaseError, LeaseRequest};
+use crate::store::present::{PassPlace, pass};
+use crate::store::snapshots::SnapshotError;
+use crate::store::staging::{Prepared, Staging};
+
+/// Nothing arrives.
+struct Nothing;
+
+impl Contents for Nothing {
+    fn is_staged(&self, _: &RelPath, _: &crate::backup::digest::Digest) -> bool {
+        false
+    }
+
+    fn find(&self, _: &crate::backup::digest::Digest, _: u64) -> Option<ContentPlace> {
+        None
+    }
+}
+
+/// Serves the request.
+///
+/// # Errors
+/// The root is not known, is locked, or the store fails.
+pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Result<(), EngineError> {
+    let root = RelPath::new(request.root.as_slice()).map_err(super::wire::WireError::from)?;
+    hub.check_open()?;
+    let snapshots = hub.store.snapshots(who.copy())?;
+    let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
+    let newest = newest.ok_or_else(|| {
+        EngineError::new(ErrorKind::Failed, format!("'/{root}' is not a root that was backed up here"))
+    })?;
+    let request_lease = LeaseRequest {
+        copy: who.copy().clone(),
+        root: root.clone(),
+        recursive: true,
+        holder: Holder {
+            key: who.identity.key.unwrap_or_default(),
+            run: request.run,
+            name: who.name(),
+            since: now(),
+        },
+        wait: None,
+        on_revoke: std::sync::Arc::new(|| {}),
+    };
+    let _lease = hub.leases.acquire(request_lease, &mut |_| true).map_err(|error| match error {
+        LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
+        other => EngineError::new(ErrorKind::Failed, other.to_string()),
+    })?;
+    link.send(Busy { phase: 1 })?;
+    let copy = OpenCopy::open(hub, who.copy())?;
+    let others: Vec<RelPath> =
+        snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
+    let plan = plan(hub, &copy, &root, newest.recursive, &others)?;
+    let record = record(who, &request, &root, &newest, &plan, &snapshots)?;
+    let draft = snapshots.draft(request.run, None, &OwnerNames::default(), std::iter::empty::<Result<ChangeRecord, SnapshotError>>())?;
+    let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };
+    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    let prepared = Prepared::new();
+    let commit_plan = CommitPlan {
+        run: request.run,
+        copy: who.copy(),
+        root: &root,
+        staging: &staging.id,
+        record: record.encode().map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?,
+        plan: &plan,
+        prepared: &prepared,
+    };
+    placed::preserve(hub, &copy, &root, request.run, &plan)?;
+    let journal = commit_plan.journal()?;
+    let dirs = CommitDirs { own: hub.own.clone(), copy: copy.dir.clone(), policy: hub.store.policy() };
+    let publish = || snapshots.publish(&record, draft.name.as_deref()).map_err(|e| e.to_string());
+    hub.set_exact(who.copy(), &root, None);
+    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase })))?;
+    placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
+    staging.remove(&hub.own_dir("staging")?)?;
+    Ok(link.send(super::receive::receipt_of(&record))?)
+}
+
+/// Everything below the root leaves, but for what other roots hold.
+fn plan(
+    hub: &Hub,
+    copy: &OpenCopy,
+    root: &RelPath,
+    recursive: bool,
+    others: &[RelPath],
+) -> Result<Plan, EngineError> {
+    let reader = hub.catalog.reader()?;
+    let safe_before = super::receive::tick_before_now();
+    let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive: true, safe_before };
+    let found = pass(&hub.catalog, &reader, &place)?;
+    let mut planner = Planner::new(PlanOptions { delete: true });
+    for row in reader.range(copy.id, root) {
+        let row = row?;
+        let path = row.path.strip_prefix(root).unwrap_or_default();
+        let others_hold = others.iter().any(|other| row.path.is_within(other));
+        let deeper = !recursive && (path.depth() > 1 || row.kind == RowKind::Dir && path.depth() == 1);
+        planner.push(Some(present(row, path, &found.shared)), None, others_hold || deeper);
+    }
+    Ok(planner.finish(&Nothing))
+}
+
+fn present(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
+    let kind = match row.kind {
+        RowKind::Dir => PresentKind::Dir,
+        RowKind::File => PresentKind::File,
+        RowKind::Symlink => PresentKind::Symlink,
+        RowKind::Fifo => PresentKind::Fifo,
+        RowKind::Other => PresentKind::Other,
+    };
+    let mtime = row.fingerprint.mtime;
+    let meta = crate::backup::entry::Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime, xattrs: row.xattrs };
+    let is_shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
+    let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
+    Present { path, kind, ino, size, digest: row.digest, meta, shared: is_shared }
+}
+
+fn record(
+    who: &Who,
+    request: &Forget,
+    root: &RelPath,
+    newest: &SnapshotRecord,
+    plan: &Plan,
+    snapshots: &crate::store::snapshots::Snapshots,
+) -> Result<SnapshotRecord, EngineError> {
+    Ok(SnapshotRecord {
+        number: snapshots.next_number()?,
+        kind: RunKind::Forget,
+        root: root.clone(),
+        recursive: newest.recursive,
+        delete: true,
+        run: request.run,
+        parent: Some(newest.run),
+        received: now(),
+        complete: true,
+        counts: plan.counts.to_array(),
+        entries: 0,
+        files: 0,
+        bytes: 0,
+        content_bytes: 0,
+        errors: Vec::new(),
+        errors_total: 0,
+        client: who.info(),
+        ..newest.clone()
+    })
+}
+

@@ -1,0 +1,144 @@
+//! What a commit did, told to the catalog; and what it must not lose, copied into history first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::client::now;
+use super::error::{EngineError, ErrorKind};
+use super::hub::{Hub, OpenCopy};
+use crate::backup::digest::RunId;
+use crate::backup::fingerprint::Timestamp;
+use crate::backup::plan::{ParkTo, PlaceFrom, Plan};
+use crate::backup::relpath::RelPath;
+use crate::store::catalog::{Row, RowKind, Update};
+use crate::store::present::{plain_xattrs, row_kind};
+use crate::store::staging::{Prepared, PreparedItem};
+use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::stat::Stat;
+
+/// Where the catalog keeps rows of what a commit holds aside; no path of a client can begin so.
+const ASIDE: &[u8] = b".rbbackup-aside";
+
+fn rel(bytes: &[u8]) -> RelPath {
+    RelPath::new(bytes).unwrap_or_default()
+}
+
+fn at(root: &RelPath, path: &RelPath) -> Result<RelPath, EngineError> {
+    root.join_path(path).map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))
+}
+
+fn retired_place(run: RunId, slot: u32) -> RelPath {
+    rel(format!("{run}/{slot}").as_bytes())
+}
+
+/// Content whose inode keeps other names in the copy is copied into `retired/` before the commit: nothing that history
+/// holds shares an inode with the copy.
+pub(super) fn preserve(hub: &Hub, copy: &OpenCopy, root: &RelPath, run: RunId, plan: &Plan) -> Result<(), EngineError> {
+    let mut dirs = DirCache::new(Arc::clone(&copy.dir), DIRS_OPEN_DEFAULT);
+    for park in plan.parks.iter().filter(|p| p.preserve) {
+        let folder = hub.own_dir("retired")?.make_dirs(&rel(run.to_hex().as_bytes()), 0o700)?;
+        let path = at(root, &park.path)?;
+        let (dir, name) = dirs.parent_of(&path)?;
+        let mut source = dir.open_read(name)?;
+        let slot = park.slot.to_string();
+        let mut target = folder.create_new(slot.as_bytes(), 0o600)?;
+        if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+            std::io::copy(&mut source, &mut target).map_err(|e| {
+                let kind = if e.raw_os_error() == Some(28) { ErrorKind::NoSpace } else { ErrorKind::Failed };
+                EngineError::new(kind, format!("cannot copy '{path}' into history: {e}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings the catalog to what the commit made of the copy. A catalog that this does not reach is put right by the next
+/// stat pass.
+pub(super) fn update_catalog(
+    hub: &Hub,
+    copy: &OpenCopy,
+    root: &RelPath,
+    run: RunId,
+    plan: &Plan,
+    prepared: &Prepared,
+) -> Result<(), EngineError> {
+    // Staged files stood in a private folder until the commit placed them: only a change after that can be unseen.
+    let safe_before = now().minus(0, super::receive::STORE_TICK_NANOS);
+    let reader = hub.catalog.reader()?;
+    let mut updates = Vec::new();
+    for park in &plan.parks {
+        let from = at(root, &park.path)?;
+        let aside = rel(&[ASIDE, b"/", park.slot.to_string().as_bytes()].concat());
+        if park.to == ParkTo::Hold {
+            updates.push(Update::MoveTree { from, to: aside });
+            continue;
+        }
+        if park.to == ParkTo::Retire || park.preserve {
+            let place = retired_place(run, park.slot);
+            for row in reader.range(copy.id, &from) {
+                let row = row?;
+                let below = row.path.strip_prefix(&from).unwrap_or_default();
+                if let (RowKind::File, Some(digest)) = (row.kind, row.digest) {
+                    let place = at(&place, &below)?;
+                    updates.push(Update::PutRetired { digest, size: row.fingerprint.size, place });
+                }
+            }
+        }
+        updates.push(Update::RemoveTree(from));
+    }
+    for place in &plan.places {
+        if let PlaceFrom::Hold(slot) = place.from {
+            let aside = rel(&[ASIDE, b"/", slot.to_string().as_bytes()].concat());
+            updates.push(Update::MoveTree { from: aside, to: at(root, &place.path)? });
+        }
+    }
+    let prepared_rows = prepared.iter().map(|(path, item)| Ok(Update::Put(row_of(at(root, path)?, item, safe_before))));
+    updates.extend(prepared_rows.collect::<Result<Vec<_>, EngineError>>()?);
+    hub.catalog.apply(copy.id, updates)?;
+    look_again(hub, copy, root, plan)
+}
+
+fn row_of(path: RelPath, item: &PreparedItem, safe_before: Timestamp) -> Row {
+    let stat = &item.stat;
+    let (kind, fingerprint) = (row_kind(stat.kind), stat.fingerprint());
+    let racy = kind == RowKind::File && fingerprint.is_racy(safe_before);
+    let xattrs = plain_xattrs(item.form.xattrs.clone());
+    let (mode, uid, gid) = (stat.mode, stat.uid, stat.gid);
+    Row { path, kind, fingerprint, mode, uid, gid, racy, digest: item.digest, xattrs }
+}
+
+/// Renames and touches change ctime: the paths that they reached, and the directories around them, are looked at once
+/// more.
+fn look_again(hub: &Hub, copy: &OpenCopy, root: &RelPath, plan: &Plan) -> Result<(), EngineError> {
+    let mut paths = BTreeSet::new();
+    for path in plan.places.iter().map(|p| &p.path).chain(plan.touches.iter().map(|t| &t.path)) {
+        let path = at(root, path)?;
+        paths.extend(path.parent());
+        paths.insert(path);
+    }
+    for park in &plan.parks {
+        paths.extend(at(root, &park.path)?.parent());
+    }
+    let forms = plan.touches.iter().map(|t| Ok((at(root, &t.path)?, t.form.xattrs.clone())));
+    let forms = forms.collect::<Result<std::collections::HashMap<_, _>, EngineError>>()?;
+    let mut dirs = DirCache::new(Arc::clone(&copy.dir), DIRS_OPEN_DEFAULT);
+    let reader = hub.catalog.reader()?;
+    let safe_before = now().minus(0, super::receive::STORE_TICK_NANOS);
+    let mut updates = Vec::new();
+    for path in paths {
+        let Some(row) = reader.get(copy.id, &path)? else { continue };
+        let stat: Stat = match dirs.parent_of(&path).and_then(|(dir, name)| dir.stat(name)) {
+            Ok(stat) => stat,
+            Err(_) if path.is_root() => copy.dir.stat_self()?,
+            // It changed already; the next stat pass will tell.
+            Err(_) => continue,
+        };
+        let fingerprint = stat.fingerprint();
+        let racy = row.kind == RowKind::File && fingerprint.is_racy(safe_before);
+        let xattrs = forms.get(&path).map_or(row.xattrs.clone(), |x| plain_xattrs(x.clone()));
+        let (mode, uid, gid) = (stat.mode, stat.uid, stat.gid);
+        updates.push(Update::Put(Row { fingerprint, mode, uid, gid, racy, xattrs, ..row }));
+    }
+    hub.catalog.apply(copy.id, updates)?;
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! Content as it arrives: answers offers, hands small files to the writers, assembles the open large file.
+//!
+//! Offers are answered in the order they came. "I have it" is given for what staging, the copy or `retired/` hold;
+//! nothing of these is destroyed while the run lives (retiring moves, it does not remove), and the plan finds content
+//! by its digest wherever it went. What turns out to be damaged when it is used is asked for again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::feed::form_of;
+use super::{PassResult, Run};
+use crate::backup::chunker::Recipe;
+use crate::backup::digest::Digest;
+use crate::backup::entry::{Entry, SizeClass};
+use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX};
+use crate::backup::relpath::RelPath;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
+use crate::net::link::LinkSender;
+use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
+use crate::store::catalog::Update;
+use crate::store::staging::{Chunk, LargeWriter};
+
+/// Batches of small files that may wait for a writer.
+const BATCHES_QUEUED_MAX: usize = 4;
+
+/// Takes content into staging.
+pub(super) struct ContentReceiver<'a> {
+    run: &'a Run<'a>,
+    found: &'a PassResult,
+    writers: Sender<(Files, Vec<u8>)>,
+    shared: &'a Shared,
+    /// Asked for and on its way: not asked for twice.
+    promised: HashSet<Digest>,
+    large: Option<Large>,
+    sources: SourceFiles,
+}
+
+/// What the writers tell.
+#[derive(Default)]
+struct Shared {
+    bytes: AtomicU64,
+    failed: Mutex<Option<EngineError>>,
+}
+
+/// The open large file.
+struct Large {
+    file: u32,
+    writer: LargeWriter,
+    base: Option<Recipe>,
+    base_digest: Option<Digest>,
+}
+
+/// Files of the store that chunks are copied from, open; the last few.
+#[derive(Default)]
+struct SourceFiles(Vec<(Digest, Arc<std::fs::File>)>);
+
+impl<'a> ContentReceiver<'a> {
+    /// Runs `use_it` with a receiver, and its writers beside it; all content is in staging when this returns.
+    pub(super) fn with<T>(
+        run: &'a Run<'a>,
+        found: &'a PassResult,
+        use_it: impl FnOnce(&mut ContentReceiver<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
+        let shared = Shared::default();
+        let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let outcome = thread::scope(|scope| {
+            for _ in 0..count {
+                let receiver = receiver.clone();
+                scope.spawn(|| write_batches(run, receiver, &shared));
+            }
+            let mut content = ContentReceiver {
+                run,
+                found,
+                writers: sender,
+                shared: &shared,
+                promised: HashSet::new(),
+                large: None,
+                sources: SourceFiles::default(),
+            };
+            use_it(&mut content)
+        });
+        // A writer's failure is the cause, whatever came of it.
+        match shared.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => outcome,
+        }
+    }
+
+    /// Content bytes received so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// One message of the content phase.
+    pub(super) fn message(&mut self, link: &LinkSender, message: Message) -> Result<(), EngineError> {
+        match message {
+            Message::Offer(offer) => self.offer(link, &offer),
+            Message::Files(files, payload) => self.files(files, payload),
+            Message::FileOpen(open) => self.open(link, &open),
+            Message::ChunkOffer(offer) => self.chunk_offer(link, offer),
+            Message::Chunks(chunks, payload) => self.chunks(&chunks, &payload),
+            Message::FileDone(done) => self.done(done),
+            Message::Busy(_) => Ok(()),
+            other => Err(unexpected(&other, "receiving content").into()),
+        }
+    }
+
+    fn offer(&mut self, link: &LinkSender, offer: &Offer) -> Result<(), EngineError> {
+        if offer.digests.len() > BATCH_COUNT_MAX {
+            return Err(WireError::Bounds("an offer has too many items").into());
+        }
+        self.found.with(|_| ())?;
+        let mut bits = Bits::default();
+        for digest in &offer.digests {
+            let have = self.run.has(digest)? || !self.promised.insert(*digest);
+            bits.push(!have);
+        }
+        Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
+    }
+
+    fn files(&mut self, files: Files, payload: Vec<u8>) -> Result<(), EngineError> {
+        if self.writers.send((files, payload)).is_err() {
+            return Err(EngineError::new(ErrorKind::Failed, "writing to the store failed"));
+        }
+        self.failed()
+    }
+
+    /// Stops early when a writer has failed.
+    fn failed(&self) -> Result<(), EngineError> {
+        match &*self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&mut self, link: &LinkSender, open: &FileOpen) -> Result<(), EngineError> {
+        let path = RelPath::new(open.path.as_slice()).map_err(WireError::from)?;
+        let class = class_from_wire(open.class)
+            .filter(|c| *c != SizeClass::Whole)
+            .ok_or(WireError::Bounds("a large file has no size class"))?;
+        let mut base = None;
+        if let Some(digest) = &open.base {
+            self.found.with(|_| ())?;
+            base = self.run.reader.recipe(self.run.copy.id, digest)?;
+            link.send(FileReady { file: open.file, base_known: base.is_some() })?;
+        }
+        let writer = LargeWriter::open(&self.run.staging, &path, class)?;
+        self.large = Some(Large { file: open.file, writer, base, base_digest: open.base });
+        Ok(())
+    }
+
+    fn chunk_offer(&mut self, link: &LinkSender, offer: ChunkOffer) -> Result<(), EngineError> {
+        let mut large = self.large.take().filter(|l| l.file == offer.file).ok_or(NOT_OPEN)?;
+        self.found.with(|_| ())?;
+        let mut bits = Bits::default();
+        let mut count = 0;
+        for item in offer.items {
+            let (chunks, offset) = expand(&item, large.base.as_ref())?;
+            count += chunks.len();
+            if count > FILE_CHUNKS_MAX {
+                return Err(WireError::Bounds("a file has too many chunks").into());
+            }
+            let mut at = offset;
+            for (digest, len) in chunks {
+                if len as usize > CHUNK_BYTES_MAX || len == 0 {
+                    return Err(WireError::Bounds("a chunk is empty or too large").into());
+                }
+                let from = self.locate(&mut large, &digest, len, at)?;
+                at = at.map(|at| at + u64::from(len));
+                bits.push(matches!(from, Chunk::Arrives));
+                large.writer.announce(digest, len, from)?;
+            }
+        }
+        self.large = Some(large);
+        Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
+    }
+
+    /// Where a chunk of the open file is. `at`: its offset in the base, if it is part of it.
+    fn locate(&mut self, large: &mut Large, digest: &Digest, len: u32, at: Option<u64>) -> Result<Chunk, EngineError> {
+        if let Some(own) = large.writer.own(digest, len) {
+            return Ok(own);
+        }
+        if let (Some(base), Some(offset)) = (large.base_digest, at)
+            && let Some(file) = self.sources.get(self.run, &base)?
+        {
+            return Ok(Chunk::Stored { file, offset });
+        }
+        let place = self.run.reader.find_chunk(self.run.copy.id, digest)?.filter(|place| place.len == len);
+        if let Some(place) = place
+            && let Some(file) = self.sources.get(self.run, &place.file)?
+        {
+            return Ok(Chunk::Stored { file, offset: place.offset });
+        }
+        Ok(Chunk::Arrives)
+    }
+
+    fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
+        let large = self.large.as_mut().filter(|l| l.file == chunks.file).ok_or(NOT_OPEN)?;
+        let mut rest = payload;
+        for len in &chunks.lens {
+            let (chunk, after) = rest
+                .split_at_checked(*len as usize)
+                .filter(|(c, _)| !c.is_empty() && c.len() <= CHUNK_BYTES_MAX)
+                .ok_or(WireError::Bounds("chunks are not as long as they say"))?;
+            large.writer.arrive(chunk)?;
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err(WireError::Bounds("chunks have bytes left over").into());
+        }
+        self.shared.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn done(&mut self, done: FileDone) -> Result<(), EngineError> {
+        let large = self.large.take().filter(|l| l.file == done.file).ok_or(NOT_OPEN)?;
+        let Some(entry) = done.entry else { return Ok(()) };
+        let entry = entry_from_wire(entry)?;
+        let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
+        let form = form_of(self.run, &entry, None).unwrap_or_default();
+        let recipe = large.writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
+        let update = match recipe {
+            Some(recipe) => Some(Update::PutRecipe { digest: content.digest, recipe }),
+            // A stored chunk was not what the catalog said: do not offer it again.
+            None => large.base_digest.map(|digest| Update::PutRecipe {
+                digest,
+                recipe: Recipe { class: content.class, chunks: Vec::new() },
+            }),
+        };
+        self.run.hub.catalog.apply(self.run.copy.id, update)?;
+        Ok(())
+    }
+}
+
+const NOT_OPEN: WireError = WireError::Bounds("chunks of a file that is not open");
+
+/// An item's chunks, and where in the base they begin.
+fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<(Vec<(Digest, u32)>, Option<u64>), WireError> {
+    match item {
+        WireChunk::New { digest, len } => Ok((vec![(*digest, *len)], None)),
+        WireChunk::Range { first, count } => {
+            let chunks = &base.ok_or(WireError::Bounds("a range without a base"))?.chunks;
+            let (first, count) = (*first as usize, *count as usize);
+            let range = first
+                .checked_add(count)
+                .and_then(|end| chunks.get(first..end))
+                .ok_or(WireError::Bounds("a range beyond the base"))?;
+            let before = chunks.get(..first).unwrap_or_default();
+            Ok((range.to_vec(), Some(before.iter().map(|(_, len)| u64::from(*len)).sum())))
+        }
+    }
+}
+
+impl SourceFiles {
+    /// An open file of the copy with this content.
+    fn get(&mut self, run: &Run<'_>, digest: &Digest) -> Result<Option<Arc<std::fs::File>>, EngineError> {
+        if let Some((_, file)) = self.0.iter().find(|(d, _)| d == digest) {
+            return Ok(Some(Arc::clone(file)));
+        }
+        for row in run.reader.find_content(run.copy.id, digest)? {
+            let Some(name) = row.path.name() else { continue };
+            let dir = run.copy.dir.open_dir(&row.path.parent().unwrap_or_default());
+            if let Ok(file) = dir.and_then(|dir| dir.open_read(name)) {
+                let file = Arc::new(file);
+                self.0.truncate(7);
+                self.0.insert(0, (*digest, Arc::clone(&file)));
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Run<'_> {
+    /// Whether a whole file with this content is in the store.
+    pub(super) fn has(&self, digest: &Digest) -> Result<bool, EngineError> {
+        Ok(self.staging.has(digest)
+            || self.reader.has_content(self.copy.id, digest)?
+            || self.reader.retired(self.copy.id, digest)?.is_some())
+    }
+}
+
+fn write_batches(run: &Run<'_>, batches: Receiver<(Files, Vec<u8>)>, shared: &Shared) {
+    for (files, payload) in batches {
+        if let Err(error) = write_batch(run, files, &payload) {
+            shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            return;
+        }
+        shared.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+    }
+}
+
+fn write_batch(run: &Run<'_>, files: Files, payload: &[u8]) -> Result<(), EngineError> {
+    if files.entries.len() > BATCH_COUNT_MAX {
+        return Err(WireError::Bounds("too many files in one message").into());
+    }
+    let mut rest = payload;
+    for entry in files.entries {
+        let entry: Entry = entry_from_wire(entry)?;
+        let content = entry.file().ok_or(WireError::Bounds("a small file is no file"))?;
+        let len = usize::try_from(content.size).unwrap_or(usize::MAX);
+        let (bytes, after) =
+            rest.split_at_checked(len).ok_or(WireError::Bounds("files are not as long as they say"))?;
+        if Digest::of(bytes) != content.digest {
+            let message = format!("the content of '{}' is not what its digest says", entry.path);
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
+        let form = form_of(run, &entry, None).unwrap_or_default();
+        run.staging.put(&entry.path, &form, content.digest, bytes)?;
+        rest = after;
+    }
+    if rest.is_empty() { Ok(()) } else { Err(WireError::Bounds("files have bytes left over").into()) }
+}

@@ -1,0 +1,206 @@
+//! Feeds the planner: what the copy holds (the catalog's rows after the stat pass) beside what the manifest wants.
+
+use std::collections::HashMap;
+
+use super::incoming::Incoming;
+use super::{PassResult, Run};
+use crate::backup::digest::Digest;
+use crate::backup::entry::{Entry, Kind, Meta};
+use crate::backup::guard::{GuardInput, check};
+use crate::backup::manifest::ManifestRecord;
+use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
+use crate::backup::relpath::RelPath;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::store::catalog::{Row, RowKind};
+use crate::tree::metadata::disk_form;
+
+/// What is to be done, and what the manifest will be.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// The copy is exactly the newest snapshot, which has this manifest: nothing to do.
+    pub(super) nothing: bool,
+}
+
+impl Run<'_> {
+    /// Plans from the copy's present state to the incoming manifest.
+    pub(super) fn plan(&self, incoming: &Incoming, found: &PassResult) -> Result<Planned, EngineError> {
+        let repaired = found.with(|pass| pass.repaired)?;
+        if repaired > 0 {
+            self.hub.set_exact(&self.copy.name, &self.root, None);
+        }
+        let exact = self.newest.as_ref().map(|r| r.number) == self.hub.exact(&self.copy.name, &self.root);
+        let known = self.newest.as_ref().filter(|r| exact && r.manifest == incoming.digest);
+        if let Some(newest) = known
+            && incoming.on_base
+            && incoming.changes == 0
+            && repaired == 0
+            && newest.kept_nothing_to_delete(self.begin.delete)
+        {
+            let mut plan = Plan::default();
+            plan.counts.unchanged = newest.entries;
+            return Ok(Planned { plan, nothing: true });
+        }
+        let shared = found.with(|pass| pass.shared.clone())?;
+        let plan = self.compare(incoming, &shared)?;
+        self.guard(incoming, &plan)?;
+        Ok(Planned { plan, nothing: false })
+    }
+
+    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, u32>) -> Result<Plan, EngineError> {
+        let mut planner = Planner::new(PlanOptions { delete: self.begin.delete });
+        let mut rows = self.reader.range(self.copy.id, &self.root);
+        let mut row: Option<Row> = rows.next().transpose()?;
+        let nested = self.nested_roots()?;
+        for record in incoming.entries(self)? {
+            let ManifestRecord { entry, .. } = record?;
+            while let Some(before) = self.below(row.as_ref())?.filter(|path| *path < entry.path) {
+                self.push_present(&mut planner, row.take(), &before, shared, incoming);
+                row = rows.next().transpose()?;
+            }
+            let here = self.below(row.as_ref())?.is_some_and(|path| path == entry.path);
+            let present = if here { row.take() } else { None };
+            if present.is_some() {
+                row = rows.next().transpose()?;
+            }
+            self.push_wanted(&mut planner, present, entry, shared, &nested)?;
+        }
+        while let Some(path) = self.below(row.as_ref())? {
+            self.push_present(&mut planner, row.take(), &path, shared, incoming);
+            row = rows.next().transpose()?;
+        }
+        Ok(planner.finish(&Stored(self)))
+    }
+
+    /// A row's path below the root.
+    fn below(&self, row: Option<&Row>) -> Result<Option<RelPath>, EngineError> {
+        let Some(row) = row else { return Ok(None) };
+        let outside = || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
+        Ok(Some(row.path.strip_prefix(&self.root).ok_or_else(outside)?))
+    }
+
+    fn push_present(
+        &self,
+        planner: &mut Planner,
+        row: Option<Row>,
+        path: &RelPath,
+        shared: &HashMap<u64, u32>,
+        incoming: &Incoming,
+    ) {
+        let Some(row) = row else { return };
+        let protected = self.is_protected(path, row.kind == RowKind::Dir, incoming);
+        planner.push(Some(present_of(row, path.clone(), shared)), None, protected);
+    }
+
+    /// Whether a path that the manifest does not have is unseen rather than gone.
+    fn is_protected(&self, path: &RelPath, is_dir: bool, incoming: &Incoming) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(here) = at {
+            if incoming.unseen.contains(&here) {
+                return true;
+            }
+            at = here.parent();
+        }
+        !self.begin.delete_excluded && self.filter.matched_or_parents(path, is_dir)
+    }
+
+    fn push_wanted(
+        &self,
+        planner: &mut Planner,
+        present: Option<Row>,
+        entry: Entry,
+        shared: &HashMap<u64, u32>,
+        nested: &[RelPath],
+    ) -> Result<(), EngineError> {
+        if !self.begin.recursive && entry.path.depth() > 1 {
+            let message = format!("'{}' lies deeper than a run without -r goes", entry.path);
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
+        if let Some(row) = &present
+            && row.kind == RowKind::Dir
+            && !entry.is_dir()
+            && let Some(other) = nested.iter().find(|root| root.is_within(&row.path))
+        {
+            let message = format!(
+                "'/{}' is no directory any more, but the root '/{other}' was backed up below it; \
+                 'rbbackup forget /{other}' moves it into history, then run this again",
+                row.path
+            );
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
+        let form = form_of(self, &entry, present.as_ref());
+        let path = entry.path.clone();
+        planner.push(present.map(|row| present_of(row, path, shared)), Some(Wanted { entry, form }), false);
+        Ok(())
+    }
+
+    /// Other roots of the copy that lie below this one.
+    fn nested_roots(&self) -> Result<Vec<RelPath>, EngineError> {
+        let roots = self.snapshots.roots()?;
+        Ok(roots.iter().map(|r| r.root.clone()).filter(|r| *r != self.root && r.is_within(&self.root)).collect())
+    }
+
+    fn guard(&self, incoming: &Incoming, plan: &Plan) -> Result<(), EngineError> {
+        let before = self.newest.as_ref().map_or(0, |r| r.file_system);
+        check(&GuardInput {
+            files_before: plan.files_before,
+            files_going: plan.files_gone,
+            others_going: plan.counts.deleted.saturating_sub(plan.files_gone),
+            root_empty: incoming.entries <= 1,
+            file_system_before: before,
+            file_system_now: self.begin.file_system,
+            force: self.begin.force_delete,
+        })
+        .map_err(|reason| EngineError::new(ErrorKind::Guard, format!("'/{}': {reason}", self.root)))
+    }
+}
+
+/// The metadata that the plain copy shows of an entry; none when it holds nothing of it. Owners that the daemon cannot
+/// set are taken as they are.
+pub(super) fn form_of(run: &Run<'_>, entry: &Entry, present: Option<&Row>) -> Option<Meta> {
+    let policy = run.hub.store.policy();
+    let form = disk_form(entry, policy);
+    form.kind?;
+    let (uid, gid) = form.owner.or(present.map(|row| (row.uid, row.gid))).unwrap_or_else(|| {
+        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    });
+    // Access control on a symlink does not exist; neither does a mode.
+    let mode = if matches!(entry.kind, Kind::Symlink { .. }) { 0o777 } else { form.mode };
+    Some(Meta { mode, uid, gid, mtime: form.mtime, xattrs: form.xattrs })
+}
+
+/// A row as the planner sees it.
+fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
+    let kind = match row.kind {
+        RowKind::Dir => PresentKind::Dir,
+        RowKind::File => PresentKind::File,
+        RowKind::Symlink => PresentKind::Symlink,
+        RowKind::Fifo => PresentKind::Fifo,
+        RowKind::Other => PresentKind::Other,
+    };
+    let meta =
+        Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
+    let shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
+    let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
+    Present { path, kind, ino, size, digest: row.digest, meta, shared }
+}
+
+/// What the store holds, for the planner.
+struct Stored<'a>(&'a Run<'a>);
+
+impl Contents for Stored<'_> {
+    fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
+        self.0.staging.is_staged(path, digest)
+    }
+
+    fn find(&self, digest: &Digest, _: u64) -> Option<ContentPlace> {
+        if let Some(path) = self.0.staging.find(digest) {
+            return Some(ContentPlace::Staged(path));
+        }
+        // A catalog that cannot answer costs a re-send, no more.
+        let rows = self.0.reader.find_content(self.0.copy.id, digest).ok()?;
+        if let Some(row) = rows.into_iter().next() {
+            return Some(ContentPlace::Copy(row.path));
+        }
+        self.0.reader.retired(self.0.copy.id, digest).ok()?.map(ContentPlace::Retired)
+    }
+}

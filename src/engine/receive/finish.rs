@@ -1,0 +1,193 @@
+//! The end of a run: prepare, commit, catalog, receipt.
+
+use super::incoming::Incoming;
+use super::manifest_file::draft;
+use super::{Run, feed::Planned, receipt_of};
+use crate::backup::bytes::Bytes;
+use crate::backup::limits::BATCH_COUNT_MAX;
+use crate::backup::plan::{Line, MissingContent, Plan};
+use crate::backup::snapshot::{ManifestRef, RunKind, SnapshotRecord};
+use crate::engine::client::now;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::placed;
+use crate::net::link::Link;
+use crate::net::message::{Busy, Committed, PlanLines};
+use crate::store::commit::{CommitDirs, CommitError, CommitPlan, commit as commit_plan};
+use crate::store::snapshots::ManifestDraft;
+use crate::store::staging::{PrepareError, PrepareSources, Prepared};
+
+/// How a round ended.
+pub(super) enum Finished {
+    /// The receipt has been sent.
+    Committed,
+    /// Content turned out to be damaged or gone.
+    Missing(Vec<MissingContent>),
+}
+
+/// Tells what would be done.
+pub(super) fn dry_run(
+    run: &Run<'_>,
+    link: &Link,
+    incoming: &Incoming,
+    planned: &Planned,
+) -> Result<(), EngineError> {
+    for lines in planned.plan.lines.chunks(BATCH_COUNT_MAX / 4) {
+        link.send(PlanLines { lines: lines.iter().map(wire_line).collect() })?;
+    }
+    link.send(Committed {
+        run: run.begin.run,
+        snapshot: 0,
+        manifest: incoming.digest,
+        counts: planned.plan.counts.to_array(),
+        files: 0,
+        bytes: 0,
+        bytes_missing: planned.plan.missing.iter().map(|m| m.size).sum(),
+        incomplete: incoming.incomplete,
+        notes: Vec::new(),
+    })?;
+    if run.staging.is_empty() {
+        run.staging.remove(&run.hub.own_dir("staging")?)?;
+    }
+    Ok(())
+}
+
+fn wire_line(line: &Line) -> (u8, Bytes, Bytes) {
+    let bytes = |path: &crate::backup::relpath::RelPath| Bytes(path.as_bytes().to_vec());
+    match line {
+        Line::Create(path) => (0, bytes(path), Bytes::default()),
+        Line::Update(path) => (1, bytes(path), Bytes::default()),
+        Line::Move(from, to) => (2, bytes(from), bytes(to)),
+        Line::Delete(path) => (3, bytes(path), Bytes::default()),
+        Line::Touch(path) => (4, bytes(path), Bytes::default()),
+    }
+}
+
+/// Prepares and commits; the receipt is sent only when everything is durable.
+pub(super) fn commit(
+    run: &Run<'_>,
+    link: &Link,
+    incoming: &Incoming,
+    planned: Planned,
+    content_bytes: u64,
+) -> Result<Finished, EngineError> {
+    let busy = |phase| {
+        // A client that has gone does not stop a commit.
+        let _ = link.send(Busy { phase });
+    };
+    busy(2);
+    let Planned { plan, nothing } = planned;
+    let mut notes = Vec::new();
+    let retired = std::sync::Arc::new(run.hub.own_dir("retired")?);
+    let sources = PrepareSources { copy: &run.copy.dir, root: &run.root, retired: &retired };
+    let prepared = match run.staging.prepare(&plan, &sources, &mut notes) {
+        Ok(prepared) => prepared,
+        Err(PrepareError::Missing(missing)) => {
+            super::feed::forget_content(run, &missing)?;
+            return Ok(Finished::Missing(missing));
+        }
+        Err(PrepareError::Tree(error)) => return Err(error.into()),
+    };
+    let draft = if nothing { same_as_newest(run)? } else { draft(run, incoming, &plan.kept)? };
+    let record = record(run, incoming, &plan, &draft, content_bytes)?;
+    run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
+    if plan.is_empty() {
+        publish(run, &record, &draft)?;
+    } else {
+        place(run, &plan, &prepared, &record, &draft, &busy)?;
+        placed::update_catalog(run.hub, &run.copy, &run.root, record.run, &plan, &prepared)?;
+    }
+    run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
+    run.staging.remove(&run.hub.own_dir("staging")?)?;
+    let mut receipt = receipt_of(&record);
+    receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
+    tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
+    link.send(receipt)?;
+    Ok(Finished::Committed)
+}
+
+/// The manifest has not changed: no file is written.
+fn same_as_newest(run: &Run<'_>) -> Result<ManifestDraft, EngineError> {
+    let lost = || EngineError::new(ErrorKind::Failed, "the newest snapshot vanished");
+    let newest = run.newest.as_ref().ok_or_else(lost)?;
+    let of = match newest.manifest_file {
+        ManifestRef::Same { of } => of,
+        _ => newest.number,
+    };
+    let counts = run.snapshots.open_manifest(of)?.header().counts;
+    Ok(ManifestDraft { manifest_file: ManifestRef::Same { of }, name: None, digest: newest.manifest, counts, changes: 0 })
+}
+
+fn record(
+    run: &Run<'_>,
+    incoming: &Incoming,
+    plan: &Plan,
+    draft: &ManifestDraft,
+    content_bytes: u64,
+) -> Result<SnapshotRecord, EngineError> {
+    Ok(SnapshotRecord {
+        number: run.snapshots.next_number()?,
+        kind: RunKind::Backup,
+        root: run.root.clone(),
+        recursive: run.begin.recursive,
+        delete: run.begin.delete,
+        run: run.begin.run,
+        parent: run.newest.as_ref().map(|r| r.run),
+        manifest: draft.digest,
+        manifest_file: draft.manifest_file,
+        received: now(),
+        complete: !incoming.incomplete,
+        counts: plan.counts.to_array(),
+        entries: draft.counts.entries,
+        files: draft.counts.files,
+        bytes: draft.counts.bytes,
+        content_bytes,
+        errors: incoming.errors.clone(),
+        errors_total: incoming.errors.len() as u64,
+        file_system: run.begin.file_system,
+        client: run.who.info(),
+    })
+}
+
+/// The copy does not change: the record alone makes the snapshot.
+fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft) -> Result<(), EngineError> {
+    if draft.name.is_some() {
+        run.hub.own.sync_fs().map_err(|e| flush_failed(run, CommitError::Flush(e)))?;
+    }
+    Ok(run.snapshots.publish(record, draft.name.as_deref())?)
+}
+
+fn place(
+    run: &Run<'_>,
+    plan: &Plan,
+    prepared: &Prepared,
+    record: &SnapshotRecord,
+    draft: &ManifestDraft,
+    busy: &dyn Fn(u8),
+) -> Result<(), EngineError> {
+    let parent = run.root.parent().unwrap_or_default();
+    run.copy.dir.make_dirs(&parent, 0o755)?;
+    let encoded = record.encode().map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?;
+    let commit = CommitPlan {
+        run: record.run,
+        copy: &run.copy.name,
+        root: &run.root,
+        staging: &run.staging.id,
+        record: encoded,
+        plan,
+        prepared,
+    };
+    let dirs = CommitDirs { own: run.hub.own.clone(), copy: run.copy.dir.clone(), policy: run.hub.store.policy() };
+    placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
+    let journal = commit.journal().map_err(|e| flush_failed(run, e))?;
+    run.hub.set_exact(&run.copy.name, &run.root, None);
+    let publish = || run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| e.to_string());
+    commit_plan(&dirs, &journal, &publish, busy).map_err(|e| flush_failed(run, e))
+}
+
+/// After a journal is durable every failure closes the store: the next start finishes the commit.
+fn flush_failed(run: &Run<'_>, error: CommitError) -> EngineError {
+    if !matches!(error, CommitError::Tree(_)) {
+        run.hub.close();
+    }
+    error.into()
+}
