@@ -86,7 +86,8 @@ macro_rules! id_impls {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let bytes = Bytes::deserialize(deserializer)?;
-                let array = bytes.0.try_into().map_err(|_| serde::de::Error::custom(concat!("an id is ", $len, " bytes")))?;
+                let array =
+                    bytes.0.try_into().map_err(|_| serde::de::Error::custom(concat!("an id is ", $len, " bytes")))?;
                 Ok(Self(array))
             }
         }

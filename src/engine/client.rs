@@ -116,7 +116,7 @@ fn open_store(options: &ClientOptions, store: &Path) -> Result<Session, EngineEr
         .name("store".to_owned())
         .spawn(move || session::serve_local(&hub, theirs))
         .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
-    let welcome = client_hello(&mut ours, user.as_bytes(), software().as_bytes()).map_err(handshake_error)?;
+    let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;
     Ok(Session { link: ours, welcome, guest: Some(Guest(guest)), keys: None })
 }
 
@@ -144,7 +144,7 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
     }
     let mut link = connected.link;
     let user = options.user.as_bytes();
-    let mut welcome = client_hello(&mut link, user, software().as_bytes()).map_err(handshake_error)?;
+    let mut welcome = client_hello(&mut link, user, &software()).map_err(handshake_error)?;
     if !peer.addr.ip().is_loopback() {
         welcome.store_place = (0, 0);
     }
@@ -227,7 +227,8 @@ impl Known {
 /// A text as one file name: what is not a letter, digit, dot, colon or dash becomes `_` and its code.
 fn file_name(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-:.".contains(c);
-    let mut out: String = text.chars().map(|c| if plain(c) { c.to_string() } else { format!("_{:x}_", c as u32) }).collect();
+    let mut out: String =
+        text.chars().map(|c| if plain(c) { c.to_string() } else { format!("_{:x}_", c as u32) }).collect();
     if out.starts_with('.') {
         out.insert(0, '_');
     }

@@ -38,8 +38,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     let hub_options = HubOptions { trust_first_use: options.trust_first_use };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
-    let identity =
-        Identity::load_or_create(&hub.store.meta_path("key")).map_err(|e| failed(e.to_string()))?;
+    let identity = Identity::load_or_create(&hub.store.meta_path("key")).map_err(|e| failed(e.to_string()))?;
     let listener = Listener::bind(options.listen).map_err(|e| failed(e.to_string()))?;
     tracing::info!(
         "rbbackupd {} serves {} on {}, key {}",

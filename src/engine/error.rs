@@ -6,7 +6,13 @@ use super::wire::WireError;
 use crate::backup::bytes::escape;
 use crate::net::link::LinkError;
 use crate::net::message::{RefusalKind, Refused};
-use crate::tree::TreeError;
+use crate::store::catalog::CatalogError;
+use crate::store::commit::CommitError;
+use crate::store::layout::StoreError;
+use crate::store::present::PassError;
+use crate::store::registry::RegistryError;
+use crate::store::snapshots::SnapshotError;
+use crate::tree::error::TreeError;
 
 /// Longest sentence that travels.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
@@ -71,17 +77,9 @@ impl EngineError {
     pub fn exit_code(&self) -> u8 {
         self.kind.exit_code()
     }
-}
 
-/// Most shown of a list of paths in a message.
-const SHOWN_MAX: usize = 5;
-
-/// `a, b, c and 7 more`.
-pub(crate) fn shorten(paths: &[String]) -> String {
-    let shown = paths[..paths.len().min(SHOWN_MAX)].join(", ");
-    match paths.len().saturating_sub(SHOWN_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+    pub(crate) fn not_built_yet() -> Self {
+        Self::new(ErrorKind::Failed, "this part of the engine is not built yet")
     }
 }
 
@@ -96,6 +94,61 @@ impl From<TreeError> for EngineError {
     fn from(error: TreeError) -> Self {
         let kind = if error.is_no_space() { ErrorKind::NoSpace } else { ErrorKind::Failed };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Tree(error) => error.into(),
+            StoreError::Snapshots(error) => error.into(),
+            StoreError::NoSpace { .. } => Self::new(ErrorKind::NoSpace, error.to_string()),
+            _ => Self::new(ErrorKind::Failed, error.to_string()),
+        }
+    }
+}
+
+impl From<SnapshotError> for EngineError {
+    fn from(error: SnapshotError) -> Self {
+        let full = matches!(error, SnapshotError::NoSpace { .. });
+        Self::new(if full { ErrorKind::NoSpace } else { ErrorKind::Failed }, error.to_string())
+    }
+}
+
+impl From<CatalogError> for EngineError {
+    fn from(error: CatalogError) -> Self {
+        let full = matches!(error, CatalogError::NoSpace { .. });
+        Self::new(if full { ErrorKind::NoSpace } else { ErrorKind::Failed }, error.to_string())
+    }
+}
+
+impl From<PassError> for EngineError {
+    fn from(error: PassError) -> Self {
+        match error {
+            PassError::Tree(error) => error.into(),
+            PassError::Catalog(error) => error.into(),
+        }
+    }
+}
+
+impl From<RegistryError> for EngineError {
+    fn from(error: RegistryError) -> Self {
+        let kind = match error {
+            RegistryError::Name(_) | RegistryError::NotTrusted { .. } | RegistryError::OwnedByAnother { .. } => {
+                ErrorKind::NotAllowed
+            }
+            _ => ErrorKind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<CommitError> for EngineError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Tree(error) => error.into(),
+            other => Self::new(ErrorKind::Failed, other.to_string()),
+        }
     }
 }
 

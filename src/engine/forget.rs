@@ -52,12 +52,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         copy: who.copy().clone(),
         root: root.clone(),
         recursive: true,
-        holder: Holder {
-            key: who.identity.key.unwrap_or_default(),
-            run: request.run,
-            name: who.name(),
-            since: now(),
-        },
+        holder: Holder { key: who.identity.key.unwrap_or_default(), run: request.run, name: who.name(), since: now() },
         wait: None,
         on_revoke: std::sync::Arc::new(|| {}),
     };
@@ -67,11 +62,15 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     })?;
     link.send(Busy { phase: 1 })?;
     let copy = OpenCopy::open(hub, who.copy())?;
-    let others: Vec<RelPath> =
-        snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
+    let others: Vec<RelPath> = snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
     let plan = plan(hub, &copy, &root, newest.recursive, &others)?;
     let record = record(who, &request, &root, &newest, &plan, &snapshots)?;
-    let draft = snapshots.draft(request.run, None, &OwnerNames::default(), std::iter::empty::<Result<ChangeRecord, SnapshotError>>())?;
+    let draft = snapshots.draft(
+        request.run,
+        None,
+        &OwnerNames::default(),
+        std::iter::empty::<Result<ChangeRecord, SnapshotError>>(),
+    )?;
     let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };
     let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
     let prepared = Prepared::new();
@@ -96,13 +95,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
 }
 
 /// Everything below the root leaves, but for what other roots hold.
-fn plan(
-    hub: &Hub,
-    copy: &OpenCopy,
-    root: &RelPath,
-    recursive: bool,
-    others: &[RelPath],
-) -> Result<Plan, EngineError> {
+fn plan(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool, others: &[RelPath]) -> Result<Plan, EngineError> {
     let reader = hub.catalog.reader()?;
     let safe_before = super::receive::tick_before_now();
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive: true, safe_before };
@@ -162,4 +155,3 @@ fn record(
         ..newest.clone()
     })
 }
-

@@ -81,7 +81,8 @@ impl Hub {
     /// Refuses when a flush has failed before.
     pub(crate) fn check_open(&self) -> Result<(), EngineError> {
         if self.closed.load(Ordering::SeqCst) {
-            let message = "the store is closed for writing after a failed flush; look at the disk, then restart rbbackupd";
+            let message =
+                "the store is closed for writing after a failed flush; look at the disk, then restart rbbackupd";
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
         Ok(())

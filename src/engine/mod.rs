@@ -28,6 +28,7 @@ mod hub;
 pub mod inspect;
 mod inspect_serve;
 pub mod observer;
+mod placed;
 pub mod push;
 mod receive;
 mod recover;

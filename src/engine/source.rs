@@ -64,6 +64,7 @@ impl Source {
             exclude_caches: options.exclude_caches,
             filter,
             skip: if store == (0, 0) { Vec::new() } else { vec![store] },
+            read_xattrs: false,
         })
     }
 }

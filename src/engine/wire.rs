@@ -72,9 +72,8 @@ pub fn entry_to_wire(entry: &Entry) -> WireEntry {
                 Link::Leader => (Bytes::default(), true),
                 Link::Follower(path) => (path.as_bytes().into(), false),
             };
-            let flags = u8::from(is_leader) * LEADER
-                | u8::from(content.sparse) * SPARSE
-                | u8::from(content.unstable) * UNSTABLE;
+            let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+            let flags = flag(is_leader, LEADER) | flag(content.sparse, SPARSE) | flag(content.unstable, UNSTABLE);
             let class = class_to_wire(content.class);
             WireKind::File { size: content.size, digest: content.digest, class, flags, leader }
         }

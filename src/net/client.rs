@@ -127,7 +127,9 @@ fn handshake_error(options: &ConnectOptions<'_>, seen: Option<PublicKey>, error:
         (Some(expected), Some(found)) if expected != found => {
             ConnectError::WrongKey { server: options.server.clone(), expected, found }
         }
-        _ if error.get_ref().is_some_and(|e| e.is::<rustls::Error>()) => tls_error(options, &error.to_string()),
+        _ if error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()).is_some() => {
+            tls_error(options, &error.to_string())
+        }
         _ => unreachable(options, &format!("it was cut off at once ({error})")),
     }
 }

@@ -120,7 +120,7 @@ mod tests {
     fn welcome(version: u32) -> Welcome {
         let bytes = Bytes::default();
         let (magic, node, user) = (HELLO_MAGIC, bytes.clone(), bytes.clone());
-        Welcome { magic, version, features: 0, software: bytes, store: [1; 16], node, user }
+        Welcome { magic, version, features: 0, software: bytes, store: [1; 16], store_place: (0, 0), node, user }
     }
 
     /// What a client makes of `answer`, and what the daemon heard.

@@ -74,6 +74,8 @@ pub struct Welcome {
     pub software: Bytes,
     /// The store's id.
     pub store: [u8; 16],
+    /// Device and inode of the store's folder: a client on the same machine leaves it out of its backup.
+    pub store_place: (u64, u64),
     /// Node directory that this identity owns.
     pub node: Bytes,
     /// User directory that this identity owns.

@@ -29,7 +29,7 @@ pub(super) const QUICK: Timing = Timing {
 pub(super) fn welcome() -> Message {
     let (magic, version, bytes) = (HELLO_MAGIC, PROTOCOL_VERSION, Bytes::default());
     let (node, user) = (bytes.clone(), bytes.clone());
-    Welcome { magic, version, features: 0, software: bytes, store: [0; 16], node, user }.into()
+    Welcome { magic, version, features: 0, software: bytes, store: [0; 16], store_place: (0, 0), node, user }.into()
 }
 
 /// Both ends after the handshake.

@@ -26,8 +26,8 @@ use crate::backup::bytes::Bytes;
 use crate::backup::digest::RunId;
 use crate::backup::plan::{ParkTo, PlaceFrom, Plan};
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, StorePolicy, apply};
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::FileKind;
@@ -129,7 +129,11 @@ impl CommitPlan<'_> {
         for place in &self.plan.places {
             let (ino, slot) = match place.from {
                 PlaceFrom::Staged => (self.prepared.get(&place.path).map(|i| i.stat.ino), 0),
-                PlaceFrom::Hold(slot) => (held.get(&slot).copied(), slot),
+                // Held aside by a park, or a new directory made there.
+                PlaceFrom::Hold(slot) => {
+                    let made = self.prepared.get(&place.path).map(|i| i.stat.ino);
+                    (held.get(&slot).copied().or(made), slot)
+                }
             };
             let unknown = || TreeError::new("find the inode of", b"", place.path.as_bytes(), rustix::io::Errno::NOENT);
             journal.places.push(PlaceStep { path: at(&place.path)?, ino: ino.ok_or_else(unknown)?, slot });

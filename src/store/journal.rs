@@ -9,11 +9,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backup::bytes::Bytes;
+use crate::backup::digest::Digest;
 use crate::backup::digest::RunId;
 use crate::backup::entry::Meta;
 use crate::backup::plan::{ParkTo, PresentKind};
 use crate::backup::relpath::RelPath;
-use crate::backup::digest::Digest;
 
 const MAGIC: [u8; 8] = *b"RBJOURNL";
 const VERSION: u32 = 1;

@@ -13,7 +13,7 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::Xattr;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
+use crate::tree::error::TreeError;
 use crate::tree::metadata::read_meta;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
@@ -146,7 +146,9 @@ impl Walker<'_> {
             };
             let Ok(child) = path.join(&name) else {
                 let shown = crate::backup::bytes::escape(&name);
-                self.pass.notes.push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
+                self.pass
+                    .notes
+                    .push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
                 continue;
             };
             let stat = match dir.stat(&name) {

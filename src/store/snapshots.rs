@@ -30,7 +30,7 @@ mod manifests;
 #[cfg(test)]
 mod tests;
 
-pub use draft::ManifestDraft;
+pub use draft::{ManifestDraft, draft_name};
 pub use manifests::ManifestReader;
 
 const RECORD_SUFFIX: &str = ".snapshot";

@@ -12,24 +12,26 @@
 mod adopt;
 mod large;
 mod prepare;
+mod purge;
 
+pub(crate) use adopt::hash_file;
 pub use large::{Chunk, LargeWriter};
-pub use prepare::{PrepareError, Prepared, PreparedItem};
+pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::names::CopyName;
 use crate::backup::digest::Digest;
 use crate::backup::entry::Meta;
-use crate::backup::fingerprint::Fingerprint;
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
+use crate::tree::error::TreeError;
 use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply};
 use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::{FileKind, Stat};
+use crate::tree::stat::FileKind;
 
 /// Directories of the staged tree that stay open.
 const DIRS_OPEN_MAX: usize = 256;
@@ -39,7 +41,6 @@ const DIRS_OPEN_MAX: usize = 256;
 pub(crate) struct StagedFile {
     pub(crate) digest: Digest,
     pub(crate) form: Meta,
-    pub(crate) fingerprint: Fingerprint,
 }
 
 #[derive(Default)]
@@ -57,12 +58,15 @@ pub struct Staging {
     policy: StorePolicy,
     dirs: Mutex<HashMap<RelPath, Arc<SafeDir>>>,
     index: Mutex<Index>,
+    /// More than this run's files may be in the tree.
+    mixed: AtomicBool,
 }
 
 /// Where a path below the root stands below `tree/`.
 pub(crate) fn staged_path(path: &RelPath) -> Result<RelPath, TreeError> {
     let root = RelPath::new(b"r").unwrap_or_default();
-    root.join_path(path).map_err(|_| TreeError::new("stage", b"staging", path.as_bytes(), rustix::io::Errno::NAMETOOLONG))
+    root.join_path(path)
+        .map_err(|_| TreeError::new("stage", b"staging", path.as_bytes(), rustix::io::Errno::NAMETOOLONG))
 }
 
 /// The folder's name for a (copy, root).
@@ -99,7 +103,15 @@ impl Staging {
             file.write_all(text.as_bytes()).map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
         }
         let tree = Arc::new(dir.make_dirs(&RelPath::new(b"tree").unwrap_or_default(), 0o700)?);
-        Ok(Self { id, dir: Arc::new(dir), tree, policy, dirs: Mutex::default(), index: Mutex::default() })
+        Ok(Self {
+            id,
+            dir: Arc::new(dir),
+            tree,
+            policy,
+            dirs: Mutex::default(),
+            index: Mutex::default(),
+            mixed: AtomicBool::new(false),
+        })
     }
 
     /// The folder itself.
@@ -202,8 +214,7 @@ impl Staging {
     pub(crate) fn seal(&self, path: &RelPath, file: &File, form: &Meta, digest: Digest) -> Result<(), TreeError> {
         let want = disk_form_of(form, FileKind::File, self.policy);
         apply(Place::File(file, path.as_bytes()), &want)?;
-        let stat = stat_of(file, path)?;
-        self.enter(path.clone(), StagedFile { digest, form: form.clone(), fingerprint: stat.fingerprint() });
+        self.enter(path.clone(), StagedFile { digest, form: form.clone() });
         Ok(())
     }
 
@@ -211,25 +222,6 @@ impl Staging {
         let mut index = self.index();
         index.by_digest.insert(file.digest, path.clone());
         index.files.insert(path, file);
-    }
-
-    /// Forgets and removes whole files that no step of the plan wants, so that they do not travel with a directory.
-    pub(crate) fn purge(&self, wanted: &HashSet<&RelPath>) -> Result<(), TreeError> {
-        let stale: Vec<RelPath> = self.index().files.keys().filter(|p| !wanted.contains(p)).cloned().collect();
-        for path in stale {
-            let (dir, name) = self.parent(&path)?;
-            match dir.unlink(&name) {
-                Err(e) if !e.is_not_found() => return Err(e),
-                _ => {}
-            }
-            let mut index = self.index();
-            if let Some(file) = index.files.remove(&path)
-                && index.by_digest.get(&file.digest) == Some(&path)
-            {
-                index.by_digest.remove(&file.digest);
-            }
-        }
-        Ok(())
     }
 
     /// Removes the whole folder, once its run is committed or it was given up.
@@ -240,9 +232,4 @@ impl Staging {
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner).clear();
         parent.remove_tree(self.id.as_bytes())
     }
-}
-
-/// `statx` of an open staged file.
-pub(crate) fn stat_of(file: &File, path: &RelPath) -> Result<Stat, TreeError> {
-    Stat::of_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))
 }

@@ -41,6 +41,11 @@ impl TreeError {
         self.is(Errno::NOENT) || self.is(Errno::NOTDIR)
     }
 
+    /// A parent in the path is no directory.
+    pub fn is_not_a_directory(&self) -> bool {
+        self.is(Errno::NOTDIR)
+    }
+
     /// Something of that name is there already.
     pub fn is_exists(&self) -> bool {
         self.is(Errno::EXIST)

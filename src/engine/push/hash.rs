@@ -10,14 +10,19 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::Share;
 use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
-use crate::backup::entry::{Entry, Kind, SizeClass};
-use crate::backup::fingerprint::{Fingerprint, Timestamp};
+use crate::backup::entry::{Entry, Kind, Meta, SizeClass};
+use crate::backup::fingerprint::Timestamp;
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::UNSTABLE_READS_MAX;
 use crate::backup::relpath::RelPath;
+use crate::tree::error::TreeError;
 use crate::tree::read::FileReader;
 use crate::tree::safe_dir::SafeDir;
 
+/// Bytes of a large file that are read at once.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// A small file that grows beyond this while it is read is left to the next run.
+const SMALL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pieces of a large file that may wait for the sender.
 const PIECES_QUEUED_MAX: usize = 4;
 
@@ -55,7 +60,7 @@ pub(super) enum Job {
 /// What became of one small file.
 pub(super) enum Outcome {
     /// Read: its record, and its bytes are the next `size` of the payload.
-    Read(CacheRecord),
+    Read(Box<CacheRecord>),
     /// It was gone when it was to be read.
     Vanished(RelPath),
     /// It could not be read.
@@ -82,7 +87,7 @@ pub(super) fn pieces() -> (Sender<LargePiece>, Receiver<LargePiece>) {
     bounded(PIECES_QUEUED_MAX)
 }
 
-/// One thread of the pool; ends when `jobs` is closed. `safe_before`: see [`Fingerprint::is_racy`].
+/// One thread of the pool; ends when `jobs` is closed. `safe_before`: see `Fingerprint::is_racy`.
 pub(super) fn work(jobs: &Receiver<Job>, safe_before: Timestamp) {
     for job in jobs {
         match job {
@@ -103,54 +108,75 @@ pub(super) fn work(jobs: &Receiver<Job>, safe_before: Timestamp) {
 /// Reads a file to the end of `payload`; what changes while it is read is read again.
 fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> Outcome {
     let start = payload.len();
-    for attempt in 1..=UNSTABLE_READS_MAX {
-        payload.truncate(start);
-        let mut reader = match open(file) {
-            Ok(reader) => reader,
-            Err(outcome) => return outcome,
-        };
-        let read = reader.read_to_end(payload).and_then(|_| reader.finish());
-        let stat = match read {
-            Ok(stat) => stat,
-            Err(error) => {
-                payload.truncate(start);
-                return Outcome::Failed(file.entry.path.clone(), error.to_string());
+    let mut reader = match open(file) {
+        Ok(reader) => reader,
+        Err(outcome) => return outcome,
+    };
+    let mut read = || -> Result<Outcome, TreeError> {
+        for attempt in 1..=UNSTABLE_READS_MAX {
+            payload.truncate(start);
+            read_to_end(&mut reader, payload, start)?;
+            let still = reader.held_still()?;
+            if still || attempt == UNSTABLE_READS_MAX {
+                break;
             }
-        };
-        let size = (payload.len() - start) as u64;
-        if !stat.changed || attempt == UNSTABLE_READS_MAX {
-            let digest = Digest::of(&payload[start..]);
-            let unstable = stat.changed;
-            return Outcome::Read(record(file, stat.fingerprint, size, digest, SizeClass::Whole, unstable, safe_before));
+            reader = FileReader::open(&file.dir, &file.name)?;
+        }
+        let content = payload.get(start..).unwrap_or_default();
+        let (size, digest) = (content.len() as u64, Digest::of(content));
+        record(file, &reader, size, digest, safe_before).map(|r| Outcome::Read(Box::new(r)))
+    };
+    let outcome = read();
+    outcome.unwrap_or_else(|error| {
+        payload.truncate(start);
+        Outcome::Failed(file.entry.path.clone(), error.to_string())
+    })
+}
+
+fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> Result<(), TreeError> {
+    loop {
+        let filled = payload.len();
+        let hint = usize::try_from(reader.stat().size).unwrap_or(0).saturating_sub(filled - start);
+        payload.resize(filled + hint + 1, 0);
+        let read = reader.read(payload.get_mut(filled..).unwrap_or_default())?;
+        payload.truncate(filled + read);
+        if payload.len() - start >= SMALL_BYTES_MAX {
+            return Err(TreeError::new("read", b"", &[], rustix::io::Errno::FBIG));
+        }
+        if read <= hint {
+            return Ok(());
         }
     }
-    Outcome::Failed(file.entry.path.clone(), "it changed each time it was read".to_owned())
 }
 
 fn open(file: &ToRead) -> Result<FileReader, Outcome> {
     let path = &file.entry.path;
     FileReader::open(&file.dir, &file.name).map_err(|error| {
-        if error.is_not_found() { Outcome::Vanished(path.clone()) } else { Outcome::Failed(path.clone(), error.to_string()) }
+        if error.is_not_found() {
+            Outcome::Vanished(path.clone())
+        } else {
+            Outcome::Failed(path.clone(), error.to_string())
+        }
     })
 }
 
-#[allow(clippy::too_many_arguments)]
+/// The record of a file that was read to its end.
 fn record(
     file: &ToRead,
-    fingerprint: Fingerprint,
+    reader: &FileReader,
     size: u64,
     digest: Digest,
-    class: SizeClass,
-    unstable: bool,
     safe_before: Timestamp,
-) -> CacheRecord {
+) -> Result<CacheRecord, TreeError> {
+    let (fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
     let mut entry = file.entry.clone();
-    entry.meta.mtime = fingerprint.mtime;
+    entry.meta = Meta { xattrs: reader.xattrs()?, ..reader.stat().meta() };
     if let Kind::File(content) = &mut entry.kind {
-        (content.size, content.digest, content.class, content.unstable) = (size, digest, class, unstable);
+        (content.size, content.digest, content.unstable) = (size, digest, unstable);
+        content.sparse = content.sparse && reader.has_holes();
     }
     let racy = unstable || fingerprint.is_racy(safe_before) || fingerprint.size != size;
-    CacheRecord { entry, fingerprint, racy, recipe: None }
+    Ok(CacheRecord { entry, fingerprint, racy, recipe: None })
 }
 
 fn read_large(job: &LargeJob, safe_before: Timestamp) {
@@ -164,13 +190,16 @@ fn read_large(job: &LargeJob, safe_before: Timestamp) {
 fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed(job.file.entry.path.clone(), error.to_string());
     let mut reader = open(&job.file)?;
-    let mut chunker = Chunker::new(job.class);
+    let chunker = Chunker::new(job.class);
     let mut whole = blake3::Hasher::new();
     let mut recipe = Recipe { class: job.class, chunks: Vec::new() };
     let (mut size, mut rest, mut eof) = (0_u64, Vec::new(), false);
     while !eof {
         let from = rest.len();
-        eof = reader.read_piece(&mut rest).map_err(|e| failed(&e))?;
+        rest.resize(from + PIECE_BYTES, 0);
+        let read = reader.read(rest.get_mut(from..).unwrap_or_default()).map_err(|e| failed(&e))?;
+        rest.truncate(from + read);
+        eof = read < PIECE_BYTES;
         whole.update(&rest[from..]);
         size += (rest.len() - from) as u64;
         let (mut done, mut chunks) = (0, Vec::new());
@@ -189,9 +218,8 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
             return Err(failed(&"the run ended"));
         }
     }
-    let stat = reader.finish().map_err(|e| failed(&e))?;
     let digest = Digest::from(whole.finalize());
-    let mut record = record(&job.file, stat.fingerprint, size, digest, job.class, stat.changed, safe_before);
+    let mut record = record(&job.file, &reader, size, digest, safe_before).map_err(|e| failed(&e))?;
     record.recipe = Some(recipe);
-    Ok(Outcome::Read(record))
+    Ok(Outcome::Read(Box::new(record)))
 }

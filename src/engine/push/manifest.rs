@@ -1,6 +1,5 @@
 //! The client's manifest phase: the manifest as changes, then whatever the daemon still asks for, then the receipt.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cache::{CacheEnd, CachePaths};
@@ -85,7 +84,10 @@ impl ManifestSender<'_> {
     }
 
     /// The changes to the base, or everything.
-    fn changes(&self, end: &CacheEnd) -> Result<Box<dyn Iterator<Item = Result<ChangeRecord, SortedError>>>, EngineError> {
+    fn changes(
+        &self,
+        end: &CacheEnd,
+    ) -> Result<Box<dyn Iterator<Item = Result<ChangeRecord, SortedError>>>, EngineError> {
         let old = || self.paths.open().map(|(_, reader)| reader);
         let record = |r: Result<CacheRecord, SortedError>| r.map(|r| ManifestRecord { entry: r.entry, kept: false });
         Ok(match (self.base.is_some(), end.unchanged) {
@@ -167,6 +169,3 @@ fn entry_bytes(entry: &WireEntry) -> usize {
     };
     entry.path.0.len() + target + entry.xattrs.iter().map(|(n, v)| n.0.len() + v.0.len()).sum::<usize>()
 }
-
-/// Replaces records of a new cache (or drops them), after content turned out to be missing.
-pub(super) type Overrides = BTreeMap<RelPath, Option<CacheRecord>>;

@@ -32,7 +32,7 @@ use super::observer::{Event, Observer, Phase, Summary};
 use super::source::Source;
 use super::wire::{sentence, unexpected};
 use crate::backup::bytes::Bytes;
-use crate::backup::digest::RunId;
+use crate::backup::digest::{Digest, RunId};
 use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheHeader;
 use crate::backup::limits::{MISSING_ROUNDS_MAX, WINDOW_BYTES};
@@ -109,7 +109,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&self, reached: &mut bool) -> Result<Summary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
-        let Session { link, welcome, guest } = client::open(self.client)?;
+        let Session { link, welcome, guest, .. } = client::open(self.client)?;
         *reached = true;
         let counters = link.counters();
         let user = self.client.user.as_bytes();
@@ -147,7 +147,7 @@ impl Attempt<'_> {
         Ok(summary)
     }
 
-    fn begin(&self, base: Option<crate::backup::digest::Digest>) -> Begin {
+    fn begin(&self, base: Option<Digest>) -> Begin {
         let wait_secs = match self.options.wait {
             None => 0,
             Some(time) => u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
@@ -155,7 +155,8 @@ impl Attempt<'_> {
         Begin {
             run: self.run,
             root: self.source.name.as_bytes().into(),
-            recursive: self.options.recursive,
+            // A root that is a file has nothing below it.
+            recursive: self.options.recursive && self.source.file_name.is_none(),
             delete: self.options.delete,
             delete_excluded: self.options.delete_excluded,
             force_delete: self.options.force_delete,
@@ -200,7 +201,7 @@ struct Work<'a> {
     replies: &'a Replies,
     paths: &'a CachePaths,
     granted: Granted,
-    base: Option<crate::backup::digest::Digest>,
+    base: Option<Digest>,
 }
 
 impl Work<'_> {
@@ -209,7 +210,15 @@ impl Work<'_> {
         observer.event(&Event::Phase(Phase::Scanning));
         let started = client::now();
         let safe_before = started.minus(2, 0);
-        let header = CacheHeader::new(source.name.as_bytes(), started, source.file_system);
+        let header = CacheHeader {
+            manifest: Digest([0; 32]),
+            root: source.name.clone(),
+            recursive: options.recursive,
+            complete: false,
+            scan_started: started,
+            owners: OwnerNames::default(),
+            file_system: source.file_system,
+        };
         let keeper = CacheKeeper::new(self.paths.clone(), header.clone());
         let mut sender = ContentSender::new(self.link, self.replies, observer);
         (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
@@ -317,4 +326,3 @@ fn summary(source: &Source, receipt: &Committed, found: &Found, end: Option<&Cac
         notes: receipt.notes.iter().map(sentence).collect(),
     }
 }
-

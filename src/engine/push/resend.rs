@@ -132,12 +132,6 @@ pub(super) fn rewrite(
     let (sink, _) = writer.finish().map_err(|e| cannot(&e))?;
     sink.into_inner().map_err(|e| cannot(e.error()))?;
     fs::rename(&again, &paths.next).map_err(|e| cannot(&e))?;
-    *end = CacheEnd {
-        unchanged: false,
-        manifest,
-        entries: counts.entries,
-        files: counts.files,
-        bytes: counts.bytes,
-    };
+    *end = CacheEnd { unchanged: false, manifest, entries: counts.entries, files: counts.files, bytes: counts.bytes };
     Ok(())
 }

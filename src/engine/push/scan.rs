@@ -14,16 +14,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::Budget;
 use super::cache::{CachePaths, Reader};
 use super::hash::{Job, LargeJob, LargePiece, SmallJob, SmallRead, ToRead, pieces};
-use crate::backup::bytes::Bytes;
-use crate::backup::chunker::class_for;
+use crate::backup::chunker::class_after;
 use crate::backup::digest::Digest;
-use crate::backup::entry::{Entry, FileContent, Kind, Link, SizeClass};
+use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, SizeClass};
 use crate::backup::fingerprint::{Fingerprint, Timestamp};
 use crate::backup::hash_cache::CacheRecord;
-use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX, WHOLE_FILE_BYTES_MAX};
+use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX};
 use crate::backup::relpath::RelPath;
-use crate::tree::stat::StatKind;
-use crate::tree::walk::{WalkItem, WalkOptions, walk};
+use crate::tree::stat::FileKind;
+use crate::tree::walk::{SourceEntry, WalkItem, WalkOptions, walk};
 
 /// Vouched-for records that travel together.
 const READY_MAX: usize = 512;
@@ -39,7 +38,14 @@ pub(super) enum Item {
     /// Small files being read; interleaved with entries that need no reading: `true` takes the next file.
     Small { order: Vec<Option<CacheRecord>>, reply: Receiver<SmallRead>, bytes: u64 },
     /// A large file being read.
-    Large { path: RelPath, size: u64, class: SizeClass, old: Option<Box<CacheRecord>>, pieces: Receiver<LargePiece>, share: super::budget::Share },
+    Large {
+        path: RelPath,
+        size: u64,
+        class: SizeClass,
+        old: Option<Box<CacheRecord>>,
+        pieces: Receiver<LargePiece>,
+        share: super::budget::Share,
+    },
     /// Not seen: keep what the copy has.
     Unseen(RelPath),
     /// Not in the backup, harmlessly.
@@ -118,7 +124,7 @@ impl Peek {
     }
 }
 
-/// What a renamed file is recognised by: ctime changes with a rename of the file itself, so only the rest counts then.
+/// What a file below a renamed directory is recognised by. (A rename of the file itself changes its ctime: it is read.)
 #[derive(PartialEq, Eq, Hash)]
 struct Inode {
     ino: u64,
@@ -127,10 +133,10 @@ struct Inode {
     ctime: Timestamp,
 }
 
+#[derive(Clone, Copy)]
 struct Known {
     digest: Digest,
     class: SizeClass,
-    sparse: bool,
 }
 
 struct Merge<'a> {
@@ -150,63 +156,77 @@ impl Merge<'_> {
         let other = match item {
             WalkItem::Entry(entry) => return self.entry(entry),
             WalkItem::Unseen { path, .. } => Item::Unseen(path),
-            WalkItem::Skipped { path, why } => Item::Skipped(path, why),
+            WalkItem::Skipped { path, why } => Item::Skipped(path, why.to_owned()),
             WalkItem::Failed { path, why } => Item::Failed(path, why),
         };
-        self.flush()?;
-        self.scan.items.send(other).map_err(|_| Gone)
+        self.other(other)
     }
 
-    fn entry(&mut self, walked: crate::tree::walk::WalkEntry) -> Result<(), Gone> {
+    fn entry(&mut self, walked: SourceEntry) -> Result<(), Gone> {
         let stat = &walked.stat;
         let fingerprint = stat.fingerprint();
         let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
         let kind = match stat.kind {
-            StatKind::Dir => Kind::Dir,
-            StatKind::Symlink => Kind::Symlink { target: walked.target.clone().map(Bytes).unwrap_or_default() },
-            StatKind::Fifo => Kind::Fifo,
-            StatKind::CharDevice => Kind::CharDevice { major: stat.rdev_major, minor: stat.rdev_minor },
-            StatKind::BlockDevice => Kind::BlockDevice { major: stat.rdev_major, minor: stat.rdev_minor },
-            StatKind::File => return self.file(walked, fingerprint, old),
-            StatKind::Socket => return Ok(()),
+            FileKind::Dir => Kind::Dir,
+            FileKind::Symlink => Kind::Symlink { target: walked.target.clone().unwrap_or_default() },
+            FileKind::Fifo => Kind::Fifo,
+            FileKind::CharDevice => Kind::CharDevice { major: stat.rdev_major, minor: stat.rdev_minor },
+            FileKind::BlockDevice => Kind::BlockDevice { major: stat.rdev_major, minor: stat.rdev_minor },
+            FileKind::File => return self.file(walked, fingerprint, old),
+            FileKind::Socket | FileKind::Unknown => return Ok(()),
         };
-        let entry = Entry { path: walked.path, meta: walked.meta, kind };
-        self.ready(CacheRecord { entry, fingerprint, racy: false, recipe: None })
+        let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
+        let meta = match self.meta(&walked, vouched.as_ref()) {
+            Ok(meta) => meta,
+            Err(item) => return self.other(item),
+        };
+        let racy = fingerprint.is_racy(self.scan.safe_before);
+        let entry = Entry { path: walked.path, meta, kind };
+        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None })
     }
 
-    fn file(
-        &mut self,
-        walked: crate::tree::walk::WalkEntry,
-        fingerprint: Fingerprint,
-        old: Option<CacheRecord>,
-    ) -> Result<(), Gone> {
+    /// Metadata; xattrs are read only where no fingerprint vouches for those of the last run (they move ctime).
+    fn meta(&self, walked: &SourceEntry, vouched: Option<&CacheRecord>) -> Result<Meta, Item> {
+        let xattrs = match vouched {
+            Some(old) => old.entry.meta.xattrs.clone(),
+            None => walked.read_xattrs().map_err(|e| Item::Failed(walked.path.clone(), e.to_string()))?,
+        };
+        Ok(Meta { xattrs, ..walked.stat.meta() })
+    }
+
+    fn other(&mut self, item: Item) -> Result<(), Gone> {
+        self.flush()?;
+        self.scan.items.send(item).map_err(|_| Gone)
+    }
+
+    fn file(&mut self, walked: SourceEntry, fingerprint: Fingerprint, old: Option<CacheRecord>) -> Result<(), Gone> {
         let stat = &walked.stat;
-        let link = self.link(&walked.path, stat.dev, stat.ino, stat.nlink);
-        let sparse = stat.blocks * 512 < stat.size;
-        let old_content = old.as_ref().and_then(|r| r.entry.file()).cloned();
+        let link = self.link(&walked.path, stat.dev, stat.ino, u64::from(stat.nlink));
+        let (size, sparse) = (stat.size, stat.may_have_holes());
+        let before = old.as_ref().and_then(|r| r.entry.file()).map(|c| c.class);
+        let class = class_after(before, size);
         let unknown = Digest([0; 32]);
-        let class = old_content.as_ref().map_or(SizeClass::Whole, |c| c.class);
-        let mut content = FileContent { size: stat.size, digest: unknown, class, link, sparse, unstable: false };
-        if let (Some(old), Some(known)) = (&old, &old_content)
-            && old.fingerprint == fingerprint
-            && !old.racy
-        {
-            (content.digest, content.size) = (known.digest, known.size);
-            let entry = Entry { path: walked.path, meta: walked.meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe: old.recipe.clone() });
+        let mut content = FileContent { size, digest: unknown, class, link, sparse, unstable: false };
+        let vouched = old.as_ref().filter(|old| old.vouches_for(&fingerprint).is_some());
+        let known = match vouched.and_then(|old| old.entry.file()) {
+            Some(known) => Some(Known { digest: known.digest, class: known.class }),
+            None if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) => self.renamed(fingerprint),
+            None => None,
+        };
+        if let Some(known) = known {
+            (content.digest, content.class) = (known.digest, known.class);
+            let meta = match self.meta(&walked, vouched) {
+                Ok(meta) => meta,
+                Err(item) => return self.other(item),
+            };
+            let recipe = vouched.and_then(|old| old.recipe.clone());
+            let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
+            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe });
         }
-        if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) {
-            if let Some(known) = self.renamed(fingerprint) {
-                (content.digest, content.class) = (known.digest, known.class);
-                content.sparse = known.sparse;
-                let entry = Entry { path: walked.path, meta: walked.meta, kind: Kind::File(content) };
-                return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe: None });
-            }
-        }
-        let (dir, size) = (walked.dir, walked.stat.size);
-        let entry = Entry { path: walked.path, meta: walked.meta, kind: Kind::File(content) };
-        let file = ToRead { dir, entry, size };
-        if size < WHOLE_FILE_BYTES_MAX { self.small(file) } else { self.large(file, class, old) }
+        let name = walked.name().unwrap_or(b".").to_vec();
+        let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
+        let file = ToRead { dir: walked.dir, name, entry, size };
+        if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 
     fn link(&mut self, path: &RelPath, dev: u64, ino: u64, nlink: u64) -> Link {
@@ -223,14 +243,12 @@ impl Merge<'_> {
     }
 
     /// A file that the cache knows under another path.
-    fn renamed(&mut self, fingerprint: Fingerprint) -> Option<&Known> {
-        if self.old.is_none() {
-            return None;
-        }
+    fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Known> {
+        self.old.as_ref()?;
         let cache = &self.scan.cache;
         let map = self.renamed.get_or_insert_with(|| by_inode(cache));
         let Fingerprint { ino, size, mtime, ctime } = fingerprint;
-        map.get(&Inode { ino, size, mtime, ctime })
+        map.get(&Inode { ino, size, mtime, ctime }).copied()
     }
 
     fn ready(&mut self, record: CacheRecord) -> Result<(), Gone> {
@@ -253,7 +271,6 @@ impl Merge<'_> {
 
     fn large(&mut self, file: ToRead, class: SizeClass, old: Option<CacheRecord>) -> Result<(), Gone> {
         self.flush()?;
-        let class = if class == SizeClass::Whole { class_for(file.size) } else { class };
         let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size));
         let (sender, receiver) = pieces();
         let (path, size) = (file.entry.path.clone(), file.size);
@@ -284,7 +301,7 @@ fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
         if let (false, Some(content)) = (record.racy, record.entry.file()) {
             let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
-            let known = Known { digest: content.digest, class: content.class, sparse: content.sparse };
+            let known = Known { digest: content.digest, class: content.class };
             map.insert(Inode { ino, size, mtime, ctime }, known);
         }
     }

@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, select};
 
 use super::budget::Share;
 use super::cache::CacheKeeper;
-use super::owners::Owners;
 use super::hash::{LargePiece, Outcome, SmallRead};
+use super::owners::Owners;
 use super::scan::Item;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
@@ -196,7 +196,7 @@ impl<'a> ContentSender<'a> {
                 Some(Outcome::Read(record)) => {
                     let len = record.entry.file().map_or(0, |c| c.size) as usize;
                     self.found.bytes_read += len as u64;
-                    let record = self.keep(record)?;
+                    let record = self.keep(*record)?;
                     let follows = matches!(record.entry.file(), Some(FileContent { link: Link::Follower(_), .. }));
                     if follows {
                         dropped = true;
@@ -387,7 +387,7 @@ impl<'a> ContentSender<'a> {
         let mut entry = None;
         match outcome {
             Outcome::Read(record) => {
-                let record = self.keep(record)?;
+                let record = self.keep(*record)?;
                 entry = (!self.dry_run).then(|| entry_to_wire(&record.entry));
             }
             Outcome::Vanished(path) => self.vanished(&path),

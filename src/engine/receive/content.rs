@@ -24,8 +24,11 @@ use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, une
 use crate::net::link::LinkSender;
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
 use crate::store::catalog::Update;
-use crate::store::staging::{Chunk, LargeWriter};
+use crate::store::staging::{Chunk, LargeWriter, Staging};
+use crate::tree::metadata::StorePolicy;
 
+/// Files of the store that stay open as sources of chunks.
+const SOURCES_OPEN_MAX: usize = 8;
 /// Batches of small files that may wait for a writer.
 const BATCHES_QUEUED_MAX: usize = 4;
 
@@ -70,11 +73,13 @@ impl<'a> ContentReceiver<'a> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
         let shared = Shared::default();
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let (staging, policy) = (&run.staging, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
             for _ in 0..count {
-                let receiver = receiver.clone();
-                scope.spawn(|| write_batches(run, receiver, &shared));
+                let (receiver, shared) = (receiver.clone(), &shared);
+                scope.spawn(move || write_batches(staging, policy, &receiver, shared));
             }
+            drop(receiver);
             let mut content = ContentReceiver {
                 run,
                 found,
@@ -224,7 +229,7 @@ impl<'a> ContentReceiver<'a> {
         let Some(entry) = done.entry else { return Ok(()) };
         let entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
-        let form = form_of(self.run, &entry, None).unwrap_or_default();
+        let form = form_of(self.run.hub.store.policy(), &entry, None).unwrap_or_default();
         let recipe = large.writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
         let update = match recipe {
             Some(recipe) => Some(Update::PutRecipe { digest: content.digest, recipe }),
@@ -241,8 +246,10 @@ impl<'a> ContentReceiver<'a> {
 
 const NOT_OPEN: WireError = WireError::Bounds("chunks of a file that is not open");
 
-/// An item's chunks, and where in the base they begin.
-fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<(Vec<(Digest, u32)>, Option<u64>), WireError> {
+/// Chunks, and where in the base they begin.
+type Expanded = (Vec<(Digest, u32)>, Option<u64>);
+
+fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<Expanded, WireError> {
     match item {
         WireChunk::New { digest, len } => Ok((vec![(*digest, *len)], None)),
         WireChunk::Range { first, count } => {
@@ -259,7 +266,7 @@ fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<(Vec<(Digest, u32)>
 }
 
 impl SourceFiles {
-    /// An open file of the copy with this content.
+    /// An open file of the copy, or of what it retired, with this content.
     fn get(&mut self, run: &Run<'_>, digest: &Digest) -> Result<Option<Arc<std::fs::File>>, EngineError> {
         if let Some((_, file)) = self.0.iter().find(|(d, _)| d == digest) {
             return Ok(Some(Arc::clone(file)));
@@ -268,13 +275,20 @@ impl SourceFiles {
             let Some(name) = row.path.name() else { continue };
             let dir = run.copy.dir.open_dir(&row.path.parent().unwrap_or_default());
             if let Ok(file) = dir.and_then(|dir| dir.open_read(name)) {
-                let file = Arc::new(file);
-                self.0.truncate(7);
-                self.0.insert(0, (*digest, Arc::clone(&file)));
-                return Ok(Some(file));
+                return Ok(Some(self.keep(*digest, file)));
             }
         }
-        Ok(None)
+        let Some(place) = run.reader.retired(run.copy.id, digest)? else { return Ok(None) };
+        let Some(name) = place.name() else { return Ok(None) };
+        let dir = run.hub.own_dir("retired")?.open_dir(&place.parent().unwrap_or_default());
+        Ok(dir.and_then(|dir| dir.open_read(name)).ok().map(|file| self.keep(*digest, file)))
+    }
+
+    fn keep(&mut self, digest: Digest, file: std::fs::File) -> Arc<std::fs::File> {
+        let file = Arc::new(file);
+        self.0.truncate(SOURCES_OPEN_MAX - 1);
+        self.0.insert(0, (digest, Arc::clone(&file)));
+        file
     }
 }
 
@@ -287,9 +301,9 @@ impl Run<'_> {
     }
 }
 
-fn write_batches(run: &Run<'_>, batches: Receiver<(Files, Vec<u8>)>, shared: &Shared) {
+fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared) {
     for (files, payload) in batches {
-        if let Err(error) = write_batch(run, files, &payload) {
+        if let Err(error) = write_batch(staging, policy, files, &payload) {
             shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             return;
         }
@@ -297,7 +311,7 @@ fn write_batches(run: &Run<'_>, batches: Receiver<(Files, Vec<u8>)>, shared: &Sh
     }
 }
 
-fn write_batch(run: &Run<'_>, files: Files, payload: &[u8]) -> Result<(), EngineError> {
+fn write_batch(staging: &Staging, policy: StorePolicy, files: Files, payload: &[u8]) -> Result<(), EngineError> {
     if files.entries.len() > BATCH_COUNT_MAX {
         return Err(WireError::Bounds("too many files in one message").into());
     }
@@ -312,8 +326,8 @@ fn write_batch(run: &Run<'_>, files: Files, payload: &[u8]) -> Result<(), Engine
             let message = format!("the content of '{}' is not what its digest says", entry.path);
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
-        let form = form_of(run, &entry, None).unwrap_or_default();
-        run.staging.put(&entry.path, &form, content.digest, bytes)?;
+        let form = form_of(policy, &entry, None).unwrap_or_default();
+        staging.put(&entry.path, &form, content.digest, bytes)?;
         rest = after;
     }
     if rest.is_empty() { Ok(()) } else { Err(WireError::Bounds("files have bytes left over").into()) }

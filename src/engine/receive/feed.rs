@@ -8,11 +8,13 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta};
 use crate::backup::guard::{GuardInput, check};
 use crate::backup::manifest::ManifestRecord;
-use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
+use crate::backup::plan::{
+    ContentPlace, Contents, MissingContent, Plan, PlanOptions, Planner, Present, PresentKind, Wanted,
+};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::store::catalog::{Row, RowKind};
-use crate::tree::metadata::disk_form;
+use crate::store::catalog::{Row, RowKind, Update};
+use crate::tree::metadata::{StorePolicy, disk_form};
 
 /// What is to be done, and what the manifest will be.
 pub(super) struct Planned {
@@ -34,7 +36,7 @@ impl Run<'_> {
             && incoming.on_base
             && incoming.changes == 0
             && repaired == 0
-            && newest.kept_nothing_to_delete(self.begin.delete)
+            && (!self.begin.delete || self.snapshots.open_manifest(newest.number)?.header().counts.kept == 0)
         {
             let mut plan = Plan::default();
             plan.counts.unchanged = newest.entries;
@@ -74,7 +76,8 @@ impl Run<'_> {
     /// A row's path below the root.
     fn below(&self, row: Option<&Row>) -> Result<Option<RelPath>, EngineError> {
         let Some(row) = row else { return Ok(None) };
-        let outside = || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
+        let outside =
+            || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
         Ok(Some(row.path.strip_prefix(&self.root).ok_or_else(outside)?))
     }
 
@@ -127,7 +130,7 @@ impl Run<'_> {
             );
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
-        let form = form_of(self, &entry, present.as_ref());
+        let form = form_of(self.hub.store.policy(), &entry, present.as_ref());
         let path = entry.path.clone();
         planner.push(present.map(|row| present_of(row, path, shared)), Some(Wanted { entry, form }), false);
         Ok(())
@@ -156,13 +159,13 @@ impl Run<'_> {
 
 /// The metadata that the plain copy shows of an entry; none when it holds nothing of it. Owners that the daemon cannot
 /// set are taken as they are.
-pub(super) fn form_of(run: &Run<'_>, entry: &Entry, present: Option<&Row>) -> Option<Meta> {
-    let policy = run.hub.store.policy();
+pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>) -> Option<Meta> {
     let form = disk_form(entry, policy);
     form.kind?;
-    let (uid, gid) = form.owner.or(present.map(|row| (row.uid, row.gid))).unwrap_or_else(|| {
-        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
-    });
+    let (uid, gid) = form
+        .owner
+        .or(present.map(|row| (row.uid, row.gid)))
+        .unwrap_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
     // Access control on a symlink does not exist; neither does a mode.
     let mode = if matches!(entry.kind, Kind::Symlink { .. }) { 0o777 } else { form.mode };
     Some(Meta { mode, uid, gid, mtime: form.mtime, xattrs: form.xattrs })
@@ -177,8 +180,7 @@ fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
         RowKind::Fifo => PresentKind::Fifo,
         RowKind::Other => PresentKind::Other,
     };
-    let meta =
-        Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
+    let meta = Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
     let shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
     let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
     Present { path, kind, ino, size, digest: row.digest, meta, shared }
@@ -203,4 +205,18 @@ impl Contents for Stored<'_> {
         }
         self.0.reader.retired(self.0.copy.id, digest).ok()?.map(ContentPlace::Retired)
     }
+}
+
+/// Content that turned out not to be what the catalog said: its places are looked at again by the next stat pass, and it
+/// is not found there until then.
+pub(super) fn forget_content(run: &Run<'_>, missing: &[MissingContent]) -> Result<(), EngineError> {
+    let mut updates = Vec::new();
+    for content in missing {
+        for row in run.reader.find_content(run.copy.id, &content.digest)? {
+            updates.push(Update::Put(Row { racy: true, digest: None, ..row }));
+        }
+        updates.push(Update::RemoveRetired(content.digest));
+    }
+    run.hub.catalog.apply(run.copy.id, updates)?;
+    Ok(())
 }

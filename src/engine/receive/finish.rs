@@ -25,12 +25,7 @@ pub(super) enum Finished {
 }
 
 /// Tells what would be done.
-pub(super) fn dry_run(
-    run: &Run<'_>,
-    link: &Link,
-    incoming: &Incoming,
-    planned: &Planned,
-) -> Result<(), EngineError> {
+pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: &Planned) -> Result<(), EngineError> {
     for lines in planned.plan.lines.chunks(BATCH_COUNT_MAX / 4) {
         link.send(PlanLines { lines: lines.iter().map(wire_line).collect() })?;
     }
@@ -114,7 +109,13 @@ fn same_as_newest(run: &Run<'_>) -> Result<ManifestDraft, EngineError> {
         _ => newest.number,
     };
     let counts = run.snapshots.open_manifest(of)?.header().counts;
-    Ok(ManifestDraft { manifest_file: ManifestRef::Same { of }, name: None, digest: newest.manifest, counts, changes: 0 })
+    Ok(ManifestDraft {
+        manifest_file: ManifestRef::Same { of },
+        name: None,
+        digest: newest.manifest,
+        counts,
+        changes: 0,
+    })
 }
 
 fn record(

@@ -108,7 +108,9 @@ impl Incoming {
     }
 
     /// The changes, canonical order.
-    pub(super) fn spooled(&self) -> Result<impl Iterator<Item = Result<ChangeRecord, EngineError>> + use<>, EngineError> {
+    pub(super) fn spooled(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<ChangeRecord, EngineError>> + use<>, EngineError> {
         let file = self.read.try_clone().map_err(|e| spool_error(&e))?;
         let (_, reader): ((), SortedReader<File, ChangeRecord>) =
             SortedReader::open(file, CHANGES_MAGIC).map_err(|e| spool_error(&e))?;

@@ -34,7 +34,7 @@ use crate::backup::lease::Holder;
 use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX, MISSING_ROUNDS_MAX};
 use crate::backup::plan::MissingContent;
 use crate::backup::relpath::RelPath;
-use crate::backup::snapshot::SnapshotRecord;
+use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Begin, Committed, Granted, Message, Missing, Waiting};
 use crate::store::catalog::CatalogReader;
@@ -57,7 +57,7 @@ pub(super) struct Run<'a> {
     pub(super) copy: OpenCopy,
     pub(super) snapshots: Arc<Snapshots>,
     /// The root's newest snapshot.
-    pub(super) newest: Option<SnapshotRecord>,
+    pub(super) newest: Option<Arc<SnapshotRecord>>,
     pub(super) base_known: bool,
     pub(super) staging: Staging,
     pub(super) reader: CatalogReader,
@@ -85,10 +85,11 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let copy = OpenCopy::open(hub, who.copy())?;
     let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
     staging.adopt()?;
-    let newest = snapshots.newest(&root)?;
+    let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let reader = hub.catalog.reader()?;
-    let run = Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
+    let run =
+        Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
     run.serve(link)
 }
 
@@ -155,25 +156,23 @@ impl PassResult {
     }
 }
 
+/// The stat pass of a run.
+fn look(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool) -> Result<Pass, EngineError> {
+    let reader = hub.catalog.reader()?;
+    let safe_before = tick_before_now();
+    let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive, safe_before };
+    Ok(pass(&hub.catalog, &reader, &place)?)
+}
+
 impl Run<'_> {
     fn serve(&self, link: &mut Link) -> Result<(), EngineError> {
         let found = PassResult::default();
+        let (hub, copy, root, recursive) = (self.hub, &self.copy, &self.root, self.begin.recursive);
         thread::scope(|scope| {
-            scope.spawn(|| found.set(self.pass().map_err(|e| e.to_string())));
+            let result = &found;
+            scope.spawn(move || result.set(look(hub, copy, root, recursive).map_err(|e| e.to_string())));
             self.exchange(link, &found)
         })
-    }
-
-    fn pass(&self) -> Result<Pass, EngineError> {
-        let reader = self.hub.catalog.reader()?;
-        let place = PassPlace {
-            copy_dir: &self.copy.dir,
-            copy: self.copy.id,
-            root: &self.root,
-            recursive: self.begin.recursive,
-            safe_before: tick_before_now(),
-        };
-        Ok(pass(&self.hub.catalog, &reader, &place)?)
     }
 
     /// Whether nothing at all is here that a client could be spared.

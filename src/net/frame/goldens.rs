@@ -40,6 +40,7 @@ fn entries() -> Vec<WireEntry> {
 
 fn session() -> Vec<Message> {
     let welcome = Welcome {
+        store_place: (1, 2),
         magic: HELLO_MAGIC,
         version: 1,
         features: 0,

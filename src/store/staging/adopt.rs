@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{StagedFile, Staging};
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
+use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::FileKind;
 
@@ -25,6 +25,7 @@ impl Staging {
             Err(e) if e.is_not_found() => return Ok(()),
             other => other?,
         };
+        self.mixed.store(true, std::sync::atomic::Ordering::SeqCst);
         if top.kind == FileKind::Dir {
             self.adopt_dir(self.tree().open_child(b"r")?, &RelPath::root())
         } else {
@@ -56,8 +57,7 @@ impl Staging {
         }
         let mut file = dir.open_read(name)?;
         let digest = hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?;
-        let (form, fingerprint) = (stat.meta(), stat.fingerprint());
-        self.enter(path.clone(), StagedFile { digest, form, fingerprint });
+        self.enter(path.clone(), StagedFile { digest, form: stat.meta() });
         Ok(())
     }
 }

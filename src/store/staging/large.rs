@@ -16,7 +16,7 @@ use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Meta, SizeClass};
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
+use crate::tree::error::TreeError;
 
 const READ_BYTES: usize = 1024 * 1024;
 const ZERO_BLOCK: [u8; 4096] = [0; 4096];

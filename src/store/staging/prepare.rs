@@ -1,7 +1,7 @@
 //! Brings staging to what the plan wants: everything that will be placed stands there, durable after one flush, with
 //! its final metadata. Data is copied here, never in the commit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Meta};
 use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
 use crate::backup::relpath::RelPath;
-use crate::tree::TreeError;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, apply};
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
@@ -67,14 +67,13 @@ impl Staging {
         sources: &PrepareSources<'_>,
         notes: &mut Vec<String>,
     ) -> Result<Prepared, PrepareError> {
-        let wanted: HashSet<&RelPath> =
-            plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::Dir)).map(|s| &s.path).collect();
-        self.purge(&wanted)?;
+        self.purge(plan)?;
         let mut missing = Vec::new();
         let mut copy_dirs = DirCache::new(Arc::clone(sources.copy), DIRS_OPEN_DEFAULT);
         for step in &plan.prepare {
             match &step.what {
                 Prepare::Dir => self.prepare_dir(&step.path)?,
+                Prepare::DirAside { slot } => self.prepare_aside(*slot)?,
                 Prepare::Symlink { target } => self.replace(step, |dir, name| dir.symlink(&target.0, name))?,
                 Prepare::Fifo => self.replace(step, |dir, name| dir.mkfifo(name, step.form.mode & 0o777))?,
                 Prepare::Staged => {}
@@ -105,6 +104,20 @@ impl Staging {
             }
             other => other,
         }
+    }
+
+    /// The parking place of a slot is made empty.
+    fn prepare_aside(&self, slot: u32) -> Result<(), TreeError> {
+        let (aside, name) = self.aside(slot)?;
+        match aside.mkdir(&name, 0o700) {
+            Err(e) if e.is_exists() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn aside(&self, slot: u32) -> Result<(SafeDir, Vec<u8>), TreeError> {
+        let park = RelPath::new(b"park").unwrap_or_default();
+        Ok((self.dir().make_dirs(&park, 0o700)?, slot.to_string().into_bytes()))
     }
 
     /// Makes something that has no content, in place of what is there.
@@ -174,13 +187,16 @@ impl Staging {
     /// Files first, then directories from the deepest up: making a name changes its directory's time.
     fn finish_metadata(&self, plan: &Plan, notes: &mut Vec<String>) -> Result<Prepared, TreeError> {
         let mut prepared = Prepared::new();
-        for step in plan.prepare.iter().filter(|s| s.what != Prepare::Dir) {
+        let is_dir = |step: &PrepareStep| matches!(step.what, Prepare::Dir | Prepare::DirAside { .. });
+        for step in plan.prepare.iter().filter(|s| !is_dir(s)) {
             let item = self.finish_item(step, notes)?;
             prepared.insert(step.path.clone(), item);
         }
-        for step in plan.prepare.iter().rev().filter(|s| s.what == Prepare::Dir) {
-            let (dir, name) = self.parent(&step.path)?;
-            let child = dir.open_child(&name)?;
+        for step in plan.prepare.iter().rev().filter(|s| is_dir(s)) {
+            let child = match &step.what {
+                Prepare::DirAside { slot } => self.aside(*slot).and_then(|(dir, name)| dir.open_child(&name))?,
+                _ => self.parent(&step.path).and_then(|(dir, name)| dir.open_child(&name))?,
+            };
             let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
             note(notes, &step.path, apply(Place::Dir(&child), &want)?);
             let item = PreparedItem { stat: child.stat_self()?, digest: None, form: step.form.clone() };
@@ -198,8 +214,10 @@ impl Staging {
             Prepare::Fifo => FileKind::Fifo,
             _ => FileKind::File,
         };
-        let done = staged && known.as_ref().is_some_and(|f| f.form == step.form);
-        if !done {
+        // A link is an inode that stands elsewhere with a step of its own, or lives in the copy.
+        let link = matches!(step.what, Prepare::Link { .. });
+        let as_wanted = staged && known.as_ref().is_some_and(|f| f.form == step.form);
+        if !link && !as_wanted {
             let want = disk_form_of(&step.form, kind, self.policy);
             note(notes, &step.path, apply(Place::Name(&dir, &name), &want)?);
         }

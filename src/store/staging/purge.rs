@@ -1,0 +1,69 @@
+//! Clears from staging what the plan does not want: a directory that is placed brings everything below it.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::Staging;
+use crate::backup::plan::{Plan, Prepare};
+use crate::backup::relpath::RelPath;
+use crate::tree::error::TreeError;
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
+
+impl Staging {
+    /// Forgets whole files that no step wants, and removes everything in the staged tree that no step names.
+    pub(super) fn purge(&self, plan: &Plan) -> Result<(), TreeError> {
+        let wanted: BTreeSet<&RelPath> =
+            plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::DirAside { .. })).map(|s| &s.path).collect();
+        let mut index = self.index();
+        let before = index.files.len();
+        index.files.retain(|path, _| wanted.contains(path));
+        let stale = index.files.len() != before;
+        if stale {
+            let left: std::collections::HashMap<_, _> =
+                index.files.iter().map(|(path, file)| (file.digest, path.clone())).collect();
+            index.by_digest = left;
+        }
+        drop(index);
+        // Only this run's files, and all of them wanted: nothing else can be there.
+        if !self.mixed.swap(true, Ordering::SeqCst) && !stale {
+            return Ok(());
+        }
+        self.dirs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        match self.tree().stat(b"r") {
+            Ok(stat) if stat.kind == FileKind::Dir => clear(&self.tree().open_child(b"r")?, &RelPath::root(), &wanted),
+            Ok(_) if !wanted.contains(&RelPath::root()) => self.tree().remove_tree(b"r"),
+            Err(e) if !e.is_not_found() => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes what is not wanted below `dir`, which stands at `path`.
+fn clear(dir: &SafeDir, path: &RelPath, wanted: &BTreeSet<&RelPath>) -> Result<(), TreeError> {
+    let mut todo = vec![(dir.try_clone()?, path.clone())];
+    while let Some((dir, path)) = todo.pop() {
+        for entry in dir.names()? {
+            let Ok(child) = path.join(&entry.name) else {
+                dir.remove_tree(&entry.name)?;
+                continue;
+            };
+            let is_dir = match entry.is_dir {
+                Some(is_dir) => is_dir,
+                None => dir.stat(&entry.name)?.kind == FileKind::Dir,
+            };
+            let mut after = wanted.range::<RelPath, _>((Bound::Included(&child), Bound::Unbounded));
+            match after.next() {
+                Some(next) if next.is_within(&child) && (is_dir || **next == child) => {
+                    if is_dir {
+                        todo.push((dir.open_child(&entry.name)?, child));
+                    }
+                }
+                _ => dir.remove_tree(&entry.name)?,
+            }
+        }
+    }
+    Ok(())
+}
