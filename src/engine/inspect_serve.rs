@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use super::error::EngineError;
 use super::hub::{Hub, Who};
 use crate::net::link::Link;
-use crate::net::message::{Status, StatusReply};
+use crate::net::message::StatusReply;
 
 /// Most running backups that are told of.
 const RUNNING_MAX: usize = 256;
 
-/// Answers [`Status`]. An identity sees nothing of others but how many sessions there are.
+/// Answers `Status`. An identity sees nothing of others but how many sessions there are.
 ///
 /// # Errors
 /// Snapshots or the catalog cannot be read, or the client has gone.

@@ -9,9 +9,9 @@ use std::thread;
 
 use crossbeam_channel::Receiver;
 
-use super::folders::{Around, Folder, Folders};
+use super::folders::{Around, Folders};
 use super::receive::CheckedTree;
-use super::settle::{is_left_alone, metadata_differs, same_content, same_special, settle};
+use super::settle::{is_left_alone, same_content, same_special, settle};
 use super::table::{Awaited, Slot};
 use super::tally::Became;
 use super::{Overwrite, Shared, extras};
@@ -24,7 +24,7 @@ use crate::net::link::LinkSender;
 use crate::net::message::Want;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
-use crate::tree::metadata::{Place, apply, apply_restored, restored_form};
+use crate::tree::metadata::{Place, apply_restored};
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
 
@@ -48,12 +48,12 @@ struct ToHash {
 
 /// See the module.
 pub(super) struct Comparer<'a> {
-    shared: &'a Shared<'a>,
+    pub(super) shared: &'a Shared<'a>,
     link: &'a LinkSender,
-    dirs: Option<DirCache>,
-    folders: Folders,
+    pub(super) dirs: Option<DirCache>,
+    pub(super) folders: Folders,
     last: Option<RelPath>,
-    compared: Compared,
+    pub(super) compared: Compared,
     /// Of the batch in hand.
     slots: Vec<Slot>,
     to_hash: Vec<ToHash>,
@@ -223,7 +223,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// The folder that holds an entry's place, and its name there. None: a dry run, and there is no such folder.
-    fn parent(&mut self, path: &RelPath) -> Result<Option<(Arc<SafeDir>, Vec<u8>)>, TreeError> {
+    pub(super) fn parent(&mut self, path: &RelPath) -> Result<Option<(Arc<SafeDir>, Vec<u8>)>, TreeError> {
         let (Some(dirs), Some(ground)) = (&mut self.dirs, self.shared.ground.get()) else { return Ok(None) };
         let place = ground.place(path);
         let (dir, name) = dirs.parent_of(&place)?;
@@ -333,7 +333,7 @@ impl<'a> Comparer<'a> {
     }
 
     fn special(&mut self, entry: &Entry, there: Option<&Stat>, replaces: bool) -> Result<(), TreeError> {
-        let Some((dir, name)) = self.parent(&entry.path)?.or_else(|| None) else {
+        let Some((dir, name)) = self.parent(&entry.path)? else {
             // A dry run into a place that is not there.
             self.shared.plan_line("create", &entry.path);
             self.shared.tally.count(Became::Created);
@@ -362,115 +362,6 @@ impl<'a> Comparer<'a> {
         }
         self.shared.tally.count(if replaces { Became::Updated } else { Became::Created });
         Ok(())
-    }
-}
-
-impl Comparer<'_> {
-    fn folder(&mut self, entry: Entry, there: Option<Stat>) -> Result<(), TreeError> {
-        match self.make_folder(&entry, there) {
-            Ok(Some(folder)) => {
-                let left_alone = self.shared.options.overwrite == Overwrite::Never && there.is_some();
-                self.folders.enter(folder);
-                if !left_alone {
-                    self.compared.folders.push(entry);
-                }
-                Ok(())
-            }
-            Ok(None) => {
-                self.blocked(&entry.path);
-                Ok(())
-            }
-            Err(error) => {
-                self.blocked(&entry.path);
-                Err(error)
-            }
-        }
-    }
-
-    /// Nothing below this path is restored.
-    fn blocked(&mut self, path: &RelPath) {
-        self.folders.enter(Folder { path: path.clone(), around: Around::Blocked, extras: None });
-    }
-
-    /// Makes the folder, or makes use of the one that is there. None: something else is there and stays.
-    fn make_folder(&mut self, entry: &Entry, there: Option<Stat>) -> Result<Option<Folder>, TreeError> {
-        let (shared, path) = (self.shared, entry.path.clone());
-        if let Some(stat) = &there
-            && stat.kind == FileKind::Dir
-        {
-            return self.use_folder(entry, stat).map(Some);
-        }
-        if let Some(stat) = &there
-            && is_left_alone(shared.options, entry, stat)
-        {
-            shared.failed(&path, "not restored: something else than a folder is in its place and is left alone");
-            return Ok(None);
-        }
-        let became = if there.is_some() { Became::Updated } else { Became::Created };
-        shared.plan_line(if there.is_some() { "update" } else { "create" }, &path);
-        // The top was made when the target was opened.
-        if !shared.options.dry_run
-            && !path.is_root()
-            && let Some((dir, name)) = self.parent(&path)?
-        {
-            if there.is_some() {
-                dir.unlink(&name)?;
-            }
-            dir.mkdir(&name, 0o700)?;
-        }
-        shared.tally.count(became);
-        Ok(Some(Folder { path, around: Around::Fresh, extras: None }))
-    }
-
-    fn use_folder(&mut self, entry: &Entry, there: &Stat) -> Result<Folder, TreeError> {
-        let (shared, path) = (self.shared, entry.path.clone());
-        let differs = match self.parent_of_folder(&path)? {
-            Some((dir, name)) => metadata_differs(&dir, &name, there, entry),
-            None => restored_form(entry).diff(there, None).any(),
-        };
-        if shared.options.overwrite == Overwrite::Never || !differs {
-            shared.tally.count(Became::Unchanged);
-        } else {
-            shared.plan_line("touch", &path);
-            shared.tally.count(Became::Touched);
-        }
-        self.open_up(&path, there)?;
-        let extras = match self.dirs.as_mut().filter(|_| self.deletes()) {
-            Some(dirs) => {
-                let dir = dirs.dir(&path)?;
-                let names = dir.names()?.into_iter();
-                // A run without -r did not look at folders: those that the snapshot lacks may have been there.
-                let gone = names.filter(|n| shared.granted.recursive || n.is_dir == Some(false)).map(|n| n.name);
-                Some((dir, gone.collect()))
-            }
-            None => None,
-        };
-        Ok(Folder { path, around: Around::Present, extras })
-    }
-
-    fn deletes(&self) -> bool {
-        self.shared.options.delete && self.shared.granted.complete
-    }
-
-    fn parent_of_folder(&mut self, path: &RelPath) -> Result<Option<(Arc<SafeDir>, Vec<u8>)>, TreeError> {
-        if path.is_root() { Ok(None) } else { self.parent(path) }
-    }
-
-    /// A folder that its owner may not write in is opened for the time of the restore; it gets its final mode at the end.
-    fn open_up(&mut self, path: &RelPath, there: &Stat) -> Result<(), TreeError> {
-        let needed = 0o700;
-        let dry_run = self.shared.options.dry_run;
-        if dry_run || there.mode & needed == needed || rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        let Some((dir, name)) = self.parent_of_folder(path)? else { return Ok(()) };
-        let mut form = crate::tree::metadata::restored_form(&Entry {
-            path: path.clone(),
-            meta: crate::backup::entry::Meta { xattrs: Vec::new(), ..there.meta() },
-            kind: Kind::Dir,
-        });
-        (form.mode, form.owner) = (there.mode | needed, None);
-        apply(Place::Name(&dir, &name), &form).map(drop)
     }
 }
 

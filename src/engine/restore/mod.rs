@@ -16,6 +16,7 @@
 //! Owners are restored by number, as rsync does with `--numeric-ids`: names of the snapshot are not looked up here.
 
 mod compare;
+mod enter;
 mod extras;
 mod finish;
 mod folders;

@@ -36,6 +36,9 @@ use crate::net::link::{Link, LinkReceiver, LinkSender};
 use crate::net::message::{Message, Read, ReadGranted, Tree, TreeEnd};
 use crate::store::snapshots::Snapshots;
 
+/// Most roots that an error names.
+const ROOTS_SHOWN_MAX: usize = 5;
+
 /// Serves a request to read.
 ///
 /// # Errors
@@ -77,9 +80,11 @@ pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result
 
 fn nothing_there(snapshots: &Snapshots, path: &RelPath) -> Result<EngineError, EngineError> {
     let roots: Vec<String> = snapshots.roots()?.iter().map(|record| format!("'/{}'", record.root)).collect();
-    let known = match roots.is_empty() {
-        true => "nothing has been backed up here yet".to_owned(),
-        false => format!("backed up are {}", super::error::shorten(&roots)),
+    let shown = roots.get(..ROOTS_SHOWN_MAX.min(roots.len())).unwrap_or_default().join(", ");
+    let known = match roots.len() {
+        0 => "nothing has been backed up here yet".to_owned(),
+        1..=ROOTS_SHOWN_MAX => format!("backed up is {shown}"),
+        more => format!("backed up is {shown} and {} more", more - ROOTS_SHOWN_MAX),
     };
     Ok(EngineError::new(ErrorKind::Failed, format!("no backup has '/{path}'; {known}")))
 }
