@@ -333,10 +333,12 @@ impl<'a> Comparer<'a> {
     }
 
     fn special(&mut self, entry: &Entry, there: Option<&Stat>, replaces: bool) -> Result<(), TreeError> {
-        let Some((dir, name)) = self.parent(&entry.path)? else {
-            // A dry run into a place that is not there.
-            self.shared.plan_line("create", &entry.path);
-            self.shared.tally.count(Became::Created);
+        let (shared, dry_run) = (self.shared, self.shared.options.dry_run);
+        // In a dry run the folder may be missing too.
+        let parent = if dry_run && there.is_none() { None } else { self.parent(&entry.path)? };
+        let Some((dir, name)) = parent else {
+            shared.plan_line(if replaces { "update" } else { "create" }, &entry.path);
+            shared.tally.count(if replaces { Became::Updated } else { Became::Created });
             return Ok(());
         };
         if let Some(there) = there.filter(|there| same_special(&dir, &name, there, entry)) {

@@ -113,9 +113,12 @@ impl Comparer<'_> {
         if dry_run || there.mode & needed == needed || rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        let Some((dir, name)) = self.parent_of_folder(path)? else { return Ok(()) };
         let mut form = restored_form(&Entry { path: path.clone(), meta: there.meta(), kind: Kind::Dir });
         (form.mode, form.owner) = (there.mode | needed, None);
-        apply(Place::Name(&dir, &name), &form).map(drop)
+        match (self.parent_of_folder(path)?, &self.dirs) {
+            (Some((dir, name)), _) => apply(Place::Name(&dir, &name), &form).map(drop),
+            (None, Some(dirs)) => apply(Place::Dir(dirs.root()), &form).map(drop),
+            (None, None) => Ok(()),
+        }
     }
 }

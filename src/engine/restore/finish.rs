@@ -21,7 +21,14 @@ use crate::tree::write::FileWriter;
 /// The disk does not take the flush.
 pub(super) fn finish(shared: &Shared<'_>, compared: Compared) -> Result<(), EngineError> {
     let Compared { links, folders } = compared;
-    let Some(base) = shared.ground.get().and_then(|ground| ground.base.clone()) else { return Ok(()) };
+    let Some(base) = shared.ground.get().and_then(|ground| ground.base.clone()) else {
+        // A dry run into a place that is not there.
+        for entry in &links {
+            shared.plan_line("create", &entry.path);
+            shared.tally.count(Became::Created);
+        }
+        return Ok(());
+    };
     let mut dirs = DirCache::new(base.clone(), DIRS_OPEN_DEFAULT);
     for entry in &links {
         if let Err(error) = link(shared, &mut dirs, entry) {

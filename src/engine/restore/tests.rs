@@ -324,6 +324,11 @@ fn a_dry_run_tells_and_changes_nothing() {
     assert_eq!(summary.created, picture(&world.src()).len() as u64);
     assert_eq!(summary.content_bytes_received, summary.bytes);
     world.restore_all();
+    fs::remove_dir_all(world.out().join("more")).unwrap();
+    let ears = Ears::default();
+    let summary = restore(&world.client, &dry, &ears).unwrap();
+    assert_eq!((summary.created, summary.errors), (4, 0), "{:?}", ears.0);
+    world.restore_all();
     fs::remove_file(world.out().join("empty")).unwrap();
     fs::write(world.out().join("mode"), b"y").unwrap();
     fs::write(world.out().join("extra"), b"y").unwrap();
