@@ -25,9 +25,8 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
     let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name).take(RUNNING_MAX);
     let running = running.map(|(scope, holder)| format!("'/{}' by {}", scope.root, holder.name).into_bytes().into());
     let retired = hub.catalog.reader()?.retired_totals(hub.catalog.copy_id(copy)?)?;
-    let space = rustix::fs::statvfs(hub.store.root()).map_or((0, 0), |fs| {
-        (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize))
-    });
+    let space = rustix::fs::statvfs(hub.store.root())
+        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));
     Ok(link.send(StatusReply {
         uptime_secs: hub.started.elapsed().as_secs(),
         sessions: hub.sessions.load(Ordering::SeqCst),

@@ -37,6 +37,9 @@ pub(super) struct Compared {
     pub(super) folders: Vec<Entry>,
 }
 
+/// An open folder and a name in it.
+pub(super) type Spot = (Arc<SafeDir>, Vec<u8>);
+
 /// A file that is there with the right size: only its hash tells.
 struct ToHash {
     slot: usize,
@@ -223,7 +226,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// The folder that holds an entry's place, and its name there. None: a dry run, and there is no such folder.
-    pub(super) fn parent(&mut self, path: &RelPath) -> Result<Option<(Arc<SafeDir>, Vec<u8>)>, TreeError> {
+    pub(super) fn parent(&mut self, path: &RelPath) -> Result<Option<Spot>, TreeError> {
         let (Some(dirs), Some(ground)) = (&mut self.dirs, self.shared.ground.get()) else { return Ok(None) };
         let place = ground.place(path);
         let (dir, name) = dirs.parent_of(&place)?;

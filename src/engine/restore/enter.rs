@@ -1,9 +1,7 @@
 //! The comparer's way with folders: made where they are missing, gone into where they are there.
 
-use std::sync::Arc;
-
 use super::Overwrite;
-use super::compare::Comparer;
+use super::compare::{Comparer, Spot};
 use super::folders::{Around, Folder};
 use super::settle::{is_left_alone, metadata_differs};
 use super::tally::Became;
@@ -11,7 +9,6 @@ use crate::backup::entry::{Entry, Kind};
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, apply, restored_form};
-use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
 
 impl Comparer<'_> {
@@ -102,7 +99,7 @@ impl Comparer<'_> {
         self.shared.options.delete && self.shared.granted.complete
     }
 
-    fn parent_of_folder(&mut self, path: &RelPath) -> Result<Option<(Arc<SafeDir>, Vec<u8>)>, TreeError> {
+    fn parent_of_folder(&mut self, path: &RelPath) -> Result<Option<Spot>, TreeError> {
         if path.is_root() { Ok(None) } else { self.parent(path) }
     }
 

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
-use self::compare::{Comparer, Compared};
+use self::compare::{Compared, Comparer};
 use self::table::Table;
 use self::tally::Tally;
 use self::target::{Ground, Target, TempNames};
@@ -221,12 +221,7 @@ impl Attempt<'_> {
     }
 
     /// All of it, over a link past the handshake, which is closed at the end. `reached`: it was granted.
-    fn over(
-        &self,
-        mut link: Link,
-        store_place: (u64, u64),
-        reached: &mut bool,
-    ) -> Result<RestoreSummary, EngineError> {
+    fn over(&self, mut link: Link, store_place: (u64, u64), reached: &mut bool) -> Result<RestoreSummary, EngineError> {
         let dry_run = self.options.dry_run;
         let all = !dry_run && self.target.is_empty();
         link.send(Read { path: self.path.as_bytes().into(), shallow: false, content: !dry_run, all })?;
@@ -270,11 +265,7 @@ impl Attempt<'_> {
 }
 
 /// Runs the threads until everything has come and is written.
-fn exchange(
-    shared: &Shared<'_>,
-    sender: &LinkSender,
-    receiver: &mut LinkReceiver,
-) -> Result<Compared, EngineError> {
+fn exchange(shared: &Shared<'_>, sender: &LinkSender, receiver: &mut LinkReceiver) -> Result<Compared, EngineError> {
     let (trees, tree_queue) = bounded(TREES_UNANSWERED_MAX);
     let (work, work_queue) = bounded(WORK_QUEUED_MAX);
     let writers = if shared.options.dry_run { 0 } else { write::count() };

@@ -23,12 +23,7 @@ pub(super) fn is_left_alone(options: &RestoreOptions, entry: &Entry, there: &Sta
 }
 
 /// Whether the content of a file is what the entry names. A size that matches proves nothing: it is hashed.
-pub(super) fn same_content(
-    dir: &SafeDir,
-    name: &[u8],
-    there: &Stat,
-    wanted: &FileContent,
-) -> Result<bool, TreeError> {
+pub(super) fn same_content(dir: &SafeDir, name: &[u8], there: &Stat, wanted: &FileContent) -> Result<bool, TreeError> {
     if there.size != wanted.size {
         return Ok(false);
     }

@@ -191,11 +191,7 @@ struct Coming<'a> {
 }
 
 impl Coming<'_> {
-    fn write(
-        self,
-        writer: &mut FileWriter,
-        first: Option<LargePiece>,
-    ) -> Result<Result<(), Unfinished>, TreeError> {
+    fn write(self, writer: &mut FileWriter, first: Option<LargePiece>) -> Result<Result<(), Unfinished>, TreeError> {
         let mut hasher = blake3::Hasher::new();
         let mut next = first.or_else(|| self.pieces.recv().ok());
         while let Some(piece) = next {

@@ -31,6 +31,9 @@ const REPEATS_MAX: u32 = 3;
 /// Retired files are looked for this deep below one run's folder.
 const RETIRED_DEPTH_MAX: usize = 4096;
 
+/// Retired files by their size.
+type BySize = HashMap<u64, Vec<RelPath>>;
+
 /// What the readers of one restore share.
 pub(super) struct Store<'a> {
     hub: &'a Hub,
@@ -39,7 +42,7 @@ pub(super) struct Store<'a> {
     retired: Arc<SafeDir>,
     id: OnceLock<Option<CopyId>>,
     /// Retired files by size, once somebody had to look.
-    retired_by_size: Mutex<Option<Arc<HashMap<u64, Vec<RelPath>>>>>,
+    retired_by_size: Mutex<Option<BySize>>,
 }
 
 impl<'a> Store<'a> {
@@ -74,18 +77,18 @@ impl<'a> Store<'a> {
             *known = None;
         }
         let by_size = known.get_or_insert_with(|| {
-            let mut found = HashMap::new();
+            let mut found = BySize::new();
             if let Err(error) = list_retired(&self.retired, &mut found) {
                 tracing::warn!("retired files cannot be listed: {error}");
             }
-            Arc::new(found)
+            found
         });
         by_size.get(&size).cloned().unwrap_or_default()
     }
 }
 
 /// All retired files, whatever the catalog knows. One folder is open at a time.
-fn list_retired(top: &SafeDir, found: &mut HashMap<u64, Vec<RelPath>>) -> Result<(), TreeError> {
+fn list_retired(top: &SafeDir, found: &mut BySize) -> Result<(), TreeError> {
     let mut folders = vec![RelPath::root()];
     while let Some(path) = folders.pop() {
         let dir = match top.open_dir(&path) {

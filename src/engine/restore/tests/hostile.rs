@@ -27,7 +27,11 @@ fn content(index: u32, bytes: &[u8]) -> Message {
 }
 
 /// Restores into `dir/out/x` from a server that says this.
-fn from_server(dir: &Path, entries: Vec<WireEntry>, contents: Vec<Message>) -> (Result<RestoreSummary, EngineError>, Ears) {
+fn from_server(
+    dir: &Path,
+    entries: Vec<WireEntry>,
+    contents: Vec<Message>,
+) -> (Result<RestoreSummary, EngineError>, Ears) {
     let (ours, theirs) = Link::pair();
     let server = thread::spawn(move || {
         let mut theirs = theirs;
@@ -128,11 +132,8 @@ fn a_large_file_may_begin_anew() {
     let temp = tempfile::tempdir().unwrap();
     let entries = vec![entry("", WireKind::Dir), file("large", &[1; 3000])];
     let piece = |offset: u64, len: u32, end| Piece { batch: 0, index: 1, offset, len, end };
-    let said = [
-        (piece(0, 2000, 0), vec![9; 2000]),
-        (piece(0, 2000, 0), vec![1; 2000]),
-        (piece(2000, 1000, 1), vec![1; 1000]),
-    ];
+    let said =
+        [(piece(0, 2000, 0), vec![9; 2000]), (piece(0, 2000, 0), vec![1; 2000]), (piece(2000, 1000, 1), vec![1; 1000])];
     let contents = said.map(|(piece, bytes)| Message::Content(Content { pieces: vec![piece] }, bytes)).to_vec();
     let (outcome, _) = from_server(temp.path(), entries, contents);
     assert_eq!(outcome.unwrap().errors, 0);
