@@ -1,3 +1,5 @@
+//! Tests of restoring, over a link in memory and a real store.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
