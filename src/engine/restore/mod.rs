@@ -19,6 +19,7 @@ mod compare;
 mod enter;
 mod extras;
 mod finish;
+mod flush;
 mod folders;
 mod receive;
 mod settle;
@@ -284,7 +285,12 @@ fn exchange(shared: &Shared<'_>, sender: &LinkSender, receiver: &mut LinkReceive
             scope.spawn(move || write::work(shared, &queue));
         }
         drop(work_queue);
+        let (done, until_done) = bounded::<()>(0);
+        if writers > 0 {
+            scope.spawn(move || flush::run(shared, &until_done));
+        }
         let received = receive::receive(shared, receiver, trees, work);
+        drop(done);
         if received.is_err() {
             sender.close();
             shared.table.stop(None);

@@ -485,8 +485,7 @@ fn listing_status_and_forget() {
 }
 
 #[test]
-fn a_reader_of_content_that_fails_half_way_writes_nothing() {
-    // The temporary file of an earlier, killed restore does not disturb.
+fn what_an_earlier_killed_restore_left_does_not_disturb() {
     let world = World::new();
     world.write("a", b"x");
     world.push();
