@@ -55,7 +55,9 @@ pub enum CommitError {
         run: RunId,
     },
     /// The journal is durable, but not everything that it says could be done.
-    #[error("{0}; the commit is finished when rbbackupd is started again, and until then the store is closed for writing")]
+    #[error(
+        "{0}; the commit is finished when rbbackupd is started again, and until then the store is closed for writing"
+    )]
     Unfinished(Box<CommitError>),
     /// A journal cannot be read.
     #[error("the journal '{name}' cannot be used: {source}")]

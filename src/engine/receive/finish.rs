@@ -204,4 +204,3 @@ fn place(
     });
     committed.map_err(|e| run.hub.commit_failed(e))
 }
-

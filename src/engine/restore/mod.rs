@@ -214,11 +214,12 @@ impl Attempt<'_> {
     fn run(&self, reached: &mut bool) -> Result<RestoreSummary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
-        let summary = self.over(link, welcome.store_place, reached)?;
+        // The link has ended when this returns, well or not; a store in this process then closes.
+        let outcome = self.over(link, welcome.store_place, reached);
         if let Some(guest) = guest {
             guest.finish();
         }
-        Ok(summary)
+        outcome
     }
 
     /// All of it, over a link past the handshake, which is closed at the end. `reached`: it was granted.
