@@ -1,3 +1,5 @@
+//! Restore, list, status and forget against a real store in a temporary folder, over a link in memory.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
