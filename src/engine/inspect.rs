@@ -111,7 +111,7 @@ fn with_slash(path: &[u8]) -> Vec<u8> {
     [b"/", path].concat()
 }
 
-/// Ends a conversation in order.
+/// Ends a conversation, well or not: a store in this process is closed before the next one opens it.
 fn end(link: Link, guest: Option<Guest>) {
     link.sender.close();
     drop(link);
@@ -132,9 +132,9 @@ pub fn list(
 ) -> Result<Option<Listing>, EngineError> {
     let path = path.map(absolute).transpose()?;
     let Session { mut link, guest, .. } = client::open(client)?;
-    let listing = list_over(&mut link, path.as_ref(), listed)?;
+    let listing = list_over(&mut link, path.as_ref(), listed);
     end(link, guest);
-    Ok(listing)
+    listing
 }
 
 fn list_over(
@@ -182,12 +182,12 @@ fn list_over(
 /// [`EngineError`], whose kind is the exit code.
 pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
     let Session { mut link, welcome, guest, keys } = client::open(client)?;
-    link.send(Status {})?;
-    let reply = match answer(&mut link)? {
-        Message::StatusReply(reply) => reply,
-        other => return Err(unexpected(&other, "asking for the status").into()),
-    };
+    let reply = link.send(Status {}).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
+        Message::StatusReply(reply) => Ok(reply),
+        other => Err(unexpected(&other, "asking for the status").into()),
+    });
     end(link, guest);
+    let reply = reply?;
     let roots = reply.roots.into_iter().map(|(root, snapshot, time_secs, complete, files, bytes)| RootStatus {
         root: with_slash(&root.0),
         snapshot,
@@ -229,13 +229,14 @@ pub fn forget(client: &ClientOptions, root: &Path, observer: &dyn Observer) -> R
     observer.event(&Event::Phase(Phase::Waiting));
     let Session { mut link, guest, .. } = client::open(client)?;
     observer.event(&Event::Phase(Phase::Committing));
-    link.send(Forget { run: client::random_run_id()?, root: root.as_bytes().into() })?;
-    let receipt = match answer(&mut link)? {
-        Message::Committed(receipt) => receipt,
-        other => return Err(unexpected(&other, "forgetting a root").into()),
-    };
+    let request = Forget { run: client::random_run_id()?, root: root.as_bytes().into() };
+    let receipt = link.send(request).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
+        Message::Committed(receipt) => Ok(receipt),
+        other => Err(unexpected(&other, "forgetting a root").into()),
+    });
     let counters = link.counters();
     end(link, guest);
+    let receipt = receipt?;
     let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
     Ok(Summary {
         root: with_slash(root.as_bytes()),

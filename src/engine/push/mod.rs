@@ -6,7 +6,7 @@
 //!             └──> hash.rs × cores ── content ───────┘  └── replies ───────┘
 //! ```
 //! Threads: one scan, one hashing thread a core, one that listens to the daemon, and the caller's, which sends. All
-//! queues are bounded; content in flight by [`budget::Budget`]. The link's end stops everything: each thread ends when
+//! queues are bounded; content in flight by `budget::Budget`. The link's end stops everything: each thread ends when
 //! its neighbour's queue closes.
 
 mod budget;

@@ -7,7 +7,7 @@
 //! ```
 //! The comparer decides what differs from what is there, makes folders and everything that has no content; writers
 //! place content, each file under a temporary name that is renamed once its hash is right. Every queue is bounded. The
-//! caller never waits for the link's other direction: trees that may come at once ([`TREES_UNANSWERED_MAX`]) fit the
+//! caller never waits for the link's other direction: trees that may come at once (`TREES_UNANSWERED_MAX`) fit the
 //! queue to the comparer, and writers depend on the disk alone.
 //!
 //! Always holds: nothing is written through a symbolic link below the target, whatever a server says; a file shows its
@@ -19,6 +19,7 @@ mod compare;
 mod enter;
 mod extras;
 mod finish;
+mod flush;
 mod folders;
 mod receive;
 mod settle;
@@ -213,11 +214,12 @@ impl Attempt<'_> {
     fn run(&self, reached: &mut bool) -> Result<RestoreSummary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
-        let summary = self.over(link, welcome.store_place, reached)?;
+        // The link has ended when this returns, well or not; a store in this process then closes.
+        let outcome = self.over(link, welcome.store_place, reached);
         if let Some(guest) = guest {
             guest.finish();
         }
-        Ok(summary)
+        outcome
     }
 
     /// All of it, over a link past the handshake, which is closed at the end. `reached`: it was granted.
@@ -284,7 +286,12 @@ fn exchange(shared: &Shared<'_>, sender: &LinkSender, receiver: &mut LinkReceive
             scope.spawn(move || write::work(shared, &queue));
         }
         drop(work_queue);
+        let (done, until_done) = bounded::<()>(0);
+        if writers > 0 {
+            scope.spawn(move || flush::run(shared, &until_done));
+        }
         let received = receive::receive(shared, receiver, trees, work);
+        drop(done);
         if received.is_err() {
             sender.close();
             shared.table.stop(None);

@@ -47,6 +47,11 @@ impl Tally {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// How much has come so far.
+    pub(super) fn bytes_received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     pub(super) fn failed(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }

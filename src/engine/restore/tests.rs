@@ -1,4 +1,4 @@
-//! Tests of restoring, over a link in memory and a real store.
+//! Restore, list, status and forget against a real store in a temporary folder, over a link in memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -487,8 +487,7 @@ fn listing_status_and_forget() {
 }
 
 #[test]
-fn a_reader_of_content_that_fails_half_way_writes_nothing() {
-    // The temporary file of an earlier, killed restore does not disturb.
+fn what_an_earlier_killed_restore_left_does_not_disturb() {
     let world = World::new();
     world.write("a", b"x");
     world.push();

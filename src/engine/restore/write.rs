@@ -18,7 +18,7 @@ use crate::tree::error::TreeError;
 use crate::tree::metadata::restored_form;
 use crate::tree::write::FileWriter;
 
-/// Content in this order of size is worth a line of progress by itself.
+/// Why content was not written.
 const NOT_THE_SAME: &str = "what came is not what the snapshot names; it was not written";
 
 /// Work for a writer.
