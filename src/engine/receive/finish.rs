@@ -94,20 +94,29 @@ pub(super) fn commit(
     // An early flush, or the commit of another run, may have failed meanwhile.
     run.hub.check_open()?;
     if plan.is_empty() {
-        publish(run, &record, &draft)?;
+        publish(run, &record, &draft, !nothing)?;
     } else {
         place(run, &plan, &prepared, &record, &draft, &busy)?;
         watch.lap("commit");
-        placed::look_again(run.hub, &run.copy, &run.root, &plan)?;
+        let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
+        after_commit("the catalog was not told, the next run looks again", told);
     }
     watch.lap("catalog");
     run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
-    run.staging.remove(&run.hub.own_dir("staging")?)?;
+    let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
+    after_commit("staging was not cleared, the next run clears it", removed);
     let mut receipt = receipt_of(&record);
     receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
     tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
     link.send(receipt)?;
     Ok(Finished::Committed)
+}
+
+/// The run is committed whatever becomes of what follows: its receipt is given.
+fn after_commit(what: &str, outcome: Result<(), EngineError>) {
+    if let Err(error) = outcome {
+        tracing::warn!("{what}: {error}");
+    }
 }
 
 /// The manifest has not changed: no file is written.
@@ -159,9 +168,10 @@ fn record(
     })
 }
 
-/// The copy does not change: the record alone makes the snapshot.
-fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft) -> Result<(), EngineError> {
-    if draft.name.is_some() {
+/// The copy does not change: the record alone makes the snapshot. `flush`: the copy was looked at, and may hold what
+/// somebody has just put back.
+fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft, flush: bool) -> Result<(), EngineError> {
+    if flush || draft.name.is_some() {
         run.hub.own.sync_fs().map_err(|e| run.hub.commit_failed(CommitError::Flush(e)))?;
     }
     Ok(run.snapshots.publish(record, draft.name.as_deref())?)
