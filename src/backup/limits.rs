@@ -45,6 +45,8 @@ pub const MISSING_ROUNDS_MAX: usize = 5;
 
 /// Smaller files are one chunk.
 pub const WHOLE_FILE_BYTES_MAX: u64 = 128 * 1024;
+/// Large files of a run that may be open at once: offered, and not all answered.
+pub const FILES_OPEN_MAX: usize = 32;
 /// Most chunks of one file.
 pub const FILE_CHUNKS_MAX: usize = 16 * 1024 * 1024;
 /// Largest chunk.

@@ -7,6 +7,7 @@ use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy};
 use crate::backup::digest::RunId;
+use crate::backup::entry::Meta;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::plan::{ParkTo, PlaceFrom, Plan};
 use crate::backup::relpath::RelPath;
@@ -95,17 +96,18 @@ pub(super) fn update_catalog(
         }
     }
     // What is prepared has a path that fits, or it could not be placed.
-    let rows = prepared.iter().filter_map(|(path, item)| Some((at(root, path).ok()?, item)));
-    let rows = rows.map(|(path, item)| Update::Put(row_of(path, item, safe_before)));
+    let items = plan.prepare.iter().zip(prepared);
+    let rows = items.filter_map(|(step, item)| Some((at(root, &step.path).ok()?, &step.form, item)));
+    let rows = rows.map(|(path, form, item)| Update::Put(row_of(path, form, item, safe_before)));
     hub.catalog.apply(copy.id, updates.into_iter().chain(rows))?;
     Ok(())
 }
 
-fn row_of(path: RelPath, item: &PreparedItem, safe_before: Timestamp) -> Row {
+fn row_of(path: RelPath, form: &Meta, item: &PreparedItem, safe_before: Timestamp) -> Row {
     let stat = &item.stat;
     let (kind, fingerprint) = (row_kind(stat.kind), stat.fingerprint);
     let racy = kind == RowKind::File && fingerprint.is_racy(safe_before);
-    let xattrs = plain_xattrs(item.form.xattrs.clone());
+    let xattrs = plain_xattrs(form.xattrs.clone());
     let (mode, uid, gid) = (stat.mode, stat.uid, stat.gid);
     Row { path, kind, fingerprint, mode, uid, gid, racy, digest: item.digest, xattrs }
 }

@@ -14,7 +14,7 @@
 //! target = done, at its source = do it, nowhere = stop and report. An error from a flush is final: what reached the
 //! disk is not known, so the daemon stops writing until it is started again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -116,6 +116,15 @@ impl CommitPlan<'_> {
             self.root.join_path(path).map_err(long)
         };
         let held: HashMap<u32, u64> = self.plan.parks.iter().map(|p| (p.slot, p.ino)).collect();
+        let placed: HashSet<&RelPath> = self.plan.places.iter().map(|p| &p.path).collect();
+        let made: HashMap<&RelPath, u64> = self
+            .plan
+            .prepare
+            .iter()
+            .zip(self.prepared)
+            .filter(|(step, _)| placed.contains(&step.path))
+            .map(|(step, item)| (&step.path, item.stat.fingerprint.ino))
+            .collect();
         let mut journal = Journal {
             run: self.run,
             node: Bytes(self.copy.node().as_bytes().to_vec()),
@@ -133,12 +142,9 @@ impl CommitPlan<'_> {
         }
         for place in &self.plan.places {
             let (ino, slot) = match place.from {
-                PlaceFrom::Staged => (self.prepared.get(&place.path).map(|i| i.stat.fingerprint.ino), 0),
+                PlaceFrom::Staged => (made.get(&place.path).copied(), 0),
                 // Held aside by a park, or a new directory made there.
-                PlaceFrom::Hold(slot) => {
-                    let made = self.prepared.get(&place.path).map(|i| i.stat.fingerprint.ino);
-                    (held.get(&slot).copied().or(made), slot)
-                }
+                PlaceFrom::Hold(slot) => (held.get(&slot).or_else(|| made.get(&place.path)).copied(), slot),
             };
             let unknown = || TreeError::new("find the inode of", b"", place.path.as_bytes(), rustix::io::Errno::NOENT);
             journal.places.push(PlaceStep { path: at(&place.path)?, ino: ino.ok_or_else(unknown)?, slot });

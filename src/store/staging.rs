@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::names::CopyName;
 use crate::backup::digest::Digest;
-use crate::backup::entry::Meta;
+use crate::backup::entry::{Meta, Xattr};
 use crate::backup::fingerprint::Fingerprint;
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
@@ -41,9 +41,19 @@ const DIRS_OPEN_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct StagedFile {
     pub(crate) digest: Digest,
-    pub(crate) form: Meta,
+    pub(crate) xattrs: Vec<Xattr>,
     /// As it was when it was put here; nobody else changes it.
     pub(crate) stat: SmallStat,
+}
+
+impl StagedFile {
+    /// Whether it has this metadata already.
+    pub(crate) fn is_in(&self, form: &Meta) -> bool {
+        let stat = &self.stat;
+        (stat.mode, stat.uid, stat.gid) == (form.mode, form.uid, form.gid)
+            && stat.fingerprint.mtime == form.mtime
+            && self.xattrs == form.xattrs
+    }
 }
 
 /// What the catalog will want to know of an inode.
@@ -240,7 +250,7 @@ impl Staging {
         let want = disk_form_of(form, FileKind::File, self.policy);
         apply(Place::File(file, path.as_bytes()), &want)?;
         let stat = stat_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))?;
-        self.enter(path, StagedFile { digest, form: form.clone(), stat: (&stat).into() });
+        self.enter(path, StagedFile { digest, xattrs: form.xattrs.clone(), stat: (&stat).into() });
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! nothing of these is destroyed while the run lives (retiring moves, it does not remove), and the plan finds content
 //! by its digest wherever it went. What turns out to be damaged when it is used is asked for again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +18,7 @@ use super::{PassResult, Run};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, SizeClass};
-use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX};
+use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX, FILES_OPEN_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
@@ -41,7 +41,7 @@ pub(super) struct ContentReceiver<'a> {
     shared: &'a Shared<'a>,
     /// Asked for and on its way: not asked for twice.
     promised: HashSet<Digest>,
-    large: Option<Large>,
+    large: HashMap<u32, Large>,
     sources: SourceFiles,
 }
 
@@ -59,9 +59,8 @@ impl Shared<'_> {
     }
 }
 
-/// The open large file.
+/// An open large file.
 struct Large {
-    file: u32,
     writer: LargeWriter,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
@@ -95,7 +94,7 @@ impl<'a> ContentReceiver<'a> {
                 writers: sender,
                 shared: &shared,
                 promised: HashSet::new(),
-                large: None,
+                large: HashMap::new(),
                 sources: SourceFiles::default(),
             };
             use_it(&mut content)
@@ -165,13 +164,16 @@ impl<'a> ContentReceiver<'a> {
             base = self.run.reader.recipe(self.run.copy.id, digest)?;
             link.send(FileReady { file: open.file, base_known: base.is_some() })?;
         }
+        if self.large.len() >= FILES_OPEN_MAX {
+            return Err(WireError::Bounds("too many large files are open").into());
+        }
         let writer = LargeWriter::open(&self.run.staging, &path, class)?;
-        self.large = Some(Large { file: open.file, writer, base, base_digest: open.base });
+        self.large.insert(open.file, Large { writer, base, base_digest: open.base });
         Ok(())
     }
 
     fn chunk_offer(&mut self, link: &LinkSender, offer: ChunkOffer) -> Result<(), EngineError> {
-        let mut large = self.large.take().filter(|l| l.file == offer.file).ok_or(NOT_OPEN)?;
+        let mut large = self.large.remove(&offer.file).ok_or(NOT_OPEN)?;
         self.found.with(|_| ())?;
         let mut bits = Bits::default();
         let mut count = 0;
@@ -192,7 +194,7 @@ impl<'a> ContentReceiver<'a> {
                 large.writer.announce(digest, len, from)?;
             }
         }
-        self.large = Some(large);
+        self.large.insert(offer.file, large);
         Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
     }
 
@@ -216,7 +218,7 @@ impl<'a> ContentReceiver<'a> {
     }
 
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
-        let large = self.large.as_mut().filter(|l| l.file == chunks.file).ok_or(NOT_OPEN)?;
+        let large = self.large.get_mut(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
             let (chunk, after) = rest
@@ -234,7 +236,7 @@ impl<'a> ContentReceiver<'a> {
     }
 
     fn done(&mut self, done: FileDone) -> Result<(), EngineError> {
-        let large = self.large.take().filter(|l| l.file == done.file).ok_or(NOT_OPEN)?;
+        let large = self.large.remove(&done.file).ok_or(NOT_OPEN)?;
         let Some(entry) = done.entry else { return Ok(()) };
         let entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();

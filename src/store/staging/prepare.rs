@@ -1,14 +1,14 @@
 //! Brings staging to what the plan wants: everything that will be placed stands there, durable after one flush, with
 //! its final metadata. Data is copied here, never in the commit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 
 use super::adopt::hash_file;
 use super::{SmallStat, Staging, disk_form_of};
 use crate::backup::digest::Digest;
-use crate::backup::entry::{FileContent, Meta};
+use crate::backup::entry::FileContent;
 use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
 use crate::backup::relpath::RelPath;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
@@ -39,12 +39,10 @@ pub struct PreparedItem {
     pub stat: SmallStat,
     /// Digest of a file's content or of a symlink's target.
     pub digest: Option<Digest>,
-    /// Metadata that it was brought to.
-    pub form: Meta,
 }
 
-/// What stands ready, by path below the root.
-pub type Prepared = BTreeMap<RelPath, PreparedItem>;
+/// What stands ready: an item for each of the plan's `prepare` steps, in their order.
+pub type Prepared = Vec<PreparedItem>;
 
 /// Where prepared content may come from.
 pub struct PrepareSources<'a> {
@@ -186,7 +184,7 @@ impl Staging {
 
     /// Files first, then directories from the deepest up: making a name changes its directory's time.
     fn finish_metadata(&self, plan: &Plan, notes: &mut Vec<String>) -> Result<Prepared, TreeError> {
-        let mut prepared = Prepared::new();
+        let mut prepared: Vec<Option<PreparedItem>> = vec![None; plan.prepare.len()];
         let linked: HashSet<&RelPath> = plan
             .prepare
             .iter()
@@ -196,21 +194,19 @@ impl Staging {
             })
             .collect();
         let is_dir = |step: &PrepareStep| matches!(step.what, Prepare::Dir | Prepare::DirAside { .. });
-        for step in plan.prepare.iter().filter(|s| !is_dir(s)) {
-            let item = self.finish_item(step, &linked, notes)?;
-            prepared.insert(step.path.clone(), item);
+        for (step, item) in plan.prepare.iter().zip(&mut prepared).filter(|(s, _)| !is_dir(s)) {
+            *item = Some(self.finish_item(step, &linked, notes)?);
         }
-        for step in plan.prepare.iter().rev().filter(|s| is_dir(s)) {
+        for (step, item) in plan.prepare.iter().zip(&mut prepared).rev().filter(|(s, _)| is_dir(s)) {
             let child = match &step.what {
                 Prepare::DirAside { slot } => self.aside(*slot).and_then(|(dir, name)| dir.open_child(&name))?,
                 _ => self.parent(&step.path).and_then(|(dir, name)| dir.open_child(&name))?,
             };
             let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
             note(notes, &step.path, apply(Place::Dir(&child), &want)?);
-            let item = PreparedItem { stat: (&child.stat_self()?).into(), digest: None, form: step.form.clone() };
-            prepared.insert(step.path.clone(), item);
+            *item = Some(PreparedItem { stat: (&child.stat_self()?).into(), digest: None });
         }
-        Ok(prepared)
+        Ok(prepared.into_iter().flatten().collect())
     }
 
     fn finish_item(
@@ -228,8 +224,8 @@ impl Staging {
             Prepare::Link { from: LinkFrom::Staged(leader) } => self.index().files.get(leader).map(|f| f.digest),
             _ => known.as_ref().map(|f| f.digest),
         };
-        if let Some(file) = known.filter(|f| staged && f.form == step.form && !linked) {
-            return Ok(PreparedItem { stat: file.stat, digest, form: step.form.clone() });
+        if let Some(file) = known.filter(|f| staged && f.is_in(&step.form) && !linked) {
+            return Ok(PreparedItem { stat: file.stat, digest });
         }
         let kind = match &step.what {
             Prepare::Symlink { .. } => FileKind::Symlink,
@@ -242,7 +238,7 @@ impl Staging {
             let want = disk_form_of(&step.form, kind, self.policy);
             note(notes, &step.path, apply(Place::Name(&dir, &name), &want)?);
         }
-        Ok(PreparedItem { stat: (&dir.stat(&name)?).into(), digest, form: step.form.clone() })
+        Ok(PreparedItem { stat: (&dir.stat(&name)?).into(), digest })
     }
 }
 
