@@ -41,6 +41,8 @@ pub(super) fn preserve(hub: &Hub, copy: &OpenCopy, root: &RelPath, run: RunId, p
         let (dir, name) = dirs.parent_of(&path)?;
         let mut source = dir.open_read(name)?;
         let slot = park.slot.to_string();
+        // The same run may have been here before, and failed.
+        folder.unlink(slot.as_bytes()).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
         let mut target = folder.create_new(slot.as_bytes(), 0o600)?;
         if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
             std::io::copy(&mut source, &mut target).map_err(|e| {
@@ -134,7 +136,10 @@ fn look_again(hub: &Hub, copy: &OpenCopy, root: &RelPath, plan: &Plan) -> Result
             Err(_) => continue,
         };
         let fingerprint = stat.fingerprint();
-        let racy = row.kind == RowKind::File && fingerprint.is_racy(safe_before);
+        // Only renames and touches may have happened to it; a writer's change must not get the old digest.
+        let ours = (fingerprint.ino, fingerprint.size) == (row.fingerprint.ino, row.fingerprint.size)
+            && (fingerprint.mtime == row.fingerprint.mtime || forms.contains_key(&path));
+        let racy = row.kind == RowKind::File && (!ours || fingerprint.is_racy(safe_before));
         let xattrs = forms.get(&path).map_or(row.xattrs.clone(), |x| plain_xattrs(x.clone()));
         let (mode, uid, gid) = (stat.mode, stat.uid, stat.gid);
         updates.push(Update::Put(Row { fingerprint, mode, uid, gid, racy, xattrs, ..row }));

@@ -10,7 +10,9 @@ use crate::store::commit::{CommitDirs, pending, replay};
 use crate::store::layout::Store;
 use crate::store::names::CopyName;
 use crate::store::snapshots::draft_name;
+use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
 
 /// Staging that nobody came back for is cleared after this long.
 const STAGING_KEPT_SECS: i64 = 7 * 24 * 3600;
@@ -66,15 +68,36 @@ fn clear_retired(store: &Store, own: &SafeDir) -> Result<(), EngineError> {
 }
 
 /// Staging belongs to (copy, root) and waits for its next run; what nobody claimed for a week, or whose owner cannot be
-/// told, goes.
+/// told, goes. So does what holds no content: most often the rest of a run that was committed, names that it took away.
 fn clear_staging(staging: &SafeDir) -> Result<(), EngineError> {
     let oldest = now().minus(STAGING_KEPT_SECS, 0);
     for entry in staging.names()? {
-        let owner = staging.open_child(&entry.name).and_then(|dir| dir.stat(b"owner"));
-        if owner.is_ok_and(|stat| stat.ctime > oldest) {
+        let owner = staging.open_child(&entry.name).and_then(|dir| {
+            // No journal is pending any more: what stands here was on its way when a run ended.
+            dir.remove_tree(b"park").or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
+            let owner = dir.stat(b"owner")?;
+            Ok(if holds_content(&dir)? { Some(owner) } else { None })
+        });
+        if owner.is_ok_and(|owner| owner.is_some_and(|stat| stat.ctime > oldest)) {
             continue;
         }
         staging.remove_tree(&entry.name)?;
     }
     Ok(())
+}
+
+/// Whether a staged tree has any file of its own; a name that shares its inode was made by a plan.
+fn holds_content(folder: &SafeDir) -> Result<bool, TreeError> {
+    let mut todo = vec![folder.open_child(b"tree")?];
+    while let Some(dir) = todo.pop() {
+        for entry in dir.names()? {
+            let stat = dir.stat(&entry.name)?;
+            match stat.kind {
+                FileKind::Dir => todo.push(dir.open_child(&entry.name)?),
+                FileKind::File if stat.nlink == 1 => return Ok(true),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
 }

@@ -72,6 +72,7 @@ pub fn pass(catalog: &Catalog, reader: &CatalogReader, place: &PassPlace<'_>) ->
         pass: Pass::default(),
         updates: Vec::new(),
         links: HashMap::new(),
+        unseen_below: None,
     };
     walker.advance()?;
     walker.walk_root()?;
@@ -90,6 +91,8 @@ struct Walker<'a> {
     pass: Pass,
     updates: Vec<Update>,
     links: HashMap<u64, u32>,
+    /// Without -r: the directory seen last, whose rows are left alone.
+    unseen_below: Option<RelPath>,
 }
 
 impl Walker<'_> {
@@ -105,9 +108,9 @@ impl Walker<'_> {
                 return Ok(());
             }
             let gone = row.path.clone();
-            // Without -r, what lies deeper is not looked at.
-            let deeper = gone.strip_prefix(self.place.root).is_some_and(|p| p.depth() > 1);
-            if self.place.recursive || !deeper {
+            // Without -r, what lies deeper is not looked at; but it is gone with its directory.
+            let unseen = self.unseen_below.as_ref().is_some_and(|dir| gone.is_within(dir) && gone != *dir);
+            if !unseen {
                 self.pass.repaired += 1;
                 self.updates.push(Update::Remove(gone));
             }
@@ -170,6 +173,9 @@ impl Walker<'_> {
     fn look(&mut self, dir: &SafeDir, name: &[u8], path: &RelPath, stat: &Stat) -> Result<(), PassError> {
         self.drop_rows_until(Some(path))?;
         self.pass.entries += 1;
+        if !self.place.recursive && stat.kind == FileKind::Dir && path != self.place.root {
+            self.unseen_below = Some(path.clone());
+        }
         if stat.kind == FileKind::File && stat.nlink > 1 {
             *self.links.entry(stat.ino).or_insert(0) += 1;
         }

@@ -21,7 +21,7 @@ pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::names::CopyName;
@@ -216,6 +216,17 @@ impl Staging {
         apply(Place::File(file, path.as_bytes()), &want)?;
         self.enter(path.clone(), StagedFile { digest, form: form.clone() });
         Ok(())
+    }
+
+    /// What stands at `path` is not whole any more, and may never be.
+    pub(crate) fn forget(&self, path: &RelPath) {
+        self.mixed.store(true, Ordering::SeqCst);
+        let mut index = self.index();
+        if let Some(file) = index.files.remove(path)
+            && index.by_digest.get(&file.digest) == Some(path)
+        {
+            index.by_digest.remove(&file.digest);
+        }
     }
 
     fn enter(&self, path: RelPath, file: StagedFile) {

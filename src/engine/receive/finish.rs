@@ -87,18 +87,27 @@ pub(super) fn commit(
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     run.hub.check_open()?;
     if plan.is_empty() {
-        publish(run, &record, &draft)?;
+        publish(run, &record, &draft, !nothing)?;
     } else {
         place(run, &plan, &prepared, &record, &draft, &busy)?;
-        placed::update_catalog(run.hub, &run.copy, &run.root, record.run, &plan, &prepared)?;
+        let told = placed::update_catalog(run.hub, &run.copy, &run.root, record.run, &plan, &prepared);
+        after_commit("the catalog was not told, the next run looks again", told);
     }
     run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
-    run.staging.remove(&run.hub.own_dir("staging")?)?;
+    let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
+    after_commit("staging was not cleared, the next run clears it", removed);
     let mut receipt = receipt_of(&record);
     receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
     tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
     link.send(receipt)?;
     Ok(Finished::Committed)
+}
+
+/// The run is committed whatever becomes of what follows: its receipt is given.
+fn after_commit(what: &str, outcome: Result<(), EngineError>) {
+    if let Err(error) = outcome {
+        tracing::warn!("{what}: {error}");
+    }
 }
 
 /// The manifest has not changed: no file is written.
@@ -150,9 +159,10 @@ fn record(
     })
 }
 
-/// The copy does not change: the record alone makes the snapshot.
-fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft) -> Result<(), EngineError> {
-    if draft.name.is_some() {
+/// The copy does not change: the record alone makes the snapshot. `flush`: the copy was looked at, and may hold what
+/// somebody has just put back.
+fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft, flush: bool) -> Result<(), EngineError> {
+    if flush || draft.name.is_some() {
         run.hub.own.sync_fs().map_err(|e| run.hub.commit_failed(CommitError::Flush(e)))?;
     }
     Ok(run.snapshots.publish(record, draft.name.as_deref())?)
@@ -185,4 +195,3 @@ fn place(
     let publish = || run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| e.to_string());
     commit_plan(&dirs, &journal, &publish, busy).map_err(|e| run.hub.commit_failed(e))
 }
-

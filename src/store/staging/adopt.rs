@@ -7,6 +7,7 @@ use super::{StagedFile, Staging};
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
+use crate::tree::metadata::read_meta;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::FileKind;
 
@@ -15,6 +16,9 @@ const READ_BYTES: usize = 1024 * 1024;
 impl Staging {
     /// Hashes every file of the staged tree into the index; anything but files and directories is removed. A file that
     /// was cut short is found under its own digest, which nobody asks for.
+    ///
+    /// A name that shares its inode is removed too: it was made by the plan of a run that did not commit, and its other
+    /// name may be in the copy, which must not change when this one is written to.
     ///
     /// # Errors
     /// The store's disk fails.
@@ -52,12 +56,12 @@ impl Staging {
 
     fn adopt_one(&self, dir: &SafeDir, name: &[u8], path: &RelPath) -> Result<(), TreeError> {
         let stat = dir.stat(name)?;
-        if stat.kind != FileKind::File {
+        if stat.kind != FileKind::File || stat.nlink > 1 {
             return dir.remove_tree(name);
         }
         let mut file = dir.open_read(name)?;
         let digest = hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?;
-        self.enter(path.clone(), StagedFile { digest, form: stat.meta() });
+        self.enter(path.clone(), StagedFile { digest, form: read_meta(dir, name, &stat)? });
         Ok(())
     }
 }

@@ -67,6 +67,8 @@ impl LargeWriter {
     /// # Errors
     /// The store's disk fails or is full.
     pub fn open(staging: &Staging, path: &RelPath, class: SizeClass) -> Result<Self, TreeError> {
+        // Until it is sealed it is leftover: a run may end its files without it.
+        staging.forget(path);
         let (dir, name) = staging.parent(path)?;
         let left = dir.open_write(&name).and_then(|file| dir.open_read(&name).map(|read| (file, read)));
         let (file, prefix) = match left {
