@@ -85,10 +85,8 @@ fn hash(text: &str) -> u64 {
 
 /// Some time in 2001 to 2033, to the nanosecond.
 pub fn set_mtime(place: &Path, number: u64) {
-    let time = rustix::fs::Timespec {
-        tv_sec: 1_000_000_000 + (number >> 34) as i64,
-        tv_nsec: (number % 1_000_000_000) as _,
-    };
+    let time =
+        rustix::fs::Timespec { tv_sec: 1_000_000_000 + (number >> 34) as i64, tv_nsec: (number % 1_000_000_000) as _ };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
