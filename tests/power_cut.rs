@@ -160,8 +160,15 @@ fn gather(world: &World, disk: &Path, rng: &mut Rng, progress: &Progress) -> Vec
 }
 
 /// Starts a daemon on a clone; which state it holds.
-fn judge(world: &World, clone: &Clone, mount: &Path, states: &[State]) -> usize {
+fn judge(world: &mut World, clone: &Clone, mount: &Path, states: &[State]) -> usize {
     let store = mount.join("store");
+    let home = world.home.clone();
+    if !store.join(".rbbackup/key").exists() {
+        // From before the first start: the daemon gets another key than the one that the client knows.
+        assert_eq!(clone.at_least, 0, "{}: the daemon's key is lost", clone.image.display());
+        world.home = clone.image.with_extension("home");
+        std::fs::create_dir(&world.home).unwrap();
+    }
     let what = format!("{}: states {} to {}", clone.image.display(), clone.at_least, clone.at_most);
     let daemon = world.daemon_on(&store, None);
     let found = world.copy_in(&store).map(|copy| read(&copy)).unwrap_or_default();
@@ -177,6 +184,7 @@ fn judge(world: &World, clone: &Clone, mount: &Path, states: &[State]) -> usize 
     assert!(differences.is_empty(), "{what}, and run again:\n{}", differences.join("\n"));
     assert_no_leftovers(&store, false);
     daemon.stop();
+    world.home = home;
     held
 }
 
@@ -209,7 +217,7 @@ fn cut_power(name: &str, megabytes: u64, make: &[&str], again: &str) {
         // Two file systems with one identity must never be known at once.
         let _ = run("btrfs", &["device", "scan", "--forget"]);
         let mount = Mount::new(&clone.image, &world.dir.path().join("clone"), again);
-        newer += usize::from(judge(&world, clone, &mount.0, &states) > clone.at_least);
+        newer += usize::from(judge(&mut world, clone, &mount.0, &states) > clone.at_least);
         drop(mount);
         std::fs::remove_file(&clone.image).unwrap();
     }

@@ -21,6 +21,8 @@ pub struct World {
     pub source: PathBuf,
     /// Where to.
     pub store: PathBuf,
+    /// The client's keys and caches.
+    pub home: PathBuf,
     /// One and the same for all daemons of this world: a client has a key for every server.
     port: u16,
 }
@@ -48,12 +50,14 @@ impl World {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (source, store) = (dir.path().join("source"), dir.path().join("store"));
-        Self { dir, source, store, port: free_port() }
+        let home = dir.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        Self { dir, source, store, home, port: free_port() }
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("HOME", self.dir.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env_clear().env("HOME", &self.home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
