@@ -95,11 +95,11 @@ impl Hub {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// What to make of a commit that failed. Before its journal is durable the disk's own errors cost that run alone.
+    /// What to make of a commit that failed. Before its journal is written an error costs that run alone.
     /// After anything else only the next start can tell what is on disk and finish the commit; another run of this
     /// root would clear away what the journal still needs.
     pub(crate) fn commit_failed(&self, error: CommitError) -> EngineError {
-        if !matches!(error, CommitError::Tree(_)) {
+        if !matches!(error, CommitError::Tree(_) | CommitError::Changed { .. }) {
             self.close();
         }
         error.into()

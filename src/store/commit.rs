@@ -59,6 +59,12 @@ pub enum CommitError {
         "{0}; the commit is finished when rbbackupd is started again, and until then the store is closed for writing"
     )]
     Unfinished(Box<CommitError>),
+    /// Somebody changed the copy before the commit began: nothing has happened.
+    #[error("'{path}' in the copy was changed while the run went on; nothing was done, run it again")]
+    Changed {
+        /// In copy coordinates.
+        path: RelPath,
+    },
     /// A journal cannot be read.
     #[error("the journal '{name}' cannot be used: {source}")]
     Journal {
@@ -172,11 +178,28 @@ pub fn commit(
     failpoint("before-flush");
     dirs.own.sync_fs().map_err(CommitError::Flush)?;
     failpoint("before-journal");
+    check(dirs, journal)?;
     write_journal(dirs, journal)?;
     failpoint("after-journal");
     phase(4);
     let done = carry_out(dirs, journal, true).and_then(|()| publish_and_close(dirs, journal, publish));
     done.map_err(|error| CommitError::Unfinished(Box::new(error)))
+}
+
+/// Looks whether everything that is to leave is still there: a journal that cannot be carried out would close the store
+/// until somebody repairs it by hand.
+fn check(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
+    let mut cache = DirCache::new(Arc::clone(&dirs.copy), DIRS_OPEN_DEFAULT);
+    for step in &journal.parks {
+        let present = match there(&mut cache, &step.path)? {
+            None => false,
+            Some((dir, name)) => is_at(&dir, name, step.ino)?,
+        };
+        if !present {
+            return Err(CommitError::Changed { path: step.path.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Finishes a commit that a crash interrupted.
@@ -298,11 +321,7 @@ impl Steps<'_> {
             if !self.fresh && is_at(to, slot.as_bytes(), step.ino)? {
                 continue;
             }
-            let source = match dirs.parent_of(&step.path) {
-                Err(e) if e.is_not_found() => None,
-                other => Some(other?),
-            };
-            if let Some((dir, name)) = source
+            if let Some((dir, name)) = there(&mut dirs, &step.path)?
                 && is_at(&dir, name, step.ino)?
             {
                 dir.rename_noreplace(name, to, slot.as_bytes())?;
@@ -320,10 +339,9 @@ impl Steps<'_> {
     }
 
     fn is_placed(&self, step: &PlaceStep) -> Result<bool, TreeError> {
-        let mut dirs = self.cache();
-        match dirs.parent_of(&step.path) {
-            Err(e) if e.is_not_found() => Ok(false),
-            other => other.and_then(|(dir, name)| is_at(&dir, name, step.ino)),
+        match there(&mut self.cache(), &step.path)? {
+            None => Ok(false),
+            Some((dir, name)) => is_at(&dir, name, step.ino),
         }
     }
 
@@ -382,6 +400,15 @@ impl Steps<'_> {
             failpoint("touch");
         }
         Ok(())
+    }
+}
+
+/// The directory that holds a path, and its name in it. None: there is no such directory, or no longer: on replay
+/// something of another type may have its name already.
+fn there<'a>(dirs: &mut DirCache, path: &'a RelPath) -> Result<Option<(Arc<SafeDir>, &'a [u8])>, TreeError> {
+    match dirs.parent_of(path) {
+        Err(e) if e.is_not_found() || e.is_not_a_directory() || e.is_escape() => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -81,6 +81,7 @@ pub fn pass(catalog: &Catalog, reader: &CatalogReader, place: &PassPlace<'_>) ->
         pass: Pass::default(),
         updates: Vec::new(),
         links: HashMap::new(),
+        unseen_below: None,
     };
     merge.advance()?;
     std::thread::scope(|scope| {
@@ -182,6 +183,8 @@ struct Merge<'a> {
     pass: Pass,
     updates: Vec<Update>,
     links: HashMap<u64, u32>,
+    /// Without -r: the directory seen last, whose rows are left alone.
+    unseen_below: Option<RelPath>,
 }
 
 impl Merge<'_> {
@@ -197,9 +200,9 @@ impl Merge<'_> {
                 return Ok(());
             }
             let gone = row.path.clone();
-            // Without -r, what lies deeper is not looked at.
-            let deeper = gone.strip_prefix(self.place.root).is_some_and(|p| p.depth() > 1);
-            if self.place.recursive || !deeper {
+            // Without -r, what lies deeper is not looked at; but it is gone with its directory.
+            let unseen = self.unseen_below.as_ref().is_some_and(|dir| gone.is_within(dir) && gone != *dir);
+            if !unseen {
                 self.pass.repaired += 1;
                 self.updates.push(Update::Remove(gone));
             }
@@ -212,6 +215,9 @@ impl Merge<'_> {
     fn look(&mut self, path: &RelPath, stat: &Stat) -> Result<(), PassError> {
         self.drop_rows_until(Some(path))?;
         self.pass.entries += 1;
+        if !self.place.recursive && stat.kind == FileKind::Dir && path != self.place.root {
+            self.unseen_below = Some(path.clone());
+        }
         if stat.kind == FileKind::File && stat.nlink > 1 {
             *self.links.entry(stat.ino).or_insert(0) += 1;
         }

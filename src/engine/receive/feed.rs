@@ -89,7 +89,11 @@ impl Run<'_> {
         shared: &HashMap<u64, u32>,
         incoming: &Incoming,
     ) {
-        let Some(row) = row else { return };
+        let Some(mut row) = row else { return };
+        if !self.begin.recursive && path.depth() > 1 {
+            // The stat pass did not go there: it can leave with its directory, but nothing may be made of it.
+            row.digest = None;
+        }
         let protected = self.is_protected(path, row.kind == RowKind::Dir, incoming);
         planner.push(Some(present_of(row, path.clone(), shared)), None, protected);
     }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod forest;
 pub mod rng;
 pub mod spec;
 pub mod state;

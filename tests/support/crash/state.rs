@@ -91,7 +91,9 @@ pub fn after(before: &State, source: &State, root: &Path, delete: bool, recursiv
     let wanted: State = source
         .iter()
         .filter(|(path, node)| seen(path) && (recursive || !direct_dir(path, node)))
-        .map(|(path, node)| (path.clone(), Node { group: node.group | 1 << 62, ..node.clone() }))
+        .map(|(path, node)| {
+            (path.clone(), Node { group: if node.group > 0 { node.group | 1 << 62 } else { 0 }, ..node.clone() })
+        })
         .collect();
     let mut state = wanted.clone();
     for (path, node) in before {

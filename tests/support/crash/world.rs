@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rbbackup::backup::snapshot::SnapshotRecord;
@@ -20,6 +21,22 @@ pub struct World {
     pub source: PathBuf,
     /// Where to.
     pub store: PathBuf,
+    /// The client's keys and caches.
+    pub home: PathBuf,
+    /// One and the same for all daemons of this world: a client has a key for every server.
+    port: u16,
+}
+
+/// A free port below those that the kernel gives to clients.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst));
+        let port = 20_000 + (number % 12_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A daemon; killed when dropped.
@@ -33,12 +50,14 @@ impl World {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (source, store) = (dir.path().join("source"), dir.path().join("store"));
-        Self { dir, source, store }
+        let home = dir.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        Self { dir, source, store, home, port: free_port() }
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("HOME", self.dir.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env_clear().env("HOME", &self.home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -79,7 +98,7 @@ impl World {
     /// Starts a daemon and does not wait.
     pub fn start_daemon(&self, store: &Path, failpoint: Option<&str>) -> Daemon {
         let mut command = self.command(env!("CARGO_BIN_EXE_rbbackupd"));
-        command.arg(store).args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
+        command.arg(store).args(["--listen", &format!("127.0.0.1:{}", self.port)]).stderr(Stdio::piped());
         if let Some(failpoint) = failpoint {
             command.env("RBBACKUP_FAILPOINT", failpoint);
         }
