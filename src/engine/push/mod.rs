@@ -43,6 +43,9 @@ use crate::net::message::{Begin, Committed, Granted, Message};
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
 
+/// How long a daemon that closed the link is listened to for its reason.
+const LAST_WORD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What to back up, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushOptions {
@@ -130,7 +133,7 @@ impl Attempt<'_> {
         let outcome = thread::scope(|scope| {
             scope.spawn(move || listen(receiver, &reply_sender));
             let mut work = Work { attempt: self, link: &sender, replies: &replies, paths: &paths, granted, base };
-            let outcome = work.run(welcome.store_place);
+            let outcome = work.run(welcome.store_place).map_err(|error| last_word(error, &replies));
             // Whoever listens for us ends with the link.
             sender.close();
             drop(replies);
@@ -182,6 +185,19 @@ impl Attempt<'_> {
             }
         }
     }
+}
+
+/// A daemon that refuses says why and closes; whoever is still sending notices the closing first.
+fn last_word(error: EngineError, replies: &Replies) -> EngineError {
+    if error.kind != ErrorKind::Unreachable {
+        return error;
+    }
+    while let Ok(Ok(message)) = replies.recv_timeout(LAST_WORD_PATIENCE) {
+        if let Message::Refused(refused) = message {
+            return refused.into();
+        }
+    }
+    error
 }
 
 /// Passes the daemon's messages on until the link or the run ends.
