@@ -7,8 +7,6 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::bytes::Bytes;
-
 /// BLAKE3 of some content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -85,10 +83,20 @@ macro_rules! id_impls {
         }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let bytes = Bytes::deserialize(deserializer)?;
-                let array =
-                    bytes.0.try_into().map_err(|_| serde::de::Error::custom(concat!("an id is ", $len, " bytes")))?;
-                Ok(Self(array))
+                struct IdVisitor;
+                impl serde::de::Visitor<'_> for IdVisitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("an id of ", $len, " bytes"))
+                    }
+
+                    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<$name, E> {
+                        let array = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
+                        Ok($name(array))
+                    }
+                }
+                deserializer.deserialize_bytes(IdVisitor)
             }
         }
     };

@@ -29,7 +29,7 @@ pub const COMMIT_SECS: u64 = 600;
 pub const LINK_QUEUE_MAX: usize = 4;
 
 /// Content that may be on its way or wait for an answer, per run.
-pub const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+pub const WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 /// Most entries or digests in one message.
 pub const BATCH_COUNT_MAX: usize = 1024;
 /// Content that is gathered into one bulk frame before it is sent.
@@ -45,6 +45,8 @@ pub const MISSING_ROUNDS_MAX: usize = 5;
 
 /// Smaller files are one chunk.
 pub const WHOLE_FILE_BYTES_MAX: u64 = 128 * 1024;
+/// Large files of a run that may be open at once: offered, and not all answered.
+pub const FILES_OPEN_MAX: usize = 32;
 /// Most chunks of one file.
 pub const FILE_CHUNKS_MAX: usize = 16 * 1024 * 1024;
 /// Largest chunk.

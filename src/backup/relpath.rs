@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::bytes::{Bytes, escape};
+use super::bytes::escape;
 use super::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 
 /// Why a byte string is not a [`RelPath`].
@@ -229,8 +229,19 @@ impl Serialize for RelPath {
 
 impl<'de> Deserialize<'de> for RelPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Bytes::deserialize(deserializer)?;
-        Self::new(&bytes.0).map_err(serde::de::Error::custom)
+        struct PathVisitor;
+        impl serde::de::Visitor<'_> for PathVisitor {
+            type Value = RelPath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path below a root")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<RelPath, E> {
+                RelPath::new(bytes).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(PathVisitor)
     }
 }
 

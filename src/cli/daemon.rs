@@ -27,7 +27,7 @@ struct Args {
     /// Folder of the store; made when it is not there
     #[arg(value_name = "STORE")]
     store: PathBuf,
-    /// Address to listen on; [::] takes IPv4 too
+    /// Address to listen on; the default takes IPv6 and IPv4
     #[arg(long, value_name = "ADDR[:PORT]", default_value = "[::]:8730", value_parser = parse_listen)]
     listen: SocketAddr,
     /// Most sessions at once; further clients are told to come again

@@ -77,10 +77,6 @@ impl EngineError {
     pub fn exit_code(&self) -> u8 {
         self.kind.exit_code()
     }
-
-    pub(crate) fn not_built_yet() -> Self {
-        Self::new(ErrorKind::Failed, "this part of the engine is not built yet")
-    }
 }
 
 impl From<LinkError> for EngineError {

@@ -91,6 +91,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     hub.check_open()?;
     commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase }))).map_err(|e| hub.commit_failed(e))?;
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
+    placed::look_again(hub, &copy, &root, &plan)?;
     staging.remove(&hub.own_dir("staging")?)?;
     Ok(link.send(super::receive::receipt_of(&record))?)
 }
@@ -101,7 +102,7 @@ fn plan(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool, others: &[R
     let safe_before = super::receive::tick_before_now();
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive: true, safe_before };
     let found = pass(&hub.catalog, &reader, &place)?;
-    let mut planner = Planner::new(PlanOptions { delete: true });
+    let mut planner = Planner::new(PlanOptions { delete: true, silent: true });
     for row in reader.range(copy.id, root) {
         let row = row?;
         let path = row.path.strip_prefix(root).unwrap_or_default();

@@ -1,11 +1,18 @@
-//! STUB, to be replaced: `ls`, `status` and `forget`.
+//! `ls`, `status` and `forget`: the client's side of what needs one question and its answer.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
-use super::client::ClientOptions;
-use super::error::EngineError;
-use super::observer::{Observer, Summary};
+use super::client::{self, ClientOptions, Guest, Session, Target};
+use super::error::{EngineError, ErrorKind};
+use super::observer::{Event, Observer, Phase, Summary};
+use super::wire::{WireError, entry_from_wire, owners_from_wire, sentence, unexpected};
+use crate::backup::bytes::{Bytes, escape};
 use crate::backup::entry::Entry;
+use crate::backup::relpath::RelPath;
+use crate::net::link::Link;
+use crate::net::message::{Forget, Message, Read, Status};
 
 /// One line of `ls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,30 +92,171 @@ pub struct StatusReport {
     pub space_total: u64,
 }
 
-/// Lists what the newest snapshot holds at `path`; without one, the roots (then no snapshot answers).
+/// What a server says to a request, or why it refuses.
+fn answer(link: &mut Link) -> Result<Message, EngineError> {
+    loop {
+        match link.recv()? {
+            Message::Busy(_) => {}
+            Message::Refused(refused) => return Err(refused.into()),
+            other => return Ok(other),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<RelPath, EngineError> {
+    RelPath::from_absolute(path.as_os_str().as_bytes()).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))
+}
+
+fn with_slash(path: &[u8]) -> Vec<u8> {
+    [b"/", path].concat()
+}
+
+/// Ends a conversation, well or not: a store in this process is closed before the next one opens it.
+fn end(link: Link, guest: Option<Guest>) {
+    link.sender.close();
+    drop(link);
+    if let Some(guest) = guest {
+        guest.finish();
+    }
+}
+
+/// Lists what the newest snapshot holds at `path`: a folder's names, or the file itself; without a path, the roots
+/// (then no snapshot answers).
 ///
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
 pub fn list(
-    _: &ClientOptions,
-    _: Option<&Path>,
-    _: &mut dyn FnMut(ListedEntry),
+    client: &ClientOptions,
+    path: Option<&Path>,
+    listed: &mut dyn FnMut(ListedEntry),
 ) -> Result<Option<Listing>, EngineError> {
-    Err(EngineError::not_built_yet())
+    let path = path.map(absolute).transpose()?;
+    let Session { mut link, guest, .. } = client::open(client)?;
+    let listing = list_over(&mut link, path.as_ref(), listed);
+    end(link, guest);
+    listing
+}
+
+fn list_over(
+    link: &mut Link,
+    path: Option<&RelPath>,
+    listed: &mut dyn FnMut(ListedEntry),
+) -> Result<Option<Listing>, EngineError> {
+    let asked = path.cloned().unwrap_or_default();
+    // Without content `all` means the path itself, even if it is the empty one.
+    let read = Read { path: asked.as_bytes().into(), shallow: true, content: false, all: path.is_some() };
+    link.send(read)?;
+    let granted = match answer(link)? {
+        Message::ReadGranted(granted) => granted,
+        other => return Err(unexpected(&other, "listing").into()),
+    };
+    let owners = owners_from_wire(granted.users, granted.groups)?;
+    let root = RelPath::new(granted.root.as_slice()).map_err(WireError::from)?;
+    let name = |names: &[(u32, Bytes)], id: u32| {
+        names.binary_search_by_key(&id, |(number, _)| *number).ok().and_then(|i| Some(names.get(i)?.1.0.clone()))
+    };
+    loop {
+        let tree = match answer(link)? {
+            Message::Tree(tree) => tree,
+            Message::TreeEnd(_) => break,
+            other => return Err(unexpected(&other, "listing").into()),
+        };
+        for entry in tree.entries {
+            let mut entry = entry_from_wire(entry)?;
+            if path.is_some() && entry.path.is_root() && entry.is_dir() {
+                continue;
+            }
+            let full = asked.join_path(&entry.path).map_err(WireError::from)?;
+            entry.path = if path.is_some() { full.strip_prefix(&root).unwrap_or_default() } else { RelPath::root() };
+            let (user, group) = (name(&owners.users, entry.meta.uid), name(&owners.groups, entry.meta.gid));
+            listed(ListedEntry { path: with_slash(full.as_bytes()), entry, user, group });
+        }
+    }
+    let (snapshot, time_secs, complete) = (granted.snapshot, granted.time_secs, granted.complete);
+    Ok(path.map(|_| Listing { snapshot, root: with_slash(root.as_bytes()), time_secs, complete }))
 }
 
 /// Asks the daemon how it is.
 ///
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
-pub fn status(_: &ClientOptions) -> Result<StatusReport, EngineError> {
-    Err(EngineError::not_built_yet())
+pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
+    let Session { mut link, welcome, guest, keys } = client::open(client)?;
+    let reply = link.send(Status {}).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
+        Message::StatusReply(reply) => Ok(reply),
+        other => Err(unexpected(&other, "asking for the status").into()),
+    });
+    end(link, guest);
+    let reply = reply?;
+    let roots = reply.roots.into_iter().map(|(root, snapshot, time_secs, complete, files, bytes)| RootStatus {
+        root: with_slash(&root.0),
+        snapshot,
+        time_secs,
+        complete,
+        files,
+        bytes,
+    });
+    let (daemon_key, my_key) = keys.unzip();
+    Ok(StatusReport {
+        target: match &client.target {
+            Target::Server { server, .. } => server.clone(),
+            Target::Store(store) => escape(store.as_os_str().as_bytes()),
+        },
+        software: welcome.software.0,
+        store: welcome.store,
+        daemon_key,
+        my_key,
+        node: welcome.node.0,
+        user: welcome.user.0,
+        uptime_secs: reply.uptime_secs,
+        sessions: reply.sessions,
+        roots: roots.collect(),
+        running: reply.running.into_iter().map(|line| line.0).collect(),
+        retired_files: reply.retired.0,
+        retired_bytes: reply.retired.1,
+        space_free: reply.space.0,
+        space_total: reply.space.1,
+    })
 }
 
 /// Takes a root out of the copy; its files go to history.
 ///
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
-pub fn forget(_: &ClientOptions, _: &Path, _: &dyn Observer) -> Result<Summary, EngineError> {
-    Err(EngineError::not_built_yet())
+pub fn forget(client: &ClientOptions, root: &Path, observer: &dyn Observer) -> Result<Summary, EngineError> {
+    let started = Instant::now();
+    let root = absolute(root)?;
+    observer.event(&Event::Phase(Phase::Waiting));
+    let Session { mut link, guest, .. } = client::open(client)?;
+    observer.event(&Event::Phase(Phase::Committing));
+    let request = Forget { run: client::random_run_id()?, root: root.as_bytes().into() };
+    let receipt = link.send(request).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
+        Message::Committed(receipt) => Ok(receipt),
+        other => Err(unexpected(&other, "forgetting a root").into()),
+    });
+    let counters = link.counters();
+    end(link, guest);
+    let receipt = receipt?;
+    let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
+    Ok(Summary {
+        root: with_slash(root.as_bytes()),
+        snapshot: Some(receipt.snapshot),
+        manifest: receipt.manifest,
+        created,
+        updated,
+        moved,
+        deleted,
+        touched,
+        unchanged,
+        files: receipt.files,
+        bytes: receipt.bytes,
+        bytes_read: 0,
+        content_bytes_sent: 0,
+        wire_bytes_sent: counters.sent(),
+        wire_bytes_received: counters.received(),
+        errors: 0,
+        incomplete: receipt.incomplete,
+        elapsed_secs: started.elapsed().as_secs_f64(),
+        notes: receipt.notes.iter().map(sentence).collect(),
+    })
 }

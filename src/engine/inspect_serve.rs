@@ -1,8 +1,38 @@
-//! placeholder
-pub(crate) fn status(
-    _: &super::hub::Hub,
-    _: &super::hub::Who,
-    _: &mut crate::net::link::Link,
-) -> Result<(), super::error::EngineError> {
-    Ok(())
+//! The store's side of `Status`: the daemon, the asking identity's roots and runs, the space left.
+
+use std::sync::atomic::Ordering;
+
+use super::error::EngineError;
+use super::hub::{Hub, Who};
+use crate::net::link::Link;
+use crate::net::message::StatusReply;
+
+/// Most running backups that are told of.
+const RUNNING_MAX: usize = 256;
+
+/// Answers `Status`. An identity sees nothing of others but how many sessions there are.
+///
+/// # Errors
+/// Snapshots or the catalog cannot be read, or the client has gone.
+pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineError> {
+    let copy = who.copy();
+    let roots = hub.store.snapshots(copy)?.roots()?;
+    let roots = roots.iter().map(|record| {
+        let root = record.root.as_bytes().into();
+        (root, record.number, record.received.secs, record.complete, record.files, record.bytes)
+    });
+    let name = copy.to_string();
+    let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name).take(RUNNING_MAX);
+    let running = running.map(|(scope, holder)| format!("'/{}' by {}", scope.root, holder.name).into_bytes().into());
+    let retired = hub.catalog.reader()?.retired_totals(hub.catalog.copy_id(copy)?)?;
+    let space = rustix::fs::statvfs(hub.store.root())
+        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));
+    Ok(link.send(StatusReply {
+        uptime_secs: hub.started.elapsed().as_secs(),
+        sessions: hub.sessions.load(Ordering::SeqCst),
+        roots: roots.collect(),
+        running: running.collect(),
+        retired,
+        space,
+    })?)
 }

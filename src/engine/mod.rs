@@ -36,4 +36,5 @@ pub mod restore;
 mod restore_serve;
 mod session;
 mod source;
+mod stopwatch;
 mod wire;

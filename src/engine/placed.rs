@@ -7,6 +7,7 @@ use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy};
 use crate::backup::digest::RunId;
+use crate::backup::entry::Meta;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::plan::{ParkTo, PlaceFrom, Plan};
 use crate::backup::relpath::RelPath;
@@ -54,8 +55,8 @@ pub(super) fn preserve(hub: &Hub, copy: &OpenCopy, root: &RelPath, run: RunId, p
     Ok(())
 }
 
-/// Brings the catalog to what the commit made of the copy. A catalog that this does not reach is put right by the next
-/// stat pass.
+/// Brings the catalog to what the commit makes of the copy; may run beside it. Rows of a commit that fails are put right
+/// by the next stat pass, as are those that this does not reach.
 pub(super) fn update_catalog(
     hub: &Hub,
     copy: &OpenCopy,
@@ -94,24 +95,26 @@ pub(super) fn update_catalog(
             updates.push(Update::MoveTree { from: aside, to: at(root, &place.path)? });
         }
     }
-    let prepared_rows = prepared.iter().map(|(path, item)| Ok(Update::Put(row_of(at(root, path)?, item, safe_before))));
-    updates.extend(prepared_rows.collect::<Result<Vec<_>, EngineError>>()?);
-    hub.catalog.apply(copy.id, updates)?;
-    look_again(hub, copy, root, plan)
+    // What is prepared has a path that fits, or it could not be placed.
+    let items = plan.prepare.iter().zip(prepared);
+    let rows = items.filter_map(|(step, item)| Some((at(root, &step.path).ok()?, &step.form, item)));
+    let rows = rows.map(|(path, form, item)| Update::Put(row_of(path, form, item, safe_before)));
+    hub.catalog.apply(copy.id, updates.into_iter().chain(rows))?;
+    Ok(())
 }
 
-fn row_of(path: RelPath, item: &PreparedItem, safe_before: Timestamp) -> Row {
+fn row_of(path: RelPath, form: &Meta, item: &PreparedItem, safe_before: Timestamp) -> Row {
     let stat = &item.stat;
-    let (kind, fingerprint) = (row_kind(stat.kind), stat.fingerprint());
+    let (kind, fingerprint) = (row_kind(stat.kind), stat.fingerprint);
     let racy = kind == RowKind::File && fingerprint.is_racy(safe_before);
-    let xattrs = plain_xattrs(item.form.xattrs.clone());
+    let xattrs = plain_xattrs(form.xattrs.clone());
     let (mode, uid, gid) = (stat.mode, stat.uid, stat.gid);
     Row { path, kind, fingerprint, mode, uid, gid, racy, digest: item.digest, xattrs }
 }
 
 /// Renames and touches change ctime: the paths that they reached, and the directories around them, are looked at once
-/// more.
-fn look_again(hub: &Hub, copy: &OpenCopy, root: &RelPath, plan: &Plan) -> Result<(), EngineError> {
+/// more. After the commit.
+pub(super) fn look_again(hub: &Hub, copy: &OpenCopy, root: &RelPath, plan: &Plan) -> Result<(), EngineError> {
     let mut paths = BTreeSet::new();
     for path in plan.places.iter().map(|p| &p.path).chain(plan.touches.iter().map(|t| &t.path)) {
         let path = at(root, path)?;

@@ -274,8 +274,7 @@ mod tests {
     #[test]
     fn hostile_entries_are_refused() {
         let good = entry_to_wire(&file("b", Link::Single));
-        let mut bad = Vec::new();
-        bad.push(WireEntry { path: Bytes(b"../b".to_vec()), ..good.clone() });
+        let mut bad = vec![WireEntry { path: Bytes(b"../b".to_vec()), ..good.clone() }];
         bad.push(WireEntry { mode: 0o10000, ..good.clone() });
         bad.push(WireEntry { mtime_nanos: 1_000_000_000, ..good.clone() });
         bad.push(WireEntry { kind: WireKind::Symlink { target: Bytes(b"a\0".to_vec()) }, ..good.clone() });

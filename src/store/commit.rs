@@ -14,7 +14,7 @@
 //! target = done, at its source = do it, nowhere = stop and report. An error from a flush is final: what reached the
 //! disk is not known, so the daemon stops writing until it is started again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -122,6 +122,15 @@ impl CommitPlan<'_> {
             self.root.join_path(path).map_err(long)
         };
         let held: HashMap<u32, u64> = self.plan.parks.iter().map(|p| (p.slot, p.ino)).collect();
+        let placed: HashSet<&RelPath> = self.plan.places.iter().map(|p| &p.path).collect();
+        let made: HashMap<&RelPath, u64> = self
+            .plan
+            .prepare
+            .iter()
+            .zip(self.prepared)
+            .filter(|(step, _)| placed.contains(&step.path))
+            .map(|(step, item)| (&step.path, item.stat.fingerprint.ino))
+            .collect();
         let mut journal = Journal {
             run: self.run,
             node: Bytes(self.copy.node().as_bytes().to_vec()),
@@ -139,12 +148,9 @@ impl CommitPlan<'_> {
         }
         for place in &self.plan.places {
             let (ino, slot) = match place.from {
-                PlaceFrom::Staged => (self.prepared.get(&place.path).map(|i| i.stat.ino), 0),
+                PlaceFrom::Staged => (made.get(&place.path).copied(), 0),
                 // Held aside by a park, or a new directory made there.
-                PlaceFrom::Hold(slot) => {
-                    let made = self.prepared.get(&place.path).map(|i| i.stat.ino);
-                    (held.get(&slot).copied().or(made), slot)
-                }
+                PlaceFrom::Hold(slot) => (held.get(&slot).or_else(|| made.get(&place.path)).copied(), slot),
             };
             let unknown = || TreeError::new("find the inode of", b"", place.path.as_bytes(), rustix::io::Errno::NOENT);
             journal.places.push(PlaceStep { path: at(&place.path)?, ino: ino.ok_or_else(unknown)?, slot });
@@ -176,7 +182,7 @@ pub fn commit(
     write_journal(dirs, journal)?;
     failpoint("after-journal");
     phase(4);
-    let done = carry_out(dirs, journal).and_then(|()| publish_and_close(dirs, journal, publish));
+    let done = carry_out(dirs, journal, true).and_then(|()| publish_and_close(dirs, journal, publish));
     done.map_err(|error| CommitError::Unfinished(Box::new(error)))
 }
 
@@ -205,7 +211,7 @@ pub fn replay(
     journal: &Journal,
     publish: &dyn Fn() -> Result<(), String>,
 ) -> Result<(), CommitError> {
-    carry_out(dirs, journal)?;
+    carry_out(dirs, journal, false)?;
     publish_and_close(dirs, journal, publish)
 }
 
@@ -265,12 +271,13 @@ pub fn pending(own: &SafeDir) -> Result<Vec<Journal>, CommitError> {
     Ok(journals)
 }
 
-/// Steps 3 to 5. Can be carried out again from the start at any point.
-fn carry_out(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
+/// Steps 3 to 5. Can be carried out again from the start at any point; `fresh`: nothing of it has been done yet.
+fn carry_out(dirs: &CommitDirs, journal: &Journal, fresh: bool) -> Result<(), CommitError> {
     let hex = journal.run.to_hex();
     let staging = RelPath::new(&[b"staging/", journal.staging.as_slice()].concat()).unwrap_or_default();
     let staging = Arc::new(dirs.own.make_dirs(&staging, 0o700)?);
     let steps = Steps {
+        fresh,
         dirs,
         journal,
         retired: dirs.own.make_dirs(&rel(&format!("retired/{hex}")), 0o700)?,
@@ -287,6 +294,7 @@ fn carry_out(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
 }
 
 struct Steps<'a> {
+    fresh: bool,
     dirs: &'a CommitDirs,
     journal: &'a Journal,
     retired: SafeDir,
@@ -310,7 +318,7 @@ impl Steps<'_> {
         for step in &self.journal.parks {
             let to = if step.to == park_number(ParkTo::Retire) { &self.retired } else { &self.aside };
             let slot = step.slot.to_string();
-            if is_at(to, slot.as_bytes(), step.ino)? {
+            if !self.fresh && is_at(to, slot.as_bytes(), step.ino)? {
                 continue;
             }
             if let Some((dir, name)) = there(&mut dirs, &step.path)?
@@ -342,7 +350,7 @@ impl Steps<'_> {
         let mut staged = DirCache::new(Arc::clone(&self.tree), DIRS_OPEN_DEFAULT);
         for step in &self.journal.places {
             let (dir, name) = dirs.parent_of(&step.path)?;
-            if is_at(&dir, name, step.ino)? {
+            if !self.fresh && is_at(&dir, name, step.ino)? {
                 continue;
             }
             let moved = if step.slot == 0 {
@@ -395,9 +403,12 @@ impl Steps<'_> {
     }
 }
 
-/// The directory that holds a path, and its name in it. None: there is no such directory, or no longer: on replay
-/// something of another type may have its name already.
-fn there<'a>(dirs: &mut DirCache, path: &'a RelPath) -> Result<Option<(Arc<SafeDir>, &'a [u8])>, TreeError> {
+/// The directory that holds a path, and its name in it.
+type Spot<'a> = (Arc<SafeDir>, &'a [u8]);
+
+/// Where a path is. None: there is no such directory, or no longer: on replay something of another type may have its
+/// name already.
+fn there<'a>(dirs: &mut DirCache, path: &'a RelPath) -> Result<Option<Spot<'a>>, TreeError> {
     match dirs.parent_of(path) {
         Err(e) if e.is_not_found() || e.is_not_a_directory() || e.is_escape() => Ok(None),
         other => other.map(Some),

@@ -6,18 +6,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use super::catalog::{Catalog, CatalogError, CatalogReader, CopyId, Row, RowKind, Update};
 use super::staging::hash_file;
+use crate::backup::bytes::escape;
 use crate::backup::digest::Digest;
 use crate::backup::entry::Xattr;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
+use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::read_meta;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
 
+/// Paths of one batch between the two threads, and batches that may wait.
+const BATCH_MAX: usize = 512;
+const BATCHES_QUEUED_MAX: usize = 8;
 /// Updates that are gathered before they are written to the catalog.
 const UPDATES_MAX: usize = 4096;
 
@@ -59,35 +65,121 @@ pub struct PassPlace<'a> {
     pub safe_before: Timestamp,
 }
 
-/// Does the pass. See the module.
+/// Does the pass. See the module. A second thread lists and stats; this one compares.
 ///
 /// # Errors
 /// [`PassError`]: the store's disk or the catalog fail.
 pub fn pass(catalog: &Catalog, reader: &CatalogReader, place: &PassPlace<'_>) -> Result<Pass, PassError> {
-    let mut walker = Walker {
+    let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_QUEUED_MAX);
+    let lister = Lister { root: place.root, recursive: place.recursive, sender, batch: Vec::new() };
+    let mut merge = Merge {
         catalog,
         rows: reader.range(place.copy, place.root),
         next: None,
         place,
+        dirs: DirCache::new(Arc::clone(place.copy_dir), DIRS_OPEN_DEFAULT),
         pass: Pass::default(),
         updates: Vec::new(),
         links: HashMap::new(),
         unseen_below: None,
     };
-    walker.advance()?;
-    walker.walk_root()?;
-    walker.drop_rows_until(None)?;
-    walker.flush()?;
-    let Walker { mut pass, links, .. } = walker;
+    merge.advance()?;
+    std::thread::scope(|scope| {
+        let listing = scope.spawn(move || lister.list(place.copy_dir));
+        for batch in batches {
+            for (path, stat) in batch {
+                merge.look(&path, &stat)?;
+            }
+        }
+        let notes = listing.join().unwrap_or_else(|_| Err(lost()))?;
+        merge.pass.notes.extend(notes);
+        Ok::<(), PassError>(())
+    })?;
+    merge.drop_rows_until(None)?;
+    merge.flush()?;
+    let Merge { mut pass, links, .. } = merge;
     pass.shared = links.into_iter().filter(|(_, names)| *names > 1).collect();
     Ok(pass)
 }
 
-struct Walker<'a> {
+fn lost() -> TreeError {
+    TreeError::new("list", b"the copy", b"", rustix::io::Errno::IO)
+}
+
+/// Lists the copy below the root in canonical order.
+struct Lister<'a> {
+    root: &'a RelPath,
+    recursive: bool,
+    sender: SyncSender<Vec<(RelPath, Stat)>>,
+    batch: Vec<(RelPath, Stat)>,
+}
+
+impl Lister<'_> {
+    fn list(mut self, copy: &SafeDir) -> Result<Vec<String>, TreeError> {
+        let mut notes = Vec::new();
+        let Some(name) = self.root.name() else {
+            self.push(RelPath::root(), copy.stat_self()?);
+            self.walk(copy.try_clone()?, &mut notes)?;
+            self.send();
+            return Ok(notes);
+        };
+        let found = copy.open_dir(&self.root.parent().unwrap_or_default()).and_then(|dir| Ok((dir.stat(name)?, dir)));
+        let (stat, parent) = match found {
+            Err(e) if e.is_not_found() => return Ok(notes),
+            other => other?,
+        };
+        self.push(self.root.clone(), stat);
+        if stat.kind == FileKind::Dir {
+            self.walk(parent.open_child(name)?, &mut notes)?;
+        }
+        self.send();
+        Ok(notes)
+    }
+
+    fn walk(&mut self, top: SafeDir, notes: &mut Vec<String>) -> Result<(), TreeError> {
+        let mut stack = vec![(names(&top)?, top, self.root.clone())];
+        while let Some((pending, dir, path)) = stack.last_mut() {
+            let Some(name) = pending.pop() else {
+                stack.pop();
+                continue;
+            };
+            let Ok(child) = path.join(&name) else {
+                let shown = escape(&name);
+                notes.push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
+                continue;
+            };
+            let stat = match dir.stat(&name) {
+                Err(e) if e.is_not_found() => continue,
+                other => other?,
+            };
+            let down = if stat.kind == FileKind::Dir && self.recursive { Some(dir.open_child(&name)?) } else { None };
+            self.push(child.clone(), stat);
+            if let Some(opened) = down {
+                stack.push((names(&opened)?, opened, child));
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, path: RelPath, stat: Stat) {
+        self.batch.push((path, stat));
+        if self.batch.len() >= BATCH_MAX {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        // Whoever compares has failed if it is gone, and says so itself.
+        let _ = self.sender.send(std::mem::take(&mut self.batch));
+    }
+}
+
+struct Merge<'a> {
     catalog: &'a Catalog,
     rows: super::catalog::RowRange<'a>,
     next: Option<Row>,
     place: &'a PassPlace<'a>,
+    dirs: DirCache,
     pass: Pass,
     updates: Vec<Update>,
     links: HashMap<u64, u32>,
@@ -95,7 +187,7 @@ struct Walker<'a> {
     unseen_below: Option<RelPath>,
 }
 
-impl Walker<'_> {
+impl Merge<'_> {
     fn advance(&mut self) -> Result<Option<Row>, PassError> {
         let next = self.rows.next().transpose()?;
         Ok(std::mem::replace(&mut self.next, next))
@@ -119,58 +211,8 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn walk_root(&mut self) -> Result<(), PassError> {
-        let root = self.place.root;
-        let Some(name) = root.name() else {
-            let dir = self.place.copy_dir.try_clone()?;
-            let stat = dir.stat_self()?;
-            self.look(&dir, b".", root, &stat)?;
-            return self.walk(dir, root);
-        };
-        let parent = match self.place.copy_dir.open_dir(&root.parent().unwrap_or_default()) {
-            Err(e) if e.is_not_found() => return Ok(()),
-            other => other?,
-        };
-        let stat = match parent.stat(name) {
-            Err(e) if e.is_not_found() => return Ok(()),
-            other => other?,
-        };
-        self.look(&parent, name, root, &stat)?;
-        if stat.kind == FileKind::Dir { self.walk(parent.open_child(name)?, root) } else { Ok(()) }
-    }
-
-    /// Everything below `top`, in canonical order.
-    fn walk(&mut self, top: SafeDir, path: &RelPath) -> Result<(), PassError> {
-        let mut stack = vec![(names(&top)?, top, path.clone())];
-        while let Some((pending, dir, path)) = stack.last_mut() {
-            let Some(name) = pending.pop() else {
-                stack.pop();
-                continue;
-            };
-            let Ok(child) = path.join(&name) else {
-                let shown = crate::backup::bytes::escape(&name);
-                self.pass
-                    .notes
-                    .push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
-                continue;
-            };
-            let stat = match dir.stat(&name) {
-                Err(e) if e.is_not_found() => continue,
-                other => other?,
-            };
-            let descend = stat.kind == FileKind::Dir && self.place.recursive;
-            let opened = if descend { Some(dir.open_child(&name)?) } else { None };
-            let here = dir.try_clone()?;
-            self.look(&here, &name, &child, &stat)?;
-            if let Some(opened) = opened {
-                stack.push((names(&opened)?, opened, child));
-            }
-        }
-        Ok(())
-    }
-
     /// Compares one path with its row, and puts the row right.
-    fn look(&mut self, dir: &SafeDir, name: &[u8], path: &RelPath, stat: &Stat) -> Result<(), PassError> {
+    fn look(&mut self, path: &RelPath, stat: &Stat) -> Result<(), PassError> {
         self.drop_rows_until(Some(path))?;
         self.pass.entries += 1;
         if !self.place.recursive && stat.kind == FileKind::Dir && path != self.place.root {
@@ -184,7 +226,11 @@ impl Walker<'_> {
             return Ok(());
         }
         self.pass.repaired += 1;
-        let row = look_at(dir, name, path, stat, self.place.safe_before)?;
+        let (dir, name) = match path.name() {
+            Some(_) => self.dirs.parent_of(path)?,
+            None => (Arc::clone(self.dirs.root()), &b"."[..]),
+        };
+        let row = look_at(&dir, name, path, stat, self.place.safe_before)?;
         self.updates.push(Update::Put(row));
         if self.updates.len() >= UPDATES_MAX { self.flush() } else { Ok(()) }
     }
@@ -201,7 +247,7 @@ impl Walker<'_> {
 /// Names in reverse order: the next one is popped.
 fn names(dir: &SafeDir) -> Result<Vec<Vec<u8>>, TreeError> {
     let mut names: Vec<Vec<u8>> = dir.names()?.into_iter().map(|n| n.name).collect();
-    names.sort_unstable_by(|a, b| b.cmp(a));
+    names.reverse();
     Ok(names)
 }
 

@@ -26,12 +26,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::names::CopyName;
 use crate::backup::digest::Digest;
-use crate::backup::entry::Meta;
+use crate::backup::entry::{Meta, Xattr};
+use crate::backup::fingerprint::Fingerprint;
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
-use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply};
+use crate::tree::metadata::{DiskForm, Place, StorePolicy, XattrScope, apply, stat_file};
 use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::FileKind;
+use crate::tree::stat::{FileKind, Stat};
 
 /// Directories of the staged tree that stay open.
 const DIRS_OPEN_MAX: usize = 256;
@@ -40,13 +41,47 @@ const DIRS_OPEN_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct StagedFile {
     pub(crate) digest: Digest,
-    pub(crate) form: Meta,
+    pub(crate) xattrs: Vec<Xattr>,
+    /// As it was when it was put here; nobody else changes it.
+    pub(crate) stat: SmallStat,
+}
+
+impl StagedFile {
+    /// Whether it has this metadata already.
+    pub(crate) fn is_in(&self, form: &Meta) -> bool {
+        let stat = &self.stat;
+        (stat.mode, stat.uid, stat.gid) == (form.mode, form.uid, form.gid)
+            && stat.fingerprint.mtime == form.mtime
+            && self.xattrs == form.xattrs
+    }
+}
+
+/// What the catalog will want to know of an inode.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallStat {
+    /// Kind.
+    pub kind: FileKind,
+    /// inode, size, times.
+    pub fingerprint: Fingerprint,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl From<&Stat> for SmallStat {
+    fn from(stat: &Stat) -> Self {
+        let fingerprint = stat.fingerprint();
+        Self { kind: stat.kind, fingerprint, mode: stat.mode, uid: stat.uid, gid: stat.gid }
+    }
 }
 
 #[derive(Default)]
 struct Index {
-    files: BTreeMap<RelPath, StagedFile>,
-    by_digest: HashMap<Digest, RelPath>,
+    files: BTreeMap<Arc<RelPath>, StagedFile>,
+    by_digest: HashMap<Digest, Arc<RelPath>>,
 }
 
 /// The staging folder of one (copy, root). One run has it at a time: who holds the lease.
@@ -141,7 +176,7 @@ impl Staging {
 
     /// A path whose staged file has this content.
     pub fn find(&self, digest: &Digest) -> Option<RelPath> {
-        self.index().by_digest.get(digest).cloned()
+        self.index().by_digest.get(digest).map(|path| RelPath::clone(path))
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -214,7 +249,8 @@ impl Staging {
     pub(crate) fn seal(&self, path: &RelPath, file: &File, form: &Meta, digest: Digest) -> Result<(), TreeError> {
         let want = disk_form_of(form, FileKind::File, self.policy);
         apply(Place::File(file, path.as_bytes()), &want)?;
-        self.enter(path.clone(), StagedFile { digest, form: form.clone() });
+        let stat = stat_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))?;
+        self.enter(path, StagedFile { digest, xattrs: form.xattrs.clone(), stat: (&stat).into() });
         Ok(())
     }
 
@@ -223,15 +259,16 @@ impl Staging {
         self.mixed.store(true, Ordering::SeqCst);
         let mut index = self.index();
         if let Some(file) = index.files.remove(path)
-            && index.by_digest.get(&file.digest) == Some(path)
+            && index.by_digest.get(&file.digest).is_some_and(|known| **known == *path)
         {
             index.by_digest.remove(&file.digest);
         }
     }
 
-    fn enter(&self, path: RelPath, file: StagedFile) {
+    fn enter(&self, path: &RelPath, file: StagedFile) {
+        let path = Arc::new(path.clone());
         let mut index = self.index();
-        index.by_digest.insert(file.digest, path.clone());
+        index.by_digest.insert(file.digest, Arc::clone(&path));
         index.files.insert(path, file);
     }
 

@@ -355,18 +355,22 @@ fn words(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()
 }
 
-/// Gives a restored inode all that its entry says. The answer names what could not be applied, in words.
-pub fn apply_restored(place: Place<'_>, entry: &Entry) -> Vec<String> {
+/// What a restored inode should be: all that its entry says.
+pub fn restored_form(entry: &Entry) -> DiskForm {
     let meta = &entry.meta;
-    let want = DiskForm {
+    DiskForm {
         kind: Some(kind_of(&entry.kind)),
         mode: meta.mode & 0o7777,
         owner: Some((meta.uid, meta.gid)),
         mtime: meta.mtime,
         xattrs: meta.xattrs.clone(),
         scope: XattrScope::Restored,
-    };
-    apply(place, &want).unwrap_or_else(|e| vec![e.to_string()])
+    }
+}
+
+/// Gives a restored inode all that its entry says. The answer names what could not be applied, in words.
+pub fn apply_restored(place: Place<'_>, entry: &Entry) -> Vec<String> {
+    apply(place, &restored_form(entry)).unwrap_or_else(|e| vec![e.to_string()])
 }
 
 #[cfg(test)]

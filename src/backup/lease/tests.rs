@@ -1,3 +1,5 @@
+//! Tests of the lease table.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of manifests.
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Cursor;

@@ -15,6 +15,8 @@ use crate::backup::relpath::RelPath;
 pub struct PlanOptions {
     /// `-d`: what the manifest does not have leaves the copy.
     pub delete: bool,
+    /// Nobody will print the plan: it has no lines.
+    pub silent: bool,
 }
 
 /// A name that leaves.
@@ -159,7 +161,9 @@ impl Planner {
     fn both(&mut self, present: Present, wanted: Wanted) {
         let Some(form) = wanted.form.clone() else {
             self.plan.counts.updated += 1;
-            self.plan.lines.push(Line::Update(present.path.clone()));
+            if !self.options.silent {
+                self.plan.lines.push(Line::Update(present.path.clone()));
+            }
             self.leave(present, Heir::OtherType, true);
             return;
         };
@@ -193,7 +197,9 @@ impl Planner {
 
     fn touch(&mut self, path: &RelPath, form: Meta, kind: PresentKind) {
         self.plan.counts.touched += 1;
-        self.plan.lines.push(Line::Touch(path.clone()));
+        if !self.options.silent {
+            self.plan.lines.push(Line::Touch(path.clone()));
+        }
         self.plan.touches.push(Touch { path: path.clone(), form, kind });
     }
 

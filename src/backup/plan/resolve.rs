@@ -30,6 +30,7 @@ enum FileFrom {
 }
 
 struct Resolver<'a> {
+    silent: bool,
     contents: &'a dyn Contents,
     plan: Plan,
     leaves: Vec<Leave>,
@@ -55,6 +56,7 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
         }
     }
     let mut resolver = Resolver {
+        silent: planner.options.silent,
         contents,
         plan: planner.plan,
         leaves: planner.leaves,
@@ -102,6 +104,12 @@ fn aside(arrivals: &[Arrival]) -> HashSet<RelPath> {
 }
 
 impl Resolver<'_> {
+    fn say(&mut self, line: impl FnOnce() -> Line) {
+        if !self.silent {
+            self.plan.lines.push(line());
+        }
+    }
+
     fn slot(&mut self) -> u32 {
         self.slots += 1;
         self.slots
@@ -158,10 +166,10 @@ impl Resolver<'_> {
     fn count(&mut self, path: &RelPath, replaces: bool) {
         if replaces {
             self.plan.counts.updated += 1;
-            self.plan.lines.push(Line::Update(path.clone()));
+            self.say(|| Line::Update(path.clone()));
         } else {
             self.plan.counts.created += 1;
-            self.plan.lines.push(Line::Create(path.clone()));
+            self.say(|| Line::Create(path.clone()));
         }
     }
 
@@ -232,7 +240,7 @@ impl Resolver<'_> {
     /// Parks something aside and places it under its new name.
     fn hold(&mut self, present: &Present, path: &RelPath) {
         let slot = self.slot();
-        self.plan.lines.push(Line::Move(present.path.clone(), path.clone()));
+        self.say(|| Line::Move(present.path.clone(), path.clone()));
         self.plan.parks.push(Park {
             path: present.path.clone(),
             ino: present.ino,
@@ -259,7 +267,7 @@ impl Resolver<'_> {
     fn leave_one(&mut self, i: usize, inner: usize) {
         let Leave { present: top, heir, .. } = self.leaves[i].clone();
         if heir == Heir::Nothing {
-            self.plan.lines.push(Line::Delete(top.path.clone()));
+            self.say(|| Line::Delete(top.path.clone()));
             self.plan.counts.deleted += 1;
         }
         let mut has_files = false;

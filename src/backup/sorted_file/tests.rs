@@ -1,3 +1,5 @@
+//! Tests of sorted files.
+
 use std::io::Cursor;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of the command line.
+
 use std::cell::RefCell;
 
 use super::*;

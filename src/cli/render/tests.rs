@@ -1,3 +1,5 @@
+//! Tests of what people read.
+
 use std::time::Instant;
 
 use super::*;

@@ -6,7 +6,7 @@
 //!             └──> hash.rs × cores ── content ───────┘  └── replies ───────┘
 //! ```
 //! Threads: one scan, one hashing thread a core, one that listens to the daemon, and the caller's, which sends. All
-//! queues are bounded; content in flight by [`budget::Budget`]. The link's end stops everything: each thread ends when
+//! queues are bounded; content in flight by `budget::Budget`. The link's end stops everything: each thread ends when
 //! its neighbour's queue closes.
 
 mod budget;
@@ -30,6 +30,7 @@ use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
 use super::observer::{Event, Observer, Phase, Summary};
 use super::source::Source;
+use super::stopwatch::Stopwatch;
 use super::wire::{sentence, unexpected};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::{Digest, RunId};
@@ -224,12 +225,15 @@ impl Work<'_> {
         (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
         sender.sink = Sink::Cache(Box::new(keeper));
         let walk = source.walk_options(options, store_place)?;
+        let mut watch = Stopwatch::start();
         self.scan(walk, &mut sender, safe_before)?;
+        watch.lap("scan and content");
         let owners = sender.owners.names();
         let Sink::Cache(keeper) = std::mem::replace(&mut sender.sink, Sink::List(Vec::new())) else {
             return Err(EngineError::new(ErrorKind::Failed, "the hash cache was lost"));
         };
         let mut end = keeper.finish(&owners)?;
+        watch.lap("new cache");
         sender.found.unseen.sort();
         sender.found.unseen.dedup();
         observer.event(&Event::Phase(Phase::Committing));
@@ -266,7 +270,8 @@ impl Work<'_> {
     ) -> Result<(), EngineError> {
         let (jobs, job_queue) = crossbeam_channel::bounded(JOBS_QUEUED_MAX);
         let (items, item_queue) = scan::queue();
-        let budget = Budget::new(WINDOW_BYTES);
+        // What is not asked about leaves as soon as it is read.
+        let budget = Budget::new(if self.granted.ask { WINDOW_BYTES } else { WINDOW_BYTES / 2 });
         let cache = self.paths.clone();
         let scan = scan::Scan { walk, cache, jobs, items, budget, safe_before };
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);

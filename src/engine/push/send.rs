@@ -36,6 +36,16 @@ enum Waiting {
     Chunks { file: u32, data: Vec<u8>, lens: Vec<u32> },
 }
 
+/// A large file between its opening and its end; the next one may be offered meanwhile.
+struct OpenFile {
+    path: RelPath,
+    /// Offers that wait for their answer.
+    waiting: usize,
+    /// Its end, once all of it has been offered.
+    done: Option<FileDone>,
+    _share: Share,
+}
+
 /// What the content phase found out, besides the manifest.
 #[derive(Default)]
 pub(super) struct Found {
@@ -68,6 +78,8 @@ pub(super) struct ContentSender<'a> {
     pub(super) owners: Owners,
     waiting: BTreeMap<u32, Waiting>,
     chunk_offers: usize,
+    /// Large files whose offers are not all answered.
+    open: BTreeMap<u32, OpenFile>,
     batch: u32,
     file: u32,
     ready: Option<FileReady>,
@@ -87,6 +99,7 @@ impl<'a> ContentSender<'a> {
             owners: Owners::default(),
             waiting: BTreeMap::new(),
             chunk_offers: 0,
+            open: BTreeMap::new(),
             batch: 0,
             file: 0,
             ready: None,
@@ -137,9 +150,7 @@ impl<'a> ContentSender<'a> {
             Item::Large { path, size, class, old, pieces, share } => {
                 self.observer.event(&Event::Planned { bytes: size });
                 self.observer.event(&Event::FileBegun { path: path.as_bytes(), bytes: size });
-                self.large(&path, size, class, old.as_deref(), &pieces)?;
-                self.observer.event(&Event::FileDone { path: path.as_bytes() });
-                drop(share);
+                self.large(path, size, class, old.as_deref(), &pieces, share)?;
             }
             Item::Unseen(path) => self.found.unseen.push(path),
             Item::Skipped(path, why) => {
@@ -297,7 +308,11 @@ impl<'a> ContentSender<'a> {
                     at = end;
                 }
                 self.observer.event(&Event::Advanced { bytes: (data.len() - bytes.len()) as u64 });
-                self.send_chunks(file, wanted, bytes)
+                self.send_chunks(file, wanted, bytes)?;
+                if let Some(open) = self.open.get_mut(&file) {
+                    open.waiting -= 1;
+                }
+                self.close_if_done(file)
             }
             None => Err(EngineError::new(
                 ErrorKind::Failed,
@@ -319,13 +334,15 @@ impl<'a> ContentSender<'a> {
         Ok(())
     }
 
+    /// Offers a large file piece by piece; its answers may come while the next file is offered.
     fn large(
         &mut self,
-        path: &RelPath,
+        path: RelPath,
         size: u64,
         class: SizeClass,
         old: Option<&CacheRecord>,
         pieces: &Receiver<LargePiece>,
+        share: Share,
     ) -> Result<(), EngineError> {
         let file = self.file;
         self.file += 1;
@@ -336,6 +353,7 @@ impl<'a> ContentSender<'a> {
         let wire_path = path.as_bytes().into();
         let open = FileOpen { file, path: wire_path, size, class: class_to_wire(class), base: base.map(|b| b.0) };
         self.link.send(open)?;
+        self.open.insert(file, OpenFile { path: path.clone(), waiting: 0, done: None, _share: share });
         let mut known: HashMap<Digest, u32> = HashMap::new();
         if let Some((_, recipe)) = base {
             while self.ready.as_ref().is_none_or(|ready| ready.file != file) {
@@ -353,11 +371,8 @@ impl<'a> ContentSender<'a> {
                     continue;
                 }
                 Some(LargePiece::End(outcome)) => *outcome,
-                None => Outcome::Failed(path.clone(), "reading it stopped".to_owned()),
+                None => Outcome::Failed(path, "reading it stopped".to_owned()),
             };
-            while self.chunk_offers > 0 {
-                self.one_reply()?;
-            }
             return self.large_end(file, outcome);
         }
     }
@@ -377,6 +392,9 @@ impl<'a> ContentSender<'a> {
         self.link.send(ChunkOffer { batch, file, items: offer_items(chunks, known) })?;
         self.waiting.insert(batch, Waiting::Chunks { file, data, lens });
         self.chunk_offers += 1;
+        if let Some(open) = self.open.get_mut(&file) {
+            open.waiting += 1;
+        }
         while self.chunk_offers >= CHUNK_OFFERS_MAX {
             self.one_reply()?;
         }
@@ -393,7 +411,24 @@ impl<'a> ContentSender<'a> {
             Outcome::Vanished(path) => self.vanished(&path),
             Outcome::Failed(path, why) => self.failed(path, &why),
         }
-        self.link.send(FileDone { file, entry })?;
+        if let Some(open) = self.open.get_mut(&file) {
+            open.done = Some(FileDone { file, entry });
+        }
+        self.close_if_done(file)
+    }
+
+    /// The end of a file goes out once all its offers are answered and what was needed is sent.
+    fn close_if_done(&mut self, file: u32) -> Result<(), EngineError> {
+        let ready = self.open.get(&file).is_some_and(|open| open.waiting == 0 && open.done.is_some());
+        if !ready {
+            return Ok(());
+        }
+        if let Some(open) = self.open.remove(&file) {
+            self.observer.event(&Event::FileDone { path: open.path.as_bytes() });
+            if let Some(done) = open.done {
+                self.link.send(done)?;
+            }
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! nothing of these is destroyed while the run lives (retiring moves, it does not remove), and the plan finds content
 //! by its digest wherever it went. What turns out to be damaged when it is used is asked for again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,12 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::feed::form_of;
+use super::flusher::Flusher;
 use super::{PassResult, Run};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, SizeClass};
-use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX};
+use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX, FILES_OPEN_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
@@ -37,23 +38,29 @@ pub(super) struct ContentReceiver<'a> {
     run: &'a Run<'a>,
     found: &'a PassResult,
     writers: Sender<(Files, Vec<u8>)>,
-    shared: &'a Shared,
+    shared: &'a Shared<'a>,
     /// Asked for and on its way: not asked for twice.
     promised: HashSet<Digest>,
-    large: Option<Large>,
+    large: HashMap<u32, Large>,
     sources: SourceFiles,
 }
 
 /// What the writers tell.
-#[derive(Default)]
-struct Shared {
+struct Shared<'a> {
     bytes: AtomicU64,
     failed: Mutex<Option<EngineError>>,
+    flusher: &'a Flusher,
 }
 
-/// The open large file.
+impl Shared<'_> {
+    fn arrived(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.flusher.arrived(bytes as u64);
+    }
+}
+
+/// An open large file.
 struct Large {
-    file: u32,
     writer: LargeWriter,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
@@ -68,10 +75,11 @@ impl<'a> ContentReceiver<'a> {
     pub(super) fn with<T>(
         run: &'a Run<'a>,
         found: &'a PassResult,
+        flusher: &'a Flusher,
         use_it: impl FnOnce(&mut ContentReceiver<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
-        let shared = Shared::default();
+        let shared = Shared { bytes: AtomicU64::new(0), failed: Mutex::new(None), flusher };
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let (staging, policy) = (&run.staging, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
@@ -86,7 +94,7 @@ impl<'a> ContentReceiver<'a> {
                 writers: sender,
                 shared: &shared,
                 promised: HashSet::new(),
-                large: None,
+                large: HashMap::new(),
                 sources: SourceFiles::default(),
             };
             use_it(&mut content)
@@ -156,13 +164,16 @@ impl<'a> ContentReceiver<'a> {
             base = self.run.reader.recipe(self.run.copy.id, digest)?;
             link.send(FileReady { file: open.file, base_known: base.is_some() })?;
         }
+        if self.large.len() >= FILES_OPEN_MAX {
+            return Err(WireError::Bounds("too many large files are open").into());
+        }
         let writer = LargeWriter::open(&self.run.staging, &path, class)?;
-        self.large = Some(Large { file: open.file, writer, base, base_digest: open.base });
+        self.large.insert(open.file, Large { writer, base, base_digest: open.base });
         Ok(())
     }
 
     fn chunk_offer(&mut self, link: &LinkSender, offer: ChunkOffer) -> Result<(), EngineError> {
-        let mut large = self.large.take().filter(|l| l.file == offer.file).ok_or(NOT_OPEN)?;
+        let mut large = self.large.remove(&offer.file).ok_or(NOT_OPEN)?;
         self.found.with(|_| ())?;
         let mut bits = Bits::default();
         let mut count = 0;
@@ -183,7 +194,7 @@ impl<'a> ContentReceiver<'a> {
                 large.writer.announce(digest, len, from)?;
             }
         }
-        self.large = Some(large);
+        self.large.insert(offer.file, large);
         Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
     }
 
@@ -207,7 +218,7 @@ impl<'a> ContentReceiver<'a> {
     }
 
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
-        let large = self.large.as_mut().filter(|l| l.file == chunks.file).ok_or(NOT_OPEN)?;
+        let large = self.large.get_mut(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
             let (chunk, after) = rest
@@ -220,12 +231,12 @@ impl<'a> ContentReceiver<'a> {
         if !rest.is_empty() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
-        self.shared.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        self.shared.arrived(payload.len());
         Ok(())
     }
 
     fn done(&mut self, done: FileDone) -> Result<(), EngineError> {
-        let large = self.large.take().filter(|l| l.file == done.file).ok_or(NOT_OPEN)?;
+        let large = self.large.remove(&done.file).ok_or(NOT_OPEN)?;
         let Some(entry) = done.entry else { return Ok(()) };
         let entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
@@ -301,13 +312,13 @@ impl Run<'_> {
     }
 }
 
-fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared) {
+fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared<'_>) {
     for (files, payload) in batches {
         if let Err(error) = write_batch(staging, policy, files, &payload) {
             shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             return;
         }
-        shared.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        shared.arrived(payload.len());
     }
 }
 

@@ -1,5 +1,7 @@
 //! The end of a run: prepare, commit, catalog, receipt.
 
+use std::thread;
+
 use super::incoming::Incoming;
 use super::manifest_file::draft;
 use super::{Run, feed::Planned, receipt_of};
@@ -10,6 +12,7 @@ use crate::backup::snapshot::{ManifestRef, RunKind, SnapshotRecord};
 use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::placed;
+use crate::engine::stopwatch::Stopwatch;
 use crate::net::link::Link;
 use crate::net::message::{Busy, Committed, PlanLines};
 use crate::store::commit::{CommitDirs, CommitError, CommitPlan, commit as commit_plan};
@@ -71,6 +74,7 @@ pub(super) fn commit(
     };
     busy(2);
     let Planned { plan, nothing } = planned;
+    let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
     let retired = std::sync::Arc::new(run.hub.own_dir("retired")?);
     let sources = PrepareSources { copy: &run.copy.dir, root: &run.root, retired: &retired };
@@ -82,17 +86,22 @@ pub(super) fn commit(
         }
         Err(PrepareError::Tree(error)) => return Err(error.into()),
     };
+    watch.lap("prepare");
     let draft = if nothing { same_as_newest(run)? } else { draft(run, incoming, &plan.kept)? };
     let record = record(run, incoming, &plan, &draft, content_bytes)?;
+    watch.lap("manifest");
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
+    // An early flush, or the commit of another run, may have failed meanwhile.
     run.hub.check_open()?;
     if plan.is_empty() {
         publish(run, &record, &draft, !nothing)?;
     } else {
         place(run, &plan, &prepared, &record, &draft, &busy)?;
-        let told = placed::update_catalog(run.hub, &run.copy, &run.root, record.run, &plan, &prepared);
+        watch.lap("commit");
+        let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
         after_commit("the catalog was not told, the next run looks again", told);
     }
+    watch.lap("catalog");
     run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
     let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
     after_commit("staging was not cleared, the next run clears it", removed);
@@ -193,5 +202,15 @@ fn place(
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
     let publish = || run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| e.to_string());
-    commit_plan(&dirs, &journal, &publish, busy).map_err(|e| run.hub.commit_failed(e))
+    let (hub, copy, root) = (run.hub, &run.copy, &run.root);
+    let committed = thread::scope(|scope| {
+        // The catalog is written while the disk flushes.
+        let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
+        let committed = commit_plan(&dirs, &journal, &publish, busy);
+        if let Ok(Err(error)) = rows.join() {
+            tracing::warn!("the catalog lags behind and will be put right by the next run: {error}");
+        }
+        committed
+    });
+    committed.map_err(|e| run.hub.commit_failed(e))
 }

@@ -13,6 +13,7 @@
 mod content;
 mod feed;
 mod finish;
+mod flusher;
 mod incoming;
 mod manifest_file;
 
@@ -22,10 +23,12 @@ use std::thread;
 use std::time::Duration;
 
 use self::content::ContentReceiver;
+use self::flusher::Flusher;
 use self::incoming::Incoming;
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
+use super::stopwatch::Stopwatch;
 use super::wire::unexpected;
 use crate::backup::digest::Digest;
 use crate::backup::filter::Filter;
@@ -161,7 +164,10 @@ fn look(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool) -> Result<P
     let reader = hub.catalog.reader()?;
     let safe_before = tick_before_now();
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive, safe_before };
-    Ok(pass(&hub.catalog, &reader, &place)?)
+    let mut watch = Stopwatch::start();
+    let found = pass(&hub.catalog, &reader, &place)?;
+    watch.lap(&format!("stat pass ({} entries, {} repaired)", found.entries, found.repaired));
+    Ok(found)
 }
 
 impl Run<'_> {
@@ -171,7 +177,9 @@ impl Run<'_> {
         thread::scope(|scope| {
             let result = &found;
             scope.spawn(move || result.set(look(hub, copy, root, recursive).map_err(|e| e.to_string())));
-            self.exchange(link, &found)
+            let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
+            scope.spawn(move || flush_thread.run(hub));
+            self.exchange(link, &found, flusher)
         })
     }
 
@@ -181,13 +189,17 @@ impl Run<'_> {
         Ok(names.is_empty() && self.staging.is_empty() && self.reader.is_empty(self.copy.id)?)
     }
 
-    fn exchange(&self, link: &mut Link, found: &PassResult) -> Result<(), EngineError> {
+    fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<(), EngineError> {
         let ask = self.begin.dry_run || !self.nothing_here()?;
         link.send(Granted { base_known: self.base_known, ask })?;
         let mut received = 0;
         for _ in 0..MISSING_ROUNDS_MAX {
-            let incoming = self.content(link, found, &mut received)?;
+            let mut watch = Stopwatch::start();
+            let incoming = self.content(link, found, &flusher, &mut received)?;
+            flusher.complete();
+            watch.lap("receiving");
             let planned = self.plan(&incoming, found)?;
+            watch.lap("plan");
             let missing = if self.begin.dry_run {
                 return finish::dry_run(self, link, &incoming, &planned);
             } else if planned.plan.missing.is_empty() {
@@ -204,9 +216,15 @@ impl Run<'_> {
     }
 
     /// Takes content until the manifest is complete.
-    fn content(&self, link: &mut Link, found: &PassResult, received: &mut u64) -> Result<Incoming, EngineError> {
+    fn content(
+        &self,
+        link: &mut Link,
+        found: &PassResult,
+        flusher: &Flusher,
+        received: &mut u64,
+    ) -> Result<Incoming, EngineError> {
         let mut incoming: Option<Incoming> = None;
-        ContentReceiver::with(self, found, |content| {
+        ContentReceiver::with(self, found, flusher, |content| {
             loop {
                 let message = link.receiver.recv()?;
                 match message {

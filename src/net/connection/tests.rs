@@ -1,3 +1,5 @@
+//! Tests of the pumps.
+
 use std::sync::mpsc;
 use std::time::Instant as Clock;
 

@@ -144,6 +144,7 @@ fn restore() -> Vec<Message> {
             root: b("home/ana"),
             time_secs: 1_760_000_000,
             complete: true,
+            recursive: true,
             entries: 5,
             bytes: 1 << 20,
             users: vec![(0, b("root"))],

@@ -1,3 +1,5 @@
+//! Tests of the listener.
+
 use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
 use std::sync::mpsc;

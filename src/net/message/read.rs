@@ -9,7 +9,7 @@ use crate::backup::digest::RunId;
 /// Read from a committed snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
-    /// Absolute path without leading `/`; empty with `list`: the roots.
+    /// Absolute path without leading `/`; empty with `shallow` and without `all`: the roots.
     pub path: Bytes,
     /// Only the path itself and, for a directory, what is directly in it.
     pub shallow: bool,
@@ -30,6 +30,8 @@ pub struct ReadGranted {
     pub time_secs: i64,
     /// Whether it is complete.
     pub complete: bool,
+    /// Whether it was made with `-r`; if not, folders in its root were not looked at.
+    pub recursive: bool,
     /// Entries to come.
     pub entries: u64,
     /// Bytes of the files to come.
@@ -79,7 +81,7 @@ pub struct Piece {
     pub batch: u32,
     /// Index in the batch.
     pub index: u32,
-    /// Where in the file.
+    /// Where in the file. 0 again: the file begins anew, what came before was damaged.
     pub offset: u64,
     /// Bytes of payload.
     pub len: u32,

@@ -77,7 +77,7 @@ pub struct Files {
 /// A large file begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOpen {
-    /// Handle, counts up from 0 within a run. One file is open at a time.
+    /// Handle, counts up from 0 within a run. Several may be open at once (`FILES_OPEN_MAX`).
     pub file: u32,
     /// Path below the root.
     pub path: Bytes,

@@ -1,3 +1,5 @@
+//! Tests of TLS, with real handshakes.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 

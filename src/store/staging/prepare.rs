@@ -1,21 +1,21 @@
 //! Brings staging to what the plan wants: everything that will be placed stands there, durable after one flush, with
 //! its final metadata. Data is copied here, never in the commit.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 
 use super::adopt::hash_file;
-use super::{Staging, disk_form_of};
+use super::{SmallStat, Staging, disk_form_of};
 use crate::backup::digest::Digest;
-use crate::backup::entry::{FileContent, Meta};
+use crate::backup::entry::FileContent;
 use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
 use crate::backup::relpath::RelPath;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, apply};
 use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::{FileKind, Stat};
+use crate::tree::stat::FileKind;
 
 /// Why staging cannot be prepared.
 #[derive(Debug)]
@@ -36,15 +36,13 @@ impl From<TreeError> for PrepareError {
 #[derive(Clone, Debug)]
 pub struct PreparedItem {
     /// As it is now; a rename changes the ctime of what is placed by itself.
-    pub stat: Stat,
+    pub stat: SmallStat,
     /// Digest of a file's content or of a symlink's target.
     pub digest: Option<Digest>,
-    /// Metadata that it was brought to.
-    pub form: Meta,
 }
 
-/// What stands ready, by path below the root.
-pub type Prepared = BTreeMap<RelPath, PreparedItem>;
+/// What stands ready: an item for each of the plan's `prepare` steps, in their order.
+pub type Prepared = Vec<PreparedItem>;
 
 /// Where prepared content may come from.
 pub struct PrepareSources<'a> {
@@ -186,47 +184,61 @@ impl Staging {
 
     /// Files first, then directories from the deepest up: making a name changes its directory's time.
     fn finish_metadata(&self, plan: &Plan, notes: &mut Vec<String>) -> Result<Prepared, TreeError> {
-        let mut prepared = Prepared::new();
+        let mut prepared: Vec<Option<PreparedItem>> = vec![None; plan.prepare.len()];
+        let linked: HashSet<&RelPath> = plan
+            .prepare
+            .iter()
+            .filter_map(|s| match &s.what {
+                Prepare::Link { from: LinkFrom::Staged(path) } => Some(path),
+                _ => None,
+            })
+            .collect();
         let is_dir = |step: &PrepareStep| matches!(step.what, Prepare::Dir | Prepare::DirAside { .. });
-        for step in plan.prepare.iter().filter(|s| !is_dir(s)) {
-            let item = self.finish_item(step, notes)?;
-            prepared.insert(step.path.clone(), item);
+        for (step, item) in plan.prepare.iter().zip(&mut prepared).filter(|(s, _)| !is_dir(s)) {
+            *item = Some(self.finish_item(step, &linked, notes)?);
         }
-        for step in plan.prepare.iter().rev().filter(|s| is_dir(s)) {
+        for (step, item) in plan.prepare.iter().zip(&mut prepared).rev().filter(|(s, _)| is_dir(s)) {
             let child = match &step.what {
                 Prepare::DirAside { slot } => self.aside(*slot).and_then(|(dir, name)| dir.open_child(&name))?,
                 _ => self.parent(&step.path).and_then(|(dir, name)| dir.open_child(&name))?,
             };
             let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
             note(notes, &step.path, apply(Place::Dir(&child), &want)?);
-            let item = PreparedItem { stat: child.stat_self()?, digest: None, form: step.form.clone() };
-            prepared.insert(step.path.clone(), item);
+            *item = Some(PreparedItem { stat: (&child.stat_self()?).into(), digest: None });
         }
-        Ok(prepared)
+        Ok(prepared.into_iter().flatten().collect())
     }
 
-    fn finish_item(&self, step: &PrepareStep, notes: &mut Vec<String>) -> Result<PreparedItem, TreeError> {
+    fn finish_item(
+        &self,
+        step: &PrepareStep,
+        linked: &HashSet<&RelPath>,
+        notes: &mut Vec<String>,
+    ) -> Result<PreparedItem, TreeError> {
         let known = self.index().files.get(&step.path).cloned();
+        // Other names of it were made meanwhile: its ctime moved.
+        let linked = linked.contains(&step.path);
         let staged = matches!(step.what, Prepare::Staged | Prepare::Copy { .. });
-        let (dir, name) = self.parent(&step.path)?;
+        let digest = match &step.what {
+            Prepare::Symlink { target } => Some(Digest::of(&target.0)),
+            Prepare::Link { from: LinkFrom::Staged(leader) } => self.index().files.get(leader).map(|f| f.digest),
+            _ => known.as_ref().map(|f| f.digest),
+        };
+        if let Some(file) = known.filter(|f| staged && f.is_in(&step.form) && !linked) {
+            return Ok(PreparedItem { stat: file.stat, digest });
+        }
         let kind = match &step.what {
             Prepare::Symlink { .. } => FileKind::Symlink,
             Prepare::Fifo => FileKind::Fifo,
             _ => FileKind::File,
         };
+        let (dir, name) = self.parent(&step.path)?;
         // A link is an inode that stands elsewhere with a step of its own, or lives in the copy.
-        let link = matches!(step.what, Prepare::Link { .. });
-        let as_wanted = staged && known.as_ref().is_some_and(|f| f.form == step.form);
-        if !link && !as_wanted {
+        if !matches!(step.what, Prepare::Link { .. }) {
             let want = disk_form_of(&step.form, kind, self.policy);
             note(notes, &step.path, apply(Place::Name(&dir, &name), &want)?);
         }
-        let digest = match &step.what {
-            Prepare::Symlink { target } => Some(Digest::of(&target.0)),
-            _ => known.as_ref().map(|f| f.digest),
-        };
-        let stat = dir.stat(&name)?;
-        Ok(PreparedItem { stat, digest, form: step.form.clone() })
+        Ok(PreparedItem { stat: (&dir.stat(&name)?).into(), digest })
     }
 }
 

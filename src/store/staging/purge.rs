@@ -19,11 +19,11 @@ impl Staging {
             plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::DirAside { .. })).map(|s| &s.path).collect();
         let mut index = self.index();
         let before = index.files.len();
-        index.files.retain(|path, _| wanted.contains(path));
+        index.files.retain(|path, _| wanted.contains(&**path));
         let stale = index.files.len() != before;
         if stale {
             let left: std::collections::HashMap<_, _> =
-                index.files.iter().map(|(path, file)| (file.digest, path.clone())).collect();
+                index.files.iter().map(|(path, file)| (file.digest, std::sync::Arc::clone(path))).collect();
             index.by_digest = left;
         }
         drop(index);

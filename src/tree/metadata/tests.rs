@@ -1,3 +1,5 @@
+//! Tests of metadata.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

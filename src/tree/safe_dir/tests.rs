@@ -1,3 +1,5 @@
+//! Tests of the door to the file system.
+
 use std::ffi::OsStr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::PathBuf;

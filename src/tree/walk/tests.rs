@@ -1,3 +1,5 @@
+//! Tests of the walker.
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,3 +1,5 @@
+//! Tests of the writer.
+
 use std::os::unix::fs::MetadataExt;
 
 use proptest::prelude::*;

@@ -1,0 +1,254 @@
+//! Where content is in the store: found, read and verified. Nothing is believed but the hash of what was read.
+//!
+//! In this order: the copy's file at the entry's own path; files of the copy that the catalog knows to hold the
+//! content; the retired file that it knows; any retired file of the same size, for a catalog that was lost. A commit
+//! that runs beside us moves files from one place to the other: while one is under way, a search that found nothing is
+//! repeated.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pool::Wanted;
+use crate::backup::digest::Digest;
+use crate::backup::relpath::RelPath;
+use crate::engine::error::EngineError;
+use crate::engine::hub::Hub;
+use crate::store::catalog::{CatalogReader, CopyId};
+use crate::store::names::CopyName;
+use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::error::TreeError;
+use crate::tree::read::FileReader;
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
+
+/// How long a commit under way is waited for, and how often is looked.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Times that a search is repeated because the copy is being changed, though no commit is seen right now.
+const REPEATS_MAX: u32 = 3;
+/// Retired files are looked for this deep below one run's folder.
+const RETIRED_DEPTH_MAX: usize = 4096;
+
+/// Retired files by their size.
+type BySize = HashMap<u64, Vec<RelPath>>;
+
+/// What the readers of one restore share.
+pub(super) struct Store<'a> {
+    hub: &'a Hub,
+    copy: CopyName,
+    dir: Arc<SafeDir>,
+    retired: Arc<SafeDir>,
+    id: OnceLock<Option<CopyId>>,
+    /// Retired files by size, once somebody had to look.
+    retired_by_size: Mutex<Option<BySize>>,
+}
+
+impl<'a> Store<'a> {
+    pub(super) fn new(hub: &'a Hub, copy: &CopyName) -> Result<Self, EngineError> {
+        Ok(Self {
+            hub,
+            copy: copy.clone(),
+            dir: Arc::new(hub.store.copy_dir(copy)?),
+            retired: Arc::new(hub.own_dir("retired")?),
+            id: OnceLock::new(),
+            retired_by_size: Mutex::default(),
+        })
+    }
+
+    /// The copy's number; asked for only when it is needed, because that is a question to the catalog's writer.
+    fn id(&self) -> Option<CopyId> {
+        *self.id.get_or_init(|| self.hub.catalog.copy_id(&self.copy).ok())
+    }
+
+    fn commit_under_way(&self) -> bool {
+        self.hub.own_dir("journal").and_then(|dir| Ok(dir.names()?)).is_ok_and(|names| !names.is_empty())
+    }
+
+    fn being_changed(&self) -> bool {
+        let copy = self.copy.to_string();
+        self.hub.leases.held().iter().any(|(scope, _)| scope.copy == copy)
+    }
+
+    fn retired_of_size(&self, size: u64, anew: bool) -> Vec<RelPath> {
+        let mut known = self.retired_by_size.lock().unwrap_or_else(PoisonError::into_inner);
+        if anew {
+            *known = None;
+        }
+        let by_size = known.get_or_insert_with(|| {
+            let mut found = BySize::new();
+            if let Err(error) = list_retired(&self.retired, &mut found) {
+                tracing::warn!("retired files cannot be listed: {error}");
+            }
+            found
+        });
+        by_size.get(&size).cloned().unwrap_or_default()
+    }
+}
+
+/// All retired files, whatever the catalog knows. One folder is open at a time.
+fn list_retired(top: &SafeDir, found: &mut BySize) -> Result<(), TreeError> {
+    let mut folders = vec![RelPath::root()];
+    while let Some(path) = folders.pop() {
+        let dir = match top.open_dir(&path) {
+            Err(e) if e.is_not_found() => continue,
+            other => other?,
+        };
+        for entry in dir.names()? {
+            let Ok(child) = path.join(&entry.name) else { continue };
+            match dir.stat(&entry.name) {
+                Ok(stat) if stat.kind == FileKind::File => found.entry(stat.size).or_default().push(child),
+                Ok(stat) if stat.kind == FileKind::Dir && child.depth() < RETIRED_DEPTH_MAX => folders.push(child),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One reader's way to content.
+pub(super) struct Finder<'a> {
+    store: &'a Store<'a>,
+    copy_dirs: DirCache,
+    retired_dirs: DirCache,
+    catalog: Option<CatalogReader>,
+}
+
+/// The receiver of a piece: offset, bytes, whether it is the last; false when nobody listens any more.
+type PieceSink<'a> = dyn FnMut(u64, Vec<u8>, bool) -> bool + 'a;
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(store: &'a Store<'a>) -> Self {
+        Self {
+            store,
+            copy_dirs: DirCache::new(store.dir.clone(), DIRS_OPEN_DEFAULT),
+            retired_dirs: DirCache::new(store.retired.clone(), 4),
+            catalog: None,
+        }
+    }
+
+    /// Appends the whole, verified content to `out`. On failure `out` may be longer than before.
+    pub(super) fn whole(&mut self, wanted: &Wanted, out: &mut Vec<u8>) -> Result<(), String> {
+        let from = out.len();
+        self.search(wanted, &mut |reader| {
+            out.truncate(from);
+            out.resize(from + usize::try_from(wanted.size).unwrap_or_default(), 0);
+            let buf = out.get_mut(from..).unwrap_or_default();
+            let whole = reader.read(buf).is_ok_and(|len| len as u64 == wanted.size);
+            whole && Digest::of(buf) == wanted.digest
+        })
+    }
+
+    /// Sends the content in pieces of `piece_bytes`; the last one only after all of it has been verified. After a damaged
+    /// place the pieces begin again at offset 0.
+    pub(super) fn pieces(
+        &mut self,
+        wanted: &Wanted,
+        piece_bytes: usize,
+        send: &mut PieceSink<'_>,
+    ) -> Result<(), String> {
+        self.search(wanted, &mut |reader| send_pieces(reader, wanted, piece_bytes, send))
+    }
+
+    /// Tries place after place until `use_it` is content with one.
+    fn search(&mut self, wanted: &Wanted, use_it: &mut dyn FnMut(&mut FileReader) -> bool) -> Result<(), String> {
+        let started = Instant::now();
+        let mut repeats = 0;
+        loop {
+            let being_changed = self.store.being_changed();
+            if self.search_once(wanted, repeats > 0, use_it) {
+                return Ok(());
+            }
+            repeats += 1;
+            let wait = if self.store.commit_under_way() {
+                started.elapsed() < COMMIT_PATIENCE
+            } else {
+                being_changed && repeats <= REPEATS_MAX
+            };
+            if !wait {
+                tracing::warn!("the content of '/{}' (BLAKE3 {}) is damaged or gone", wanted.path, wanted.digest);
+                return Err(format!("the store has no undamaged copy of its content (BLAKE3 {})", wanted.digest));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn search_once(&mut self, wanted: &Wanted, again: bool, use_it: &mut dyn FnMut(&mut FileReader) -> bool) -> bool {
+        if again {
+            self.copy_dirs.forget(&RelPath::root());
+        }
+        let mut good = |opened: Option<FileReader>| opened.is_some_and(|mut reader| use_it(&mut reader));
+        if good(self.open_copy(&wanted.path, wanted.size)) {
+            return true;
+        }
+        for place in self.known_places(wanted) {
+            if place != wanted.path && good(self.open_copy(&place, wanted.size)) {
+                return true;
+            }
+        }
+        let retired = self.known_retired(&wanted.digest);
+        if let Some(place) = &retired
+            && good(self.open_retired(place, wanted.size))
+        {
+            return true;
+        }
+        let others = self.store.retired_of_size(wanted.size, again);
+        others.iter().any(|place| Some(place) != retired.as_ref() && good(self.open_retired(place, wanted.size)))
+    }
+
+    fn open_copy(&mut self, path: &RelPath, size: u64) -> Option<FileReader> {
+        let (dir, name) = self.copy_dirs.parent_of(path).ok()?;
+        open_sized(&dir, name, size)
+    }
+
+    fn open_retired(&mut self, place: &RelPath, size: u64) -> Option<FileReader> {
+        let (dir, name) = self.retired_dirs.parent_of(place).ok()?;
+        open_sized(&dir, name, size)
+    }
+
+    /// A catalog that does not answer knows nothing; other places remain.
+    fn catalog(&mut self) -> Option<(&CatalogReader, CopyId)> {
+        if self.catalog.is_none() {
+            self.catalog = self.store.hub.catalog.reader().ok();
+        }
+        Some((self.catalog.as_ref()?, self.store.id()?))
+    }
+
+    fn known_places(&mut self, wanted: &Wanted) -> Vec<RelPath> {
+        let rows = self.catalog().and_then(|(catalog, id)| catalog.find_content(id, &wanted.digest).ok());
+        rows.unwrap_or_default().into_iter().map(|row| row.path).collect()
+    }
+
+    fn known_retired(&mut self, digest: &Digest) -> Option<RelPath> {
+        self.catalog().and_then(|(catalog, id)| catalog.retired(id, digest).ok()).flatten()
+    }
+}
+
+/// The file, if it has the right size; others need not be read.
+fn open_sized(dir: &SafeDir, name: &[u8], size: u64) -> Option<FileReader> {
+    FileReader::open(dir, name).ok().filter(|reader| reader.stat().size == size)
+}
+
+/// True: all was sent and verified, or nobody listens any more.
+fn send_pieces(reader: &mut FileReader, wanted: &Wanted, piece_bytes: usize, send: &mut PieceSink<'_>) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    let mut offset = 0_u64;
+    loop {
+        let left = wanted.size.saturating_sub(offset);
+        let mut piece = vec![0; usize::try_from(left).unwrap_or(piece_bytes).min(piece_bytes)];
+        if !reader.read(&mut piece).is_ok_and(|len| len == piece.len()) {
+            return false;
+        }
+        hasher.update(&piece);
+        let len = piece.len() as u64;
+        let last = offset + len >= wanted.size;
+        if last && Digest::from(hasher.finalize()) != wanted.digest {
+            return false;
+        }
+        if !send(offset, piece, last) || last {
+            return true;
+        }
+        offset += len;
+    }
+}
