@@ -403,12 +403,12 @@ impl Steps<'_> {
     }
 }
 
-/// The directory that holds a path, and its name in it.
-type Spot<'a> = (Arc<SafeDir>, &'a [u8]);
+/// A directory, open, and a name in it.
+type Named<'a> = (Arc<SafeDir>, &'a [u8]);
 
-/// Where a path is. None: there is no such directory, or no longer: on replay something of another type may have its
-/// name already.
-fn there<'a>(dirs: &mut DirCache, path: &'a RelPath) -> Result<Option<Spot<'a>>, TreeError> {
+/// The directory that holds a path, and its name in it. None: there is no such directory, or no longer: on replay
+/// something of another type may have its name already.
+fn there<'a>(dirs: &mut DirCache, path: &'a RelPath) -> Result<Option<Named<'a>>, TreeError> {
     match dirs.parent_of(path) {
         Err(e) if e.is_not_found() || e.is_not_a_directory() || e.is_escape() => Ok(None),
         other => other.map(Some),
