@@ -148,7 +148,7 @@ fn gather(world: &World, disk: &Path, rng: &mut Rng, progress: &Progress) -> Vec
         let _stop = StopAtEnd(progress);
         while clones.len() < wanted && !backups.is_finished() {
             assert!(Instant::now() < end, "only {} clones in {GATHER_MAX:?}", clones.len());
-            std::thread::sleep(Duration::from_millis(rng.below(400)));
+            std::thread::sleep(Duration::from_micros(rng.below(400_000)));
             let image = disk.with_extension(format!("{}", clones.len()));
             let at_least = progress.receipt.load(Ordering::SeqCst);
             must("cp", &["--reflink=always", path(disk), path(&image)]);
@@ -212,19 +212,21 @@ fn cut_power(name: &str, megabytes: u64, make: &[&str], again: &str) {
         gather(&world, &disk, &mut rng, &progress)
     };
     let states = progress.states.into_inner().unwrap();
-    let mut newer = 0;
+    let (mut newer, mut pending) = (0, 0);
     for clone in &clones {
         // Two file systems with one identity must never be known at once.
         let _ = run("btrfs", &["device", "scan", "--forget"]);
         let mount = Mount::new(&clone.image, &world.dir.path().join("clone"), again);
+        let journals = mount.0.join("store/.rbbackup/journal").read_dir();
+        pending += usize::from(journals.is_ok_and(|mut names| names.next().is_some()));
         newer += usize::from(judge(&mut world, clone, &mount.0, &states) > clone.at_least);
         drop(mount);
         std::fs::remove_file(&clone.image).unwrap();
     }
+    let (clones, states) = (clones.len(), states.len() - 1);
     eprintln!(
-        "{name}: {} clones of {} states; {newer} held more than the last receipt",
-        clones.len(),
-        states.len() - 1
+        "{name}: {clones} clones of {states} states; {pending} had a journal to finish, \
+         {newer} were newer than the last receipt"
     );
 }
 

@@ -21,6 +21,7 @@ pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -207,8 +208,12 @@ impl Staging {
             other => return other,
         }
         let mut dir = self.tree.try_clone()?;
+        let mut at = RelPath::root();
         for name in path.components() {
+            at = at.join(name).unwrap_or_default();
             if dir.stat(name).is_ok_and(|s| s.kind != FileKind::Dir) {
+                let top = RelPath::new(b"r").unwrap_or_default();
+                self.unindex(&at.strip_prefix(&top).unwrap_or_default());
                 dir.unlink(name)?;
             }
             match dir.mkdir(name, 0o700) {
@@ -220,10 +225,11 @@ impl Staging {
         Ok(dir)
     }
 
-    /// An empty file at `path`'s place, what was there removed.
-    pub(crate) fn create(&self, dir: &SafeDir, name: &[u8], mode: u32) -> Result<File, TreeError> {
+    /// An empty file at `path`'s place (`name` in `dir`), what was there removed.
+    pub(crate) fn create(&self, path: &RelPath, dir: &SafeDir, name: &[u8], mode: u32) -> Result<File, TreeError> {
         match dir.create_new(name, mode) {
             Err(e) if e.is_exists() => {
+                self.unindex(path);
                 dir.remove_tree(name)?;
                 dir.create_new(name, mode)
             }
@@ -240,7 +246,7 @@ impl Staging {
             return Ok(());
         }
         let (dir, name) = self.parent(path)?;
-        let mut file = self.create(&dir, &name, form.mode & 0o777)?;
+        let mut file = self.create(path, &dir, &name, form.mode & 0o777)?;
         file.write_all(content).map_err(|e| TreeError::new("write", dir.label(), &name, e))?;
         self.seal(path, &file, form, digest)
     }
@@ -257,11 +263,22 @@ impl Staging {
     /// What stands at `path` is not whole any more, and may never be.
     pub(crate) fn forget(&self, path: &RelPath) {
         self.mixed.store(true, Ordering::SeqCst);
+        self.unindex(path);
+    }
+
+    /// Nothing that the index knows at `path` or within it is there any more: something else takes the place. What the
+    /// index says goes into journals, inodes included, so it must never lag behind the disk.
+    fn unindex(&self, path: &RelPath) {
         let mut index = self.index();
-        if let Some(file) = index.files.remove(path)
-            && index.by_digest.get(&file.digest).is_some_and(|known| **known == *path)
-        {
-            index.by_digest.remove(&file.digest);
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let within = index.files.range::<RelPath, _>(from).map(|(known, _)| Arc::clone(known));
+        let gone: Vec<_> = within.take_while(|known| known.is_within(path)).collect();
+        for path in gone {
+            if let Some(file) = index.files.remove(&path)
+                && index.by_digest.get(&file.digest).is_some_and(|known| *known == path)
+            {
+                index.by_digest.remove(&file.digest);
+            }
         }
     }
 

@@ -48,7 +48,8 @@ impl Incoming {
             return Err(WireError::Bounds("changes to a manifest that was not agreed on").into());
         }
         let dir = run.staging.dir();
-        let file = run.staging.create(dir, SPOOL, 0o600)?;
+        dir.unlink(SPOOL).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
+        let file = dir.create_new(SPOOL, 0o600)?;
         let spool = SortedWriter::create(BufWriter::with_capacity(256 * 1024, file), CHANGES_MAGIC, &())
             .map_err(|e| spool_error(&e))?;
         Ok(Self {

@@ -73,7 +73,7 @@ impl LargeWriter {
         let left = dir.open_write(&name).and_then(|file| dir.open_read(&name).map(|read| (file, read)));
         let (file, prefix) = match left {
             Ok((file, read)) => (file, chunks_of(&read, class)),
-            Err(_) => (staging.create(&dir, &name, 0o600)?, VecDeque::new()),
+            Err(_) => (staging.create(path, &dir, &name, 0o600)?, VecDeque::new()),
         };
         Ok(Self {
             path: path.clone(),

@@ -66,7 +66,7 @@ impl Staging {
         notes: &mut Vec<String>,
     ) -> Result<Prepared, PrepareError> {
         self.purge(plan)?;
-        let mut missing = Vec::new();
+        let mut missing: Vec<MissingContent> = Vec::new();
         let mut copy_dirs = DirCache::new(Arc::clone(sources.copy), DIRS_OPEN_DEFAULT);
         for step in &plan.prepare {
             match &step.what {
@@ -75,6 +75,8 @@ impl Staging {
                 Prepare::Symlink { target } => self.replace(step, |dir, name| dir.symlink(&target.0, name))?,
                 Prepare::Fifo => self.replace(step, |dir, name| dir.mkfifo(name, step.form.mode & 0o777))?,
                 Prepare::Staged => {}
+                // Planned again when its leader's content has come.
+                Prepare::Link { from: LinkFrom::Staged(leader) } if missing.iter().any(|m| m.path == *leader) => {}
                 Prepare::Link { from } => self.link(step, from, sources, &mut copy_dirs)?,
                 Prepare::Copy { from, content } => {
                     if !self.copy(step, from, content, sources, &mut copy_dirs)? {
@@ -97,6 +99,7 @@ impl Staging {
                 if dir.stat(&name)?.kind == FileKind::Dir {
                     return Ok(());
                 }
+                self.unindex(path);
                 dir.remove_tree(&name)?;
                 dir.mkdir(&name, 0o700)
             }
@@ -127,6 +130,7 @@ impl Staging {
         let (dir, name) = self.parent(&step.path)?;
         match make(&dir, &name) {
             Err(e) if e.is_exists() => {
+                self.unindex(&step.path);
                 dir.remove_tree(&name)?;
                 make(&dir, &name)
             }
@@ -170,7 +174,7 @@ impl Staging {
         };
         let Ok(source) = opened else { return Ok(false) };
         let (dir, name) = self.parent(&step.path)?;
-        let mut target = self.create(&dir, &name, 0o600)?;
+        let mut target = self.create(&step.path, &dir, &name, 0o600)?;
         copy_content(source, &mut target).map_err(|e| TreeError::new("copy to", dir.label(), &name, e))?;
         let mut written = dir.open_read(&name)?;
         let digest = hash_file(&mut written).map_err(|e| TreeError::new("read", dir.label(), &name, e))?;

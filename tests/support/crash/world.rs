@@ -48,7 +48,9 @@ pub struct Daemon {
 
 impl World {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // A world that failed can be looked at.
+        let keep = std::env::var_os("RBBACKUP_TEST_KEEP").is_some();
+        let dir = tempfile::Builder::new().disable_cleanup(keep).tempdir().unwrap();
         let (source, store) = (dir.path().join("source"), dir.path().join("store"));
         let home = dir.path().join("home");
         std::fs::create_dir(&home).unwrap();
