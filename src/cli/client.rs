@@ -24,6 +24,7 @@ use crate::engine::{client::ClientOptions, inspect};
 
 /// The whole client: `argv` with the program's name in, exit code out.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
+    super::open_files::raise_limit();
     let terminal = Terminal::of_process();
     let (shared, request) = match args::parse(argv) {
         Ok(parsed) => parsed,

@@ -58,6 +58,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(args) => args,
         Err(error) => return print_clap(&error),
     };
+    super::open_files::raise_limit();
     let terminal = Terminal::of_process();
     let complain = |message: &str| terminal.say(&format!("rbbackupd: {}", escape(message.as_bytes())));
     let options = match prepare(&args, &terminal) {

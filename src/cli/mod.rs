@@ -27,6 +27,7 @@ pub mod exit;
 pub mod filters;
 pub mod json;
 pub mod logging;
+mod open_files;
 pub mod progress;
 pub mod render;
 pub mod report;

@@ -81,7 +81,8 @@ impl EngineError {
 
 impl From<LinkError> for EngineError {
     fn from(error: LinkError) -> Self {
-        let kind = if matches!(error, LinkError::Protocol { .. }) { ErrorKind::Failed } else { ErrorKind::Unreachable };
+        let lasting = matches!(error, LinkError::Protocol { .. } | LinkError::Unsendable(_));
+        let kind = if lasting { ErrorKind::Failed } else { ErrorKind::Unreachable };
         Self::new(kind, error.to_string())
     }
 }

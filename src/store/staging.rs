@@ -36,7 +36,7 @@ use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
 
 /// Directories of the staged tree that stay open.
-const DIRS_OPEN_MAX: usize = 256;
+const DIRS_OPEN_MAX: usize = 64;
 
 /// A whole file in staging.
 #[derive(Clone, Debug)]

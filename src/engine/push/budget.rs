@@ -4,7 +4,7 @@
 //! found to be there). Because the order of taking is the order of sending, the head of the line always has its share:
 //! no deadlock.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A bounded number of bytes, shared.
 #[derive(Clone)]
@@ -13,9 +13,14 @@ pub(super) struct Budget {
 }
 
 struct Inner {
-    free: Mutex<u64>,
+    free: Mutex<Free>,
     more: Condvar,
     all: u64,
+}
+
+struct Free {
+    bytes: u64,
+    closed: bool,
 }
 
 /// Bytes taken from the budget; given back on drop.
@@ -24,24 +29,40 @@ pub(super) struct Share {
     bytes: u64,
 }
 
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Budget {
     pub(super) fn new(bytes: u64) -> Self {
-        Self { inner: Arc::new(Inner { free: Mutex::new(bytes), more: Condvar::new(), all: bytes }) }
+        let free = Mutex::new(Free { bytes, closed: false });
+        Self { inner: Arc::new(Inner { free, more: Condvar::new(), all: bytes }) }
     }
 
-    /// Waits until `bytes` are free (or, for more than there are, until all is).
-    pub(super) fn take(&self, bytes: u64) -> Share {
+    /// Waits until `bytes` are free (or, for more than there are, until all is); none once the run is over.
+    pub(super) fn take(&self, bytes: u64) -> Option<Share> {
         let bytes = bytes.min(self.inner.all);
-        let free = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.inner.more.wait_while(free, |free| *free < bytes).unwrap_or_else(PoisonError::into_inner);
-        *free -= bytes;
-        Share { inner: Arc::clone(&self.inner), bytes }
+        let waiting = |free: &mut Free| free.bytes < bytes && !free.closed;
+        let mut free = self.inner.more.wait_while(self.inner.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        if free.closed {
+            return None;
+        }
+        free.bytes -= bytes;
+        Some(Share { inner: Arc::clone(&self.inner), bytes })
+    }
+
+    /// The run is over: whoever waits stops waiting.
+    pub(super) fn close(&self) {
+        self.inner.lock().closed = true;
+        self.inner.more.notify_all();
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *self.inner.free.lock().unwrap_or_else(PoisonError::into_inner) += self.bytes;
+        self.inner.lock().bytes += self.bytes;
         self.inner.more.notify_all();
     }
 }
@@ -56,10 +77,22 @@ mod tests {
         let all = budget.take(100);
         let waiter = std::thread::spawn({
             let budget = budget.clone();
-            move || drop(budget.take(3))
+            move || budget.take(3).is_some()
         });
         drop(all);
-        waiter.join().unwrap();
-        drop(budget.take(10));
+        assert!(waiter.join().unwrap());
+        assert!(budget.take(10).is_some());
+    }
+
+    #[test]
+    fn a_run_that_ends_lets_go_of_whoever_waits() {
+        let budget = Budget::new(10);
+        let _all = budget.take(10);
+        let waiter = std::thread::spawn({
+            let budget = budget.clone();
+            move || budget.take(3).is_none()
+        });
+        budget.close();
+        assert!(waiter.join().unwrap());
     }
 }

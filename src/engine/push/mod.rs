@@ -43,6 +43,8 @@ use crate::net::message::{Begin, Committed, Granted, Message};
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
 
+/// An attempt that sent this much has got on, even if it was cut.
+const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a daemon that closed the link is listened to for its reason.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -81,17 +83,18 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
     let run = client::random_run_id()?;
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
     loop {
-        let mut reached = false;
+        let mut reached = Reached::Nothing;
         let attempt = Attempt { client, options, observer, source: &source, run };
         let error = match attempt.run(&mut reached) {
             Ok(summary) => return Ok(Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..summary }),
             Err(error) => error,
         };
-        if reached {
+        // Only what got on is worth another full patience: content that was sent need not be sent again.
+        if reached == Reached::Content {
             (lost, pause) = (None, Duration::from_millis(200));
         }
         // A server that was never there is not waited for; one that was lost is.
-        let never_there = !reached && lost.is_none();
+        let never_there = reached == Reached::Nothing && lost.is_none();
         let since = *lost.get_or_insert_with(Instant::now);
         if error.kind != ErrorKind::Unreachable || never_there || since.elapsed() + pause > client.retry_for {
             return Err(error);
@@ -100,6 +103,14 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
     }
+}
+
+/// How far an attempt came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Nothing,
+    Server,
+    Content,
 }
 
 struct Attempt<'a> {
@@ -111,10 +122,10 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn run(&self, reached: &mut bool) -> Result<Summary, EngineError> {
+    fn run(&self, reached: &mut Reached) -> Result<Summary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
-        *reached = true;
+        *reached = Reached::Server;
         let counters = link.counters();
         let user = self.client.user.as_bytes();
         let paths = CachePaths::new(&self.client.cache_dir, welcome.store, user, self.source.name.as_bytes())?;
@@ -141,6 +152,9 @@ impl Attempt<'_> {
         });
         if outcome.is_err() {
             paths.discard();
+            if counters.sent() > PROGRESS_BYTES {
+                *reached = Reached::Content;
+            }
         }
         drop(sender);
         let mut summary = outcome?;
@@ -250,10 +264,10 @@ impl Work<'_> {
         };
         let mut end = keeper.finish(&owners)?;
         watch.lap("new cache");
-        sender.found.unseen.sort();
-        sender.found.unseen.dedup();
         observer.event(&Event::Phase(Phase::Committing));
         for _ in 0..MISSING_ROUNDS_MAX {
+            sender.found.unseen.sort();
+            sender.found.unseen.dedup();
             let manifest = ManifestSender {
                 link: self.link,
                 replies: self.replies,
@@ -289,6 +303,7 @@ impl Work<'_> {
         // What is not asked about leaves as soon as it is read.
         let budget = Budget::new(if self.granted.ask { WINDOW_BYTES } else { WINDOW_BYTES / 2 });
         let cache = self.paths.clone();
+        let window = budget.clone();
         let scan = scan::Scan { walk, cache, jobs, items, budget, safe_before };
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         thread::scope(|scope| {
@@ -298,6 +313,8 @@ impl Work<'_> {
                 scope.spawn(move || hash::work(&jobs, safe_before));
             }
             let sent = sender.run(&item_queue);
+            // Nobody waits for room or for a place in a queue that nobody empties.
+            window.close();
             drop((item_queue, job_queue));
             let walked = walker.join().unwrap_or_else(|_| Err("the scan stopped".to_owned()));
             sent?;

@@ -56,13 +56,18 @@ pub(super) fn resend(
             let (jobs, items) = (jobs, items);
             let mut dirs = DirCache::new(Arc::clone(root.0), DIRS_OPEN_DEFAULT);
             for record in wanted {
-                let Some((item, job)) = job_for(&mut dirs, root.1, record, &budget) else { continue };
-                if items.send(item).is_err() || jobs.send(job).is_err() {
+                let Some((item, job)) = job_for(&mut dirs, root.1, record, &budget) else { return };
+                let sent = match job {
+                    Some(job) => items.send(item).is_ok() && jobs.send(job).is_ok(),
+                    None => items.send(item).is_ok(),
+                };
+                if !sent {
                     return;
                 }
             }
         });
         let sent = sender.run(&item_queue);
+        budget.close();
         drop(item_queue);
         let _ = feeder.join();
         sent
@@ -85,24 +90,41 @@ pub(super) fn resend(
         .collect())
 }
 
-fn job_for(dirs: &mut DirCache, file: Option<&[u8]>, record: CacheRecord, budget: &Budget) -> Option<(Item, Job)> {
+/// What is to be done for a record; no job when its folder cannot be opened. None: the run is over.
+fn job_for(
+    dirs: &mut DirCache,
+    file: Option<&[u8]>,
+    record: CacheRecord,
+    budget: &Budget,
+) -> Option<(Item, Option<Job>)> {
     let content = record.entry.file()?.clone();
-    let dir = if file.is_some() { Arc::clone(dirs.root()) } else { dirs.parent_of(&record.entry.path).ok()?.0 };
+    let opened = if file.is_some() {
+        Ok(Arc::clone(dirs.root()))
+    } else {
+        dirs.parent_of(&record.entry.path).map(|(dir, _)| dir)
+    };
+    let dir = match opened {
+        Ok(dir) => dir,
+        Err(e) if e.is_not_found() => {
+            return Some((Item::Skipped(record.entry.path, "it vanished during the run".to_owned()), None));
+        }
+        Err(e) => return Some((Item::Failed(record.entry.path, e.to_string()), None)),
+    };
     let (path, size) = (record.entry.path.clone(), content.size);
     let name = file.or_else(|| record.entry.path.name()).unwrap_or(b".").to_vec();
     let class = if content.class == SizeClass::Whole { class_for(size) } else { content.class };
     let to_read = ToRead { dir, name, entry: record.entry.clone(), size };
     if size < WHOLE_FILE_BYTES_MAX {
         let (reply, receiver) = crossbeam_channel::bounded(1);
-        let share = budget.take(size);
+        let share = budget.take(size)?;
         let item = Item::Small { order: vec![None], reply: receiver, bytes: size };
-        return Some((item, Job::Small(SmallJob { files: vec![to_read], share, reply })));
+        return Some((item, Some(Job::Small(SmallJob { files: vec![to_read], share, reply }))));
     }
     let (piece_sender, receiver) = pieces();
-    let share = budget.take(size.min(WINDOW_BYTES / 2));
+    let share = budget.take(size.min(WINDOW_BYTES / 2))?;
     let old = Some(Box::new(record));
     let item = Item::Large { path, size, class, old, pieces: receiver, share };
-    Some((item, Job::Large(LargeJob { file: to_read, class, pieces: piece_sender })))
+    Some((item, Some(Job::Large(LargeJob { file: to_read, class, pieces: piece_sender }))))
 }
 
 /// Writes the new cache again with `overrides`; `end` becomes that of the result.

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -28,6 +29,8 @@ use crate::tree::walk::{SourceEntry, WalkItem, WalkOptions, walk};
 const READY_MAX: usize = 512;
 /// Items that may wait for the sender.
 const ITEMS_QUEUED_MAX: usize = 128;
+/// Directories that the files of one job may hold open.
+const JOB_DIRS_MAX: usize = 16;
 /// Budget that a large file holds while it is read and asked about.
 const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
 
@@ -83,6 +86,7 @@ impl Scan {
             order: Vec::new(),
             files: Vec::new(),
             bytes: 0,
+            dirs: 0,
             scan: &self,
         };
         let walked = walk(&self.walk, &mut |batch| {
@@ -149,6 +153,8 @@ struct Merge<'a> {
     order: Vec<Option<CacheRecord>>,
     files: Vec<ToRead>,
     bytes: u64,
+    /// Directories that the files of the next job hold open.
+    dirs: usize,
 }
 
 impl Merge<'_> {
@@ -178,6 +184,11 @@ impl Merge<'_> {
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
         let meta = match self.meta(&walked, vouched.as_ref()) {
             Ok(meta) => meta,
+            // What it holds needs its directory: it goes without its attributes, and the run is incomplete.
+            Err(item) if walked.stat.kind == FileKind::Dir => {
+                self.other(item)?;
+                walked.stat.meta()
+            }
             Err(item) => return self.other(item),
         };
         let racy = fingerprint.is_racy(self.scan.safe_before);
@@ -223,6 +234,15 @@ impl Merge<'_> {
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
             return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe });
         }
+        if matches!(content.link, Link::Follower(_)) {
+            // The leader's content is its own; the sender puts it in.
+            let meta = match self.meta(&walked, vouched) {
+                Ok(meta) => meta,
+                Err(item) => return self.other(item),
+            };
+            let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
+            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None });
+        }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
         let file = ToRead { dir: walked.dir, name, entry, size };
@@ -260,10 +280,13 @@ impl Merge<'_> {
     }
 
     fn small(&mut self, file: ToRead) -> Result<(), Gone> {
+        if self.files.last().is_none_or(|last| !Arc::ptr_eq(&last.dir, &file.dir)) {
+            self.dirs += 1;
+        }
         self.bytes += file.size;
         self.order.push(None);
         self.files.push(file);
-        if self.bytes >= BATCH_BYTES_TARGET as u64 || self.files.len() >= BATCH_COUNT_MAX {
+        if self.bytes >= BATCH_BYTES_TARGET as u64 || self.files.len() >= BATCH_COUNT_MAX || self.dirs >= JOB_DIRS_MAX {
             self.flush()?;
         }
         Ok(())
@@ -271,7 +294,7 @@ impl Merge<'_> {
 
     fn large(&mut self, file: ToRead, class: SizeClass, old: Option<CacheRecord>) -> Result<(), Gone> {
         self.flush()?;
-        let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size));
+        let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size)).ok_or(Gone)?;
         let (sender, receiver) = pieces();
         let (path, size) = (file.entry.path.clone(), file.size);
         let old = old.map(Box::new);
@@ -289,7 +312,8 @@ impl Merge<'_> {
         }
         let files = std::mem::take(&mut self.files);
         let bytes = std::mem::take(&mut self.bytes);
-        let share = self.scan.budget.take(bytes);
+        self.dirs = 0;
+        let share = self.scan.budget.take(bytes).ok_or(Gone)?;
         let (reply, receiver) = bounded(1);
         self.scan.items.send(Item::Small { order, reply: receiver, bytes }).map_err(|_| Gone)?;
         self.scan.jobs.send(Job::Small(SmallJob { files, share, reply })).map_err(|_| Gone)

@@ -178,8 +178,15 @@ impl<'a> ContentSender<'a> {
                     self.leaders.insert(record.entry.path.clone(), content.clone());
                 }
                 Link::Follower(leader) => match self.leaders.get(leader) {
-                    Some(first) => (content.digest, content.size) = (first.digest, first.size),
-                    None => content.link = Link::Single,
+                    Some(first) => {
+                        (content.digest, content.size, content.class) = (first.digest, first.size, first.class);
+                    }
+                    // Its first name could not be read, and neither could this one: they are one file.
+                    None => {
+                        let path = record.entry.path.clone();
+                        self.failed(path, "another name of this file could not be read");
+                        return Ok(record);
+                    }
                 },
                 Link::Single => {}
             }
