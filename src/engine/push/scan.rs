@@ -83,6 +83,7 @@ impl Scan {
             order: Vec::new(),
             files: Vec::new(),
             bytes: 0,
+            failed: None,
             scan: &self,
         };
         let walked = walk(&self.walk, &mut |batch| {
@@ -149,6 +150,8 @@ struct Merge<'a> {
     order: Vec<Option<CacheRecord>>,
     files: Vec<ToRead>,
     bytes: u64,
+    /// The directory that failed last: without its entry nothing below it can be sent.
+    failed: Option<RelPath>,
 }
 
 impl Merge<'_> {
@@ -163,6 +166,9 @@ impl Merge<'_> {
     }
 
     fn entry(&mut self, walked: SourceEntry) -> Result<(), Gone> {
+        if self.failed.as_ref().is_some_and(|dir| walked.path.is_within(dir)) {
+            return Ok(());
+        }
         let stat = &walked.stat;
         let fingerprint = stat.fingerprint();
         let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
@@ -178,7 +184,12 @@ impl Merge<'_> {
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
         let meta = match self.meta(&walked, vouched.as_ref()) {
             Ok(meta) => meta,
-            Err(item) => return self.other(item),
+            Err(item) => {
+                if kind == Kind::Dir {
+                    self.failed = Some(walked.path);
+                }
+                return self.other(item);
+            }
         };
         let racy = fingerprint.is_racy(self.scan.safe_before);
         let entry = Entry { path: walked.path, meta, kind };
