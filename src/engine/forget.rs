@@ -17,7 +17,7 @@ use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::{Row, RowKind};
-use crate::store::commit::{CommitDirs, CommitPlan, commit};
+use crate::store::commit::{CommitPlan, commit};
 use crate::store::leases::{LeaseError, LeaseRequest};
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::SnapshotError;
@@ -43,6 +43,9 @@ impl Contents for Nothing {
 pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Result<(), EngineError> {
     let root = RelPath::new(request.root.as_slice()).map_err(super::wire::WireError::from)?;
     let snapshots = hub.store.snapshots(who.copy())?;
+    if let Some(record) = snapshots.by_run(request.run)? {
+        return Ok(link.send(super::receive::receipt_again(&record, RunKind::Forget, &root)?)?);
+    }
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let newest = newest.ok_or_else(|| {
         EngineError::new(ErrorKind::Failed, format!("'/{root}' is not a root that was backed up here"))
@@ -72,6 +75,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         std::iter::empty::<Result<ChangeRecord, SnapshotError>>(),
     )?;
     let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };
+    // What a run of this root left there is of no use any more.
+    Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?.remove(&hub.own_dir("staging")?)?;
     let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
     let prepared = Prepared::new();
     let commit_plan = CommitPlan {
@@ -85,7 +90,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     };
     placed::preserve(hub, &copy, &root, request.run, &plan)?;
     let journal = commit_plan.journal()?;
-    let dirs = CommitDirs { own: hub.own.clone(), copy: copy.dir.clone(), policy: hub.store.policy() };
+    let dirs = hub.commit_dirs(&copy);
     let publish = || snapshots.publish(&record, draft.name.as_deref()).map_err(|e| e.to_string());
     hub.set_exact(who.copy(), &root, None);
     hub.check_open()?;

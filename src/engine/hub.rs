@@ -12,7 +12,7 @@ use super::recover;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::ClientInfo;
 use crate::store::catalog::{Catalog, CopyId};
-use crate::store::commit::CommitError;
+use crate::store::commit::{CommitDirs, CommitError};
 use crate::store::layout::Store;
 use crate::store::leases::Leases;
 use crate::store::names::CopyName;
@@ -47,6 +47,8 @@ pub(crate) struct Hub {
     closed: AtomicBool,
     /// Roots whose copy is known to be exactly a snapshot's manifest: by copy and root, the snapshot's number.
     exact: Mutex<HashMap<(CopyName, RelPath), u64>>,
+    /// Whose turn it is to change a copy.
+    turns: Mutex<HashMap<CopyName, Arc<Mutex<()>>>>,
 }
 
 impl Hub {
@@ -71,12 +73,20 @@ impl Hub {
             sessions: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             exact: Mutex::default(),
+            turns: Mutex::default(),
         })
     }
 
     /// A folder of `.rbbackup`.
     pub(crate) fn own_dir(&self, name: &str) -> Result<SafeDir, EngineError> {
         Ok(self.own.open_dir(&RelPath::new(name.as_bytes()).unwrap_or_default())?)
+    }
+
+    /// What a commit to a copy works in.
+    pub(crate) fn commit_dirs(&self, copy: &OpenCopy) -> CommitDirs {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(turns.entry(copy.name.clone()).or_default());
+        CommitDirs { own: Arc::clone(&self.own), copy: Arc::clone(&copy.dir), policy: self.store.policy(), turn }
     }
 
     /// Refuses when a flush has failed before. To be asked with the lease in hand (who waited for it may wait for a

@@ -1,6 +1,6 @@
 //! What a commit did, told to the catalog; and what it must not lose, copied into history first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::client::now;
@@ -69,6 +69,7 @@ pub(super) fn update_catalog(
     let safe_before = now().minus(0, super::receive::STORE_TICK_NANOS);
     let reader = hub.catalog.reader()?;
     let mut updates = Vec::new();
+    let parked: HashSet<&RelPath> = plan.parks.iter().map(|p| &p.path).collect();
     for park in &plan.parks {
         let from = at(root, &park.path)?;
         let aside = rel(&[ASIDE, b"/", park.slot.to_string().as_bytes()].concat());
@@ -81,6 +82,9 @@ pub(super) fn update_catalog(
             for row in reader.range(copy.id, &from) {
                 let row = row?;
                 let below = row.path.strip_prefix(&from).unwrap_or_default();
+                if row.path.strip_prefix(root).is_some_and(|path| left_before(&parked, &park.path, &path)) {
+                    continue;
+                }
                 if let (RowKind::File, Some(digest)) = (row.kind, row.digest) {
                     let place = at(&place, &below)?;
                     updates.push(Update::PutRetired { digest, size: row.fingerprint.size, place });
@@ -101,6 +105,18 @@ pub(super) fn update_catalog(
     let rows = rows.map(|(path, form, item)| Update::Put(row_of(path, form, item, safe_before)));
     hub.catalog.apply(copy.id, updates.into_iter().chain(rows))?;
     Ok(())
+}
+
+/// Whether `path` left `park` by a park of its own, or with one, before `park` itself left: parks are deepest first.
+fn left_before(parked: &HashSet<&RelPath>, park: &RelPath, path: &RelPath) -> bool {
+    let mut at = Some(path.clone());
+    while let Some(here) = at.filter(|here| here != park) {
+        if parked.contains(&here) {
+            return true;
+        }
+        at = here.parent();
+    }
+    false
 }
 
 fn row_of(path: RelPath, form: &Meta, item: &PreparedItem, safe_before: Timestamp) -> Row {
@@ -149,4 +165,22 @@ pub(super) fn look_again(hub: &Hub, copy: &OpenCopy, root: &RelPath, plan: &Plan
     }
     hub.catalog.apply(copy.id, updates)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_park_of_its_own_is_not_in_its_directorys() {
+        let (dir, sub, file) = (rel(b"d"), rel(b"d/sub"), rel(b"d/f"));
+        let parked = HashSet::from([&file, &sub, &dir]);
+        assert!(left_before(&parked, &dir, &file));
+        assert!(left_before(&parked, &dir, &rel(b"d/sub/deep/x")));
+        assert!(!left_before(&parked, &dir, &rel(b"d/stays")));
+        assert!(!left_before(&parked, &sub, &rel(b"d/sub/deep/x")));
+        assert!(!left_before(&parked, &dir, &dir));
+        let top = RelPath::root();
+        assert!(!left_before(&HashSet::from([&top]), &top, &rel(b"x")));
+    }
 }

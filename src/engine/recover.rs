@@ -31,7 +31,12 @@ pub(super) fn finish_commits(store: &Store, own: &Arc<SafeDir>) -> Result<(), En
         let snapshots = store.snapshots(&name)?;
         let draft = draft_name(record.run);
         let draft = (!matches!(record.manifest_file, ManifestRef::Same { .. })).then_some(draft.as_str());
-        let dirs = CommitDirs { own: Arc::clone(own), copy: Arc::new(store.copy_dir(&name)?), policy: store.policy() };
+        let dirs = CommitDirs {
+            own: Arc::clone(own),
+            copy: Arc::new(store.copy_dir(&name)?),
+            policy: store.policy(),
+            turn: Arc::default(),
+        };
         let publish = || snapshots.publish(&record, draft).map_err(|e| e.to_string());
         replay(&dirs, &journal, &publish)?;
         staging.remove_tree(journal.staging.as_slice())?;
@@ -88,12 +93,13 @@ fn clear_staging(staging: &SafeDir) -> Result<(), EngineError> {
 
 /// Whether a staged tree has any file of its own; a name that shares its inode was made by a plan.
 fn holds_content(folder: &SafeDir) -> Result<bool, TreeError> {
-    let mut todo = vec![folder.open_child(b"tree")?];
-    while let Some(dir) = todo.pop() {
+    let mut todo = vec![rel(b"tree")];
+    while let Some(path) = todo.pop() {
+        let dir = folder.open_dir(&path)?;
         for entry in dir.names()? {
             let stat = dir.stat(&entry.name)?;
             match stat.kind {
-                FileKind::Dir => todo.push(dir.open_child(&entry.name)?),
+                FileKind::Dir => todo.extend(path.join(&entry.name)),
                 FileKind::File if stat.nlink == 1 => return Ok(true),
                 _ => {}
             }

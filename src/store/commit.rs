@@ -14,9 +14,15 @@
 //! target = done, at its source = do it, nowhere = stop and report. An error from a flush is final: what reached the
 //! disk is not known, so the daemon stops writing until it is started again.
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::check::check;
 
 use super::failpoint::failpoint;
 use super::journal::{Journal, JournalError, ParkStep, PlaceStep, kind_number, park_number};
@@ -87,6 +93,8 @@ pub struct CommitDirs {
     pub copy: Arc<SafeDir>,
     /// What the plain copy may hold.
     pub policy: StorePolicy,
+    /// One commit at a time looks at the copy and changes it: disjoint runs share the directories above their roots.
+    pub turn: Arc<Mutex<()>>,
 }
 
 fn rel(text: &str) -> RelPath {
@@ -178,28 +186,16 @@ pub fn commit(
     failpoint("before-flush");
     dirs.own.sync_fs().map_err(CommitError::Flush)?;
     failpoint("before-journal");
+    phase(4);
+    let turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
     check(dirs, journal)?;
     write_journal(dirs, journal)?;
     failpoint("after-journal");
-    phase(4);
-    let done = carry_out(dirs, journal, true).and_then(|()| publish_and_close(dirs, journal, publish));
-    done.map_err(|error| CommitError::Unfinished(Box::new(error)))
-}
-
-/// Looks whether everything that is to leave is still there: a journal that cannot be carried out would close the store
-/// until somebody repairs it by hand.
-fn check(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
-    let mut cache = DirCache::new(Arc::clone(&dirs.copy), DIRS_OPEN_DEFAULT);
-    for step in &journal.parks {
-        let present = match there(&mut cache, &step.path)? {
-            None => false,
-            Some((dir, name)) => is_at(&dir, name, step.ino)?,
-        };
-        if !present {
-            return Err(CommitError::Changed { path: step.path.clone() });
-        }
-    }
-    Ok(())
+    let placed = carry_out(dirs, journal, true);
+    drop(turn);
+    placed
+        .and_then(|()| publish_and_close(dirs, journal, publish))
+        .map_err(|error| CommitError::Unfinished(Box::new(error)))
 }
 
 /// Finishes a commit that a crash interrupted.

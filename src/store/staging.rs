@@ -133,11 +133,16 @@ impl Staging {
         let id = staging_id(copy, root);
         let name = RelPath::new(id.as_bytes()).unwrap_or_default();
         let dir = parent.make_dirs(&name, 0o700)?;
-        if dir.stat(b"owner").is_err_and(|e| e.is_not_found()) {
-            let mut file = dir.create_new(b"owner", 0o600)?;
-            let text = format!("copy {}\nroot /{root}\n", copy.component());
-            file.write_all(text.as_bytes()).map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
-        }
+        let written = match dir.open_write(b"owner") {
+            // Its time tells the daemon's start when a run was here last.
+            Ok(file) => file.set_modified(std::time::SystemTime::now()),
+            Err(e) if e.is_not_found() => {
+                let text = format!("copy {}\nroot /{root}\n", copy.component());
+                dir.create_new(b"owner", 0o600)?.write_all(text.as_bytes())
+            }
+            Err(e) => return Err(e),
+        };
+        written.map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
         let tree = Arc::new(dir.make_dirs(&RelPath::new(b"tree").unwrap_or_default(), 0o700)?);
         Ok(Self {
             id,

@@ -53,8 +53,13 @@ impl Run<'_> {
         let mut rows = self.reader.range(self.copy.id, &self.root);
         let mut row: Option<Row> = rows.next().transpose()?;
         let nested = self.nested_roots()?;
+        let mut open = OpenDirs::default();
         for record in incoming.entries(self)? {
             let ManifestRecord { entry, .. } = record?;
+            if !open.admits(&entry) {
+                let message = format!("the manifest has '{}', but not the directory that holds it", entry.path);
+                return Err(EngineError::new(ErrorKind::Failed, message));
+            }
             while let Some(before) = self.below(row.as_ref())?.filter(|path| *path < entry.path) {
                 self.push_present(&mut planner, row.take(), &before, shared, incoming);
                 row = rows.next().transpose()?;
@@ -161,6 +166,26 @@ impl Run<'_> {
     }
 }
 
+/// The manifest's directories on the way to the entry in hand. In canonical order what a directory holds follows it.
+#[derive(Default)]
+struct OpenDirs(Vec<RelPath>);
+
+impl OpenDirs {
+    /// Whether the directory that holds the entry is one of the manifest too.
+    fn admits(&mut self, entry: &Entry) -> bool {
+        while self.0.last().is_some_and(|dir| !entry.path.is_within(dir)) {
+            self.0.pop();
+        }
+        if entry.path.parent().is_some_and(|parent| self.0.last() != Some(&parent)) {
+            return false;
+        }
+        if entry.is_dir() {
+            self.0.push(entry.path.clone());
+        }
+        true
+    }
+}
+
 /// The metadata that the plain copy shows of an entry; none when it holds nothing of it. Owners that the daemon cannot
 /// set are taken as they are.
 pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>) -> Option<Meta> {
@@ -223,4 +248,31 @@ pub(super) fn forget_content(run: &Run<'_>, missing: &[MissingContent]) -> Resul
     }
     run.hub.catalog.apply(run.copy.id, updates)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: Kind) -> Entry {
+        let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: Default::default(), xattrs: Vec::new() };
+        Entry { path: RelPath::new(path.as_bytes()).unwrap(), kind, meta }
+    }
+
+    #[test]
+    fn an_entry_needs_its_directory() {
+        let dir = |path| entry(path, Kind::Dir);
+        let link = |path| entry(path, Kind::Symlink { target: b"/etc".to_vec().into() });
+        let admitted = |entries: &[Entry]| {
+            let mut open = OpenDirs::default();
+            entries.iter().all(|entry| open.admits(entry))
+        };
+        assert!(admitted(&[dir(""), dir("a"), dir("a/b"), link("a/b/c"), link("a/d"), link("e")]));
+        assert!(admitted(&[link("")]));
+        assert!(!admitted(&[dir(""), link("x/y")]));
+        assert!(!admitted(&[dir(""), link("a"), link("a/b")]));
+        assert!(!admitted(&[link(""), link("a")]));
+        assert!(!admitted(&[link("a")]));
+        assert!(!admitted(&[dir(""), dir("a"), link("a/b/c")]));
+    }
 }

@@ -15,7 +15,7 @@ use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
 use crate::net::link::Link;
 use crate::net::message::{Busy, Committed, PlanLines};
-use crate::store::commit::{CommitDirs, CommitError, CommitPlan, commit as commit_plan};
+use crate::store::commit::{CommitError, CommitPlan, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
 
@@ -197,7 +197,7 @@ fn place(
         plan,
         prepared,
     };
-    let dirs = CommitDirs { own: run.hub.own.clone(), copy: run.copy.dir.clone(), policy: run.hub.store.policy() };
+    let dirs = run.hub.commit_dirs(&run.copy);
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);

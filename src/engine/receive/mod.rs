@@ -82,8 +82,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let lease = lease(hub, who, link, &begin, &root)?;
     hub.check_open()?;
     if let Some(record) = snapshots.by_run(begin.run)? {
-        link.send(receipt_of(&record))?;
-        return Ok(());
+        return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
     let copy = OpenCopy::open(hub, who.copy())?;
     let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
@@ -262,6 +261,15 @@ fn ask_for(link: &Link, missing: &[MissingContent]) -> Result<(), EngineError> {
         link.send(Missing { paths, last: i + 1 == last })?;
     }
     Ok(())
+}
+
+/// The receipt of a run that asks again after it was committed; its id cannot be used for anything else.
+pub(super) fn receipt_again(record: &SnapshotRecord, kind: RunKind, root: &RelPath) -> Result<Committed, EngineError> {
+    if record.kind == kind && record.root == *root {
+        return Ok(receipt_of(record));
+    }
+    let message = format!("run {} is committed already, and was for '/{}'", record.run, record.root);
+    Err(EngineError::new(ErrorKind::Failed, message))
 }
 
 /// The receipt of a snapshot that is committed.

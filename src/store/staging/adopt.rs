@@ -1,9 +1,8 @@
 //! What another run left in staging is hashed and used again: a cut connection or a killed daemon costs no re-send.
 
 use std::io::Read;
-use std::sync::Arc;
 
-use super::{StagedFile, Staging};
+use super::{StagedFile, Staging, staged_path};
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
@@ -30,22 +29,18 @@ impl Staging {
             other => other?,
         };
         self.mixed.store(true, std::sync::atomic::Ordering::SeqCst);
-        if top.kind == FileKind::Dir {
-            self.adopt_dir(self.tree().open_child(b"r")?, &RelPath::root())
-        } else {
-            self.adopt_one(self.tree(), b"r", &RelPath::root())
-        }
+        if top.kind == FileKind::Dir { self.adopt_dirs() } else { self.adopt_one(self.tree(), b"r", &RelPath::root()) }
     }
 
-    fn adopt_dir(&self, dir: SafeDir, path: &RelPath) -> Result<(), TreeError> {
-        let dir = Arc::new(dir);
-        let mut todo = vec![(dir, path.clone())];
-        while let Some((dir, path)) = todo.pop() {
+    fn adopt_dirs(&self) -> Result<(), TreeError> {
+        let mut todo = vec![RelPath::root()];
+        while let Some(path) = todo.pop() {
+            let dir = self.tree().open_dir(&staged_path(&path)?)?;
             for entry in dir.names()? {
                 let name = entry.name;
                 let Ok(child) = path.join(&name) else { continue };
                 if dir.stat(&name)?.kind == FileKind::Dir {
-                    todo.push((Arc::new(dir.open_child(&name)?), child));
+                    todo.push(child);
                 } else {
                     self.adopt_one(&dir, &name, &child)?;
                 }

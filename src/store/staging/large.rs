@@ -70,6 +70,10 @@ impl LargeWriter {
         // Until it is sealed it is leftover: a run may end its files without it.
         staging.forget(path);
         let (dir, name) = staging.parent(path)?;
+        // With other names it may be in the copy.
+        if dir.stat(&name).is_ok_and(|stat| stat.nlink > 1) {
+            dir.remove_tree(&name)?;
+        }
         let left = dir.open_write(&name).and_then(|file| dir.open_read(&name).map(|read| (file, read)));
         let (file, prefix) = match left {
             Ok((file, read)) => (file, chunks_of(&read, class)),

@@ -66,6 +66,8 @@ impl Staging {
         notes: &mut Vec<String>,
     ) -> Result<Prepared, PrepareError> {
         self.purge(plan)?;
+        // A plan of an earlier round may have used its slots otherwise.
+        self.dir().remove_tree(b"park").or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
         let mut missing: Vec<MissingContent> = Vec::new();
         let mut copy_dirs = DirCache::new(Arc::clone(sources.copy), DIRS_OPEN_DEFAULT);
         for step in &plan.prepare {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::Staging;
+use super::{Staging, staged_path};
 use crate::backup::plan::{Plan, Prepare};
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
@@ -33,7 +33,7 @@ impl Staging {
         }
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match self.tree().stat(b"r") {
-            Ok(stat) if stat.kind == FileKind::Dir => clear(&self.tree().open_child(b"r")?, &RelPath::root(), &wanted),
+            Ok(stat) if stat.kind == FileKind::Dir => clear(self.tree(), &wanted),
             Ok(_) if !wanted.contains(&RelPath::root()) => self.tree().remove_tree(b"r"),
             Err(e) if !e.is_not_found() => Err(e),
             _ => Ok(()),
@@ -41,10 +41,11 @@ impl Staging {
     }
 }
 
-/// Removes what is not wanted below `dir`, which stands at `path`.
-fn clear(dir: &SafeDir, path: &RelPath, wanted: &BTreeSet<&RelPath>) -> Result<(), TreeError> {
-    let mut todo = vec![(dir.try_clone()?, path.clone())];
-    while let Some((dir, path)) = todo.pop() {
+/// Removes what is not wanted below the staged root.
+fn clear(tree: &SafeDir, wanted: &BTreeSet<&RelPath>) -> Result<(), TreeError> {
+    let mut todo = vec![RelPath::root()];
+    while let Some(path) = todo.pop() {
+        let dir = tree.open_dir(&staged_path(&path)?)?;
         for entry in dir.names()? {
             let Ok(child) = path.join(&entry.name) else {
                 dir.remove_tree(&entry.name)?;
@@ -58,7 +59,7 @@ fn clear(dir: &SafeDir, path: &RelPath, wanted: &BTreeSet<&RelPath>) -> Result<(
             match after.next() {
                 Some(next) if next.is_within(&child) && (is_dir || **next == child) => {
                     if is_dir {
-                        todo.push((dir.open_child(&entry.name)?, child));
+                        todo.push(child);
                     }
                 }
                 _ => dir.remove_tree(&entry.name)?,
