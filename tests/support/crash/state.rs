@@ -25,6 +25,8 @@ pub enum Kind {
     File([u8; 32]),
     Symlink(PathBuf),
     Fifo,
+    /// A device or a socket: type bits and device number.
+    Special(u32, u64),
 }
 
 /// A tree by path below its top; the top itself is the empty path. Empty: it is not there.
@@ -49,13 +51,15 @@ fn read_below(top: &Path, path: &Path, state: &mut State) {
         Kind::Symlink(std::fs::read_link(&full).unwrap())
     } else if file_type.is_fifo() {
         Kind::Fifo
+    } else if !file_type.is_file() {
+        Kind::Special(meta.mode() & 0o170_000, meta.rdev())
     } else {
         Kind::File(blake3::hash(&std::fs::read(&full).unwrap()).into())
     };
     let plain = matches!(kind, Kind::Dir | Kind::File(_));
     let names = if plain { xattr::list(&full).map(Vec::from_iter).unwrap_or_default() } else { Vec::new() };
-    let user = names.into_iter().filter(|name| name.as_bytes().starts_with(b"user."));
-    let xattrs = user.map(|name| (name.clone(), xattr::get(&full, &name).unwrap().unwrap())).collect();
+    let ours = |name: &OsString| [&b"user."[..], b"system.posix_acl_"].iter().any(|ns| name.as_bytes().starts_with(ns));
+    let xattrs = names.into_iter().filter(ours).map(|name| (name.clone(), xattr::get(&full, &name).unwrap().unwrap())).collect();
     let node = Node {
         mode: if file_type.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
         owner: (meta.uid(), meta.gid()),

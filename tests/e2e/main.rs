@@ -1,0 +1,10 @@
+//! The real programs, end to end: a daemon on a free loopback port, clients with folders of their own, TLS between
+//! them. What a user would notice, one file a subject; the numbers of issue 2's checks stand at the tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backup;
+mod delete;

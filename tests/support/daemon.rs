@@ -1,0 +1,209 @@
+//! A world of one test (source, store, home in a temporary folder) and the daemon in it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, Outcome};
+
+/// Longer than anything here may take, on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Folders of one test.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    /// What is backed up; made empty.
+    pub source: PathBuf,
+    /// Where to; not made.
+    pub store: PathBuf,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Other users take part in some tests.
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let (source, store) = (dir.path().join("source"), dir.path().join("store"));
+        std::fs::create_dir(&source).unwrap();
+        Self { dir, source, store }
+    }
+
+    /// A path in this world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A daemon on the store.
+    pub fn daemon(&self) -> Daemon {
+        Daemon::start(&self.store, &[])
+    }
+
+    /// A client of the daemon, with folders `home-<name>`.
+    pub fn client(&self, daemon: &Daemon, name: &str) -> Client {
+        Client::new(&self.path(&format!("home-{name}")), &["-s", &daemon.address])
+    }
+
+    /// Where the copy of `path` is, for this process's user on 127.0.0.1.
+    pub fn copy_of(&self, path: &Path) -> PathBuf {
+        self.copy_for("127.0.0.1", &login(), path)
+    }
+
+    pub fn copy_for(&self, node: &str, user: &str, path: &Path) -> PathBuf {
+        self.store.join(node).join(user).join(path.strip_prefix("/").unwrap())
+    }
+
+    /// The copy of the source.
+    pub fn copy(&self) -> PathBuf {
+        self.copy_of(&self.source)
+    }
+}
+
+/// Name of the user who runs the tests.
+pub fn login() -> String {
+    uzers::get_user_by_uid(uzers::get_effective_uid()).unwrap().name().to_str().unwrap().to_owned()
+}
+
+pub fn is_root() -> bool {
+    uzers::get_effective_uid() == 0
+}
+
+/// Says why a test shows nothing here.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// A running daemon; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    store: PathBuf,
+    options: Vec<String>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Daemon {
+    /// Starts one on a free port.
+    pub fn start(store: &Path, options: &[&str]) -> Self {
+        Self::start_on(store, options, "127.0.0.1:0").unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
+    }
+
+    /// Starts one on `listen`; the error is how it ended and what it said.
+    pub fn start_on(store: &Path, options: &[&str], listen: &str) -> Result<Self, (ExitStatus, String)> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
+        command.arg(store).args(["--listen", listen]).args(options);
+        command.env_remove("RBBACKUP_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let addresses = follow(&mut child, log.clone());
+        match addresses.recv_timeout(PATIENCE) {
+            Ok(address) => {
+                let options = options.iter().map(|o| (*o).to_owned()).collect();
+                Ok(Self { child, address, store: store.to_path_buf(), options, log })
+            }
+            Err(_) => {
+                let status = wait(&mut child);
+                let said = log.lock().unwrap().clone();
+                Err((status, said))
+            }
+        }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until it has said `words`.
+    pub fn wait_for(&self, words: &str) {
+        wait_until(&format!("the daemon to say '{words}'"), || self.log().contains(words));
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        wait(&mut self.child)
+    }
+
+    /// Starts it again on the same port: to a client it is the same server.
+    pub fn restart(self) -> Self {
+        let (store, address, options) = (self.store.clone(), self.address.clone(), self.options.clone());
+        drop(self);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        Self::start_on(&store, &options, &address).unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Keeps what a daemon says, to its end, so that it never waits for a full pipe; sends the address it listens on.
+fn follow(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, addresses) = channel();
+    let stderr = child.stderr.take().unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once(" serves ")
+                && let Some((_, rest)) = rest.rsplit_once(" on ")
+            {
+                let _ = sender.send(rest.split(',').next().unwrap_or_default().to_owned());
+            }
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    addresses
+}
+
+/// Waits for the end of a program that should end.
+pub fn wait(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    let ended = waited(|| {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    if !ended {
+        let _ = child.kill();
+        panic!("a program hangs");
+    }
+    status.unwrap()
+}
+
+/// Waits for something to become true.
+#[track_caller]
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    assert!(waited(done), "waited in vain for {what}");
+}
+
+fn waited(mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    true
+}
+
+/// Runs a command that must succeed.
+pub fn shell(program: &str, args: &[&std::ffi::OsStr]) -> Outcome {
+    let outcome = Outcome::of(Command::new(program).args(args));
+    assert_eq!(outcome.code, 0, "{program}: {}", outcome.stderr);
+    outcome
+}

@@ -1,0 +1,52 @@
+//! A scripted peer with a client's own key: it asks for a lease and holds it until it is dropped.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rbbackup::backup::digest::RunId;
+use rbbackup::net::client::{ConnectOptions, connect};
+use rbbackup::net::handshake::client_hello;
+use rbbackup::net::identity::Identity;
+use rbbackup::net::link::Link;
+use rbbackup::net::message::{Begin, Message};
+
+use super::client::Client;
+use super::daemon::{Daemon, PATIENCE, login};
+
+/// Holds a lease as long as it lives.
+pub struct Holder {
+    link: Link,
+}
+
+impl Holder {
+    /// Gets the lease of a backup of `root`, as `client` would; the client must have been there before.
+    pub fn take(daemon: &Daemon, client: &Client, root: &Path, recursive: bool) -> Self {
+        let key = client.home.join(".config/rbbackup/servers").join(&daemon.address).join(format!("{}.key", login()));
+        assert!(key.is_file(), "the client has no key yet: {}", key.display());
+        let identity = Identity::load_or_create(&key).unwrap();
+        let server = daemon.address.clone();
+        let options = ConnectOptions { server, bind: None, identity: &identity, expected: None, timeout: PATIENCE };
+        let mut link = connect(&options).unwrap().link;
+        client_hello(&mut link, login().as_bytes(), "a test").unwrap();
+        let root = root.to_str().unwrap().trim_start_matches('/');
+        let run: [u8; 16] = blake3::hash(root.as_bytes()).as_bytes()[..16].try_into().unwrap();
+        let begin = Begin {
+            run: RunId(run),
+            root: root.as_bytes().into(),
+            recursive,
+            delete: true,
+            delete_excluded: false,
+            force_delete: true,
+            dry_run: false,
+            filters: Vec::new(),
+            wait_secs: 0,
+            file_system: 0,
+            base: None,
+        };
+        link.send(begin).unwrap();
+        match link.recv_timeout(Duration::from_secs(60)).unwrap() {
+            Some(Message::Granted(_)) => Self { link },
+            other => panic!("{other:?} instead of a lease"),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the tests of the whole share: the real programs with folders of their own, trees and their comparison, a wire
+//! that can be cut, a peer that holds a lease.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod client;
+pub mod daemon;
+pub mod holder;
+pub mod proxy;
+#[path = "crash/state.rs"]
+pub mod state;
+pub mod trees;
