@@ -166,7 +166,8 @@ fn judge(world: &mut World, clone: &Clone, mount: &Path, states: &[State]) -> us
     if !store.join(".rbbackup/key").exists() {
         // From before the first start: the daemon gets another key than the one that the client knows.
         assert_eq!(clone.at_least, 0, "{}: the daemon's key is lost", clone.image.display());
-        world.home = clone.image.with_extension("home");
+        let name = clone.image.extension().unwrap().to_string_lossy().into_owned();
+        world.home = world.dir.path().join(format!("home-{name}"));
         std::fs::create_dir(&world.home).unwrap();
     }
     let what = format!("{}: states {} to {}", clone.image.display(), clone.at_least, clone.at_most);

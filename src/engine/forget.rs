@@ -107,7 +107,7 @@ fn plan(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool, others: &[R
     let safe_before = super::receive::tick_before_now();
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive: true, safe_before };
     let found = pass(&hub.catalog, &reader, &place)?;
-    let mut planner = Planner::new(PlanOptions { delete: true, silent: true });
+    let mut planner = Planner::new(PlanOptions { delete: true, silent: true, shallow: false });
     for row in reader.range(copy.id, root) {
         let row = row?;
         let path = row.path.strip_prefix(root).unwrap_or_default();

@@ -17,6 +17,9 @@ pub struct PlanOptions {
     pub delete: bool,
     /// Nobody will print the plan: it has no lines.
     pub silent: bool,
+    /// What lies deeper than the root's own names was not looked at: a directory that leaves may hold files that the
+    /// planner was never shown, so it goes into history, not to the unlinked.
+    pub shallow: bool,
 }
 
 /// A name that leaves.

@@ -31,6 +31,7 @@ enum FileFrom {
 
 struct Resolver<'a> {
     silent: bool,
+    shallow: bool,
     contents: &'a dyn Contents,
     plan: Plan,
     leaves: Vec<Leave>,
@@ -57,6 +58,7 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
     }
     let mut resolver = Resolver {
         silent: planner.options.silent,
+        shallow: planner.options.shallow,
         contents,
         plan: planner.plan,
         leaves: planner.leaves,
@@ -270,7 +272,7 @@ impl Resolver<'_> {
             self.say(|| Line::Delete(top.path.clone()));
             self.plan.counts.deleted += 1;
         }
-        let mut has_files = false;
+        let mut has_files = self.shallow && top.kind == PresentKind::Dir;
         if top.kind == PresentKind::File {
             // A file that gets new content is not a deletion.
             self.plan.files_gone += u64::from(heir != Heir::File);

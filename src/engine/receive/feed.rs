@@ -49,7 +49,11 @@ impl Run<'_> {
     }
 
     fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, u32>) -> Result<Plan, EngineError> {
-        let mut planner = Planner::new(PlanOptions { delete: self.begin.delete, silent: !self.begin.dry_run });
+        let mut planner = Planner::new(PlanOptions {
+            delete: self.begin.delete,
+            silent: !self.begin.dry_run,
+            shallow: !self.begin.recursive,
+        });
         let mut rows = self.reader.range(self.copy.id, &self.root);
         let mut row: Option<Row> = rows.next().transpose()?;
         let nested = self.nested_roots()?;

@@ -90,7 +90,7 @@ impl Case {
 
     pub fn plan(&self) -> Plan {
         let mut present = self.copy.present();
-        let mut planner = Planner::new(PlanOptions { delete: self.delete, silent: false });
+        let mut planner = Planner::new(PlanOptions { delete: self.delete, silent: false, shallow: false });
         let paths: BTreeSet<RelPath> = present.keys().chain(self.wanted.keys()).cloned().collect();
         for path in paths {
             planner.push(present.remove(&path), self.wanted.get(&path).cloned(), self.is_unseen(&path));
