@@ -15,6 +15,7 @@ mod prepare;
 mod purge;
 
 pub(crate) use adopt::hash_file;
+pub(crate) use large::chunks_of;
 pub use large::{Chunk, LargeWriter};
 pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
 

@@ -24,8 +24,8 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
 use crate::net::link::LinkSender;
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
-use crate::store::catalog::Update;
-use crate::store::staging::{Chunk, LargeWriter, Staging};
+use crate::store::catalog::{RowKind, Update};
+use crate::store::staging::{Chunk, LargeWriter, Staging, chunks_of};
 use crate::tree::metadata::StorePolicy;
 
 /// Files of the store that stay open as sources of chunks.
@@ -167,8 +167,29 @@ impl<'a> ContentReceiver<'a> {
         if self.large.len() >= FILES_OPEN_MAX {
             return Err(WireError::Bounds("too many large files are open").into());
         }
+        self.learn_recipe(&path, class)?;
         let writer = LargeWriter::open(&self.run.staging, &path, class)?;
         self.large.insert(open.file, Large { writer, base, base_digest: open.base });
+        Ok(())
+    }
+
+    /// A large file that somebody else put into the copy, or whose recipe was lost with the catalog, is cut now, so that
+    /// what it shares with the one that comes need not travel.
+    fn learn_recipe(&self, path: &RelPath, class: SizeClass) -> Result<(), EngineError> {
+        if self.found.with(|pass| pass.entries)? == 0 {
+            return Ok(());
+        }
+        let (run, id) = (self.run, self.run.copy.id);
+        let at = run.root.join_path(path).map_err(WireError::from)?;
+        let row = run.reader.get(id, &at)?.filter(|row| row.kind == RowKind::File);
+        let Some(digest) = row.and_then(|row| row.digest) else { return Ok(()) };
+        if run.reader.recipe(id, &digest)?.is_some() {
+            return Ok(());
+        }
+        let dir = run.copy.dir.open_dir(&at.parent().unwrap_or_default());
+        let Ok(file) = dir.and_then(|dir| dir.open_read(at.name().unwrap_or_default())) else { return Ok(()) };
+        let recipe = Recipe { class, chunks: chunks_of(&file, class).into() };
+        run.hub.catalog.apply(id, [Update::PutRecipe { digest, recipe }])?;
         Ok(())
     }
 

@@ -109,6 +109,10 @@ impl Run<'_> {
 
     /// Whether a path that the manifest does not have is unseen rather than gone.
     fn is_protected(&self, path: &RelPath, is_dir: bool, incoming: &Incoming) -> bool {
+        // Without -r only direct files count: folders are not looked at, whether the source has them or not.
+        if !self.begin.recursive && (path.depth() > 1 || is_dir && path.depth() == 1) {
+            return true;
+        }
         let mut at = Some(path.clone());
         while let Some(here) = at {
             if incoming.unseen.contains(&here) {

@@ -207,7 +207,7 @@ impl LargeWriter {
 }
 
 /// The chunks that a file holds, as far as they can be read.
-fn chunks_of(file: &File, class: SizeClass) -> VecDeque<(Digest, u32)> {
+pub(crate) fn chunks_of(file: &File, class: SizeClass) -> VecDeque<(Digest, u32)> {
     let chunker = Chunker::new(class);
     let (mut chunks, mut rest, mut at, mut eof) = (VecDeque::new(), Vec::new(), 0, false);
     while !eof {
