@@ -288,6 +288,8 @@ fn look_at(dir: &SafeDir, name: &[u8], path: &RelPath, stat: &Stat, safe_before:
         _ => None,
     };
     let xattrs = match stat.kind {
+        // The copy's own folder is the daemon's: a root `/` does not say what it looks like.
+        FileKind::Dir if path.is_root() => Vec::new(),
         FileKind::Dir | FileKind::File => plain_xattrs(read_meta(dir, name, stat)?.xattrs),
         _ => Vec::new(),
     };

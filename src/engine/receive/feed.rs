@@ -147,7 +147,15 @@ impl Run<'_> {
             );
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
-        let form = form_of(self.hub.store.policy(), &entry, present.as_ref());
+        let mut form = form_of(self.hub.store.policy(), &entry, present.as_ref());
+        if self.root.is_root()
+            && entry.path.is_root()
+            && let Some(row) = &present
+        {
+            // The folder of the copy stays as private as it is, whatever `/` looks like.
+            let (mode, uid, gid, mtime) = (row.mode, row.uid, row.gid, row.fingerprint.mtime);
+            form = Some(Meta { mode, uid, gid, mtime, xattrs: row.xattrs.clone() });
+        }
         let path = entry.path.clone();
         planner.push(present.map(|row| present_of(row, path, shared)), Some(Wanted { entry, form }), false);
         Ok(())
