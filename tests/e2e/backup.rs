@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::client::Outcome;
-use crate::support::daemon::World;
+use crate::support::daemon::{World, wait_until};
 use crate::support::trees::{assert_same, many, noise, plant, set_mode, set_time, time_of, write};
 
 /// Check 1.
@@ -27,6 +27,8 @@ fn the_copy_equals_the_source_and_the_next_run_sends_nothing() {
     assert_eq!(second["manifest"], first["manifest"]);
     assert_eq!(second["snapshot"], 2);
     assert_eq!(second["files"], first["files"]);
+    // What was written just before a scan is read again by the next, for it may have changed since; then no more.
+    wait_until("a run that reads nothing", || client.push("-r", &world.source)["bytes_read"] == 0);
     // Without its cache and against a daemon that has just started: all is read, nothing is sent.
     fs::remove_dir_all(client.home.join(".cache")).unwrap();
     let daemon = daemon.restart();
@@ -163,7 +165,7 @@ fn a_copy_that_was_damaged_is_repaired() {
     let summary = client.push("-rd", &world.source);
     assert_same(&world.copy(), &world.source);
     let sent = summary["content_bytes_sent"].as_u64().unwrap();
-    assert!(sent < 700_000 + 1000, "only what was lost is sent: {summary}");
+    assert!(sent < 100_000 + 1000, "one chunk, and the files that were lost: {summary}");
 }
 
 /// Check 4: another inode or another time is no other content.
@@ -195,7 +197,6 @@ fn a_tree_that_is_there_already_is_taken_over() {
     plant(&world.source);
     let copy = world.copy();
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
-    cp("-r", &world.source.join("docs"), &world.path("half"));
     cp("-a", &world.source, &copy);
     write(&copy.join("old"), "of another time");
     let daemon = world.daemon();

@@ -62,7 +62,7 @@ pub fn plant(top: &Path) {
     every_byte(&top.join("names"));
     set_time(&top.join("readme"), 1_000_000_000, 123_456_789);
     set_time(&top.join("docs/a/b"), 1_100_000_000, 1);
-    set_time(&top.join("large"), 4_000_000_000, 999_999_999);
+    set_time(&top.join("large"), 1_500_000_000, 999_999_999);
 }
 
 /// A file of 4 MiB with 8 KiB in it.
