@@ -33,11 +33,8 @@ impl Proxy {
     pub fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state = Arc::new(State {
-            server: server.to_owned(),
-            stall_at: AtomicU64::new(u64::MAX),
-            ..State::default()
-        });
+        let state =
+            Arc::new(State { server: server.to_owned(), stall_at: AtomicU64::new(u64::MAX), ..State::default() });
         let shared = state.clone();
         // Ends with the test's process.
         std::thread::spawn(move || {

@@ -1,3 +1,5 @@
+//! Tests of what a commit looks at before its journal.
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 

@@ -59,7 +59,8 @@ fn read_below(top: &Path, path: &Path, state: &mut State) {
     let plain = matches!(kind, Kind::Dir | Kind::File(_));
     let names = if plain { xattr::list(&full).map(Vec::from_iter).unwrap_or_default() } else { Vec::new() };
     let ours = |name: &OsString| [&b"user."[..], b"system.posix_acl_"].iter().any(|ns| name.as_bytes().starts_with(ns));
-    let xattrs = names.into_iter().filter(ours).map(|name| (name.clone(), xattr::get(&full, &name).unwrap().unwrap())).collect();
+    let xattrs =
+        names.into_iter().filter(ours).map(|name| (name.clone(), xattr::get(&full, &name).unwrap().unwrap())).collect();
     let node = Node {
         mode: if file_type.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
         owner: (meta.uid(), meta.gid()),
