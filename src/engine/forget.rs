@@ -2,21 +2,20 @@
 //!
 //! What other roots hold (a root above or below) stays: only what this root alone brought leaves.
 
-use std::collections::HashMap;
-
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
 use super::placed;
+use super::receive::present_of;
 use crate::backup::entry::OwnerNames;
 use crate::backup::lease::Holder;
 use crate::backup::manifest::ChangeRecord;
-use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind};
+use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
-use crate::store::catalog::{Row, RowKind};
+use crate::store::catalog::RowKind;
 use crate::store::commit::{CommitPlan, commit};
 use crate::store::leases::{LeaseError, LeaseRequest};
 use crate::store::present::{PassPlace, pass};
@@ -113,24 +112,9 @@ fn plan(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool, others: &[R
         let path = row.path.strip_prefix(root).unwrap_or_default();
         let others_hold = others.iter().any(|other| row.path.is_within(other));
         let deeper = !recursive && (path.depth() > 1 || row.kind == RowKind::Dir && path.depth() == 1);
-        planner.push(Some(present(row, path, &found.shared)), None, others_hold || deeper);
+        planner.push(Some(present_of(row, path, &found.shared)), None, others_hold || deeper);
     }
     Ok(planner.finish(&Nothing))
-}
-
-fn present(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
-    let kind = match row.kind {
-        RowKind::Dir => PresentKind::Dir,
-        RowKind::File => PresentKind::File,
-        RowKind::Symlink => PresentKind::Symlink,
-        RowKind::Fifo => PresentKind::Fifo,
-        RowKind::Other => PresentKind::Other,
-    };
-    let mtime = row.fingerprint.mtime;
-    let meta = crate::backup::entry::Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime, xattrs: row.xattrs };
-    let is_shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
-    let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
-    Present { path, kind, ino, size, digest: row.digest, meta, shared: is_shared }
 }
 
 fn record(

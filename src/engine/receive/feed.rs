@@ -217,7 +217,7 @@ pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>)
 }
 
 /// A row as the planner sees it.
-fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
+pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
     let kind = match row.kind {
         RowKind::Dir => PresentKind::Dir,
         RowKind::File => PresentKind::File,

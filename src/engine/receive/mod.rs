@@ -22,6 +22,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub(super) use self::feed::present_of;
+
 use self::content::ContentReceiver;
 use self::flusher::Flusher;
 use self::incoming::Incoming;
