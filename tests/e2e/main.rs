@@ -9,3 +9,4 @@ mod support;
 mod backup;
 mod cut;
 mod delete;
+mod unseen;
