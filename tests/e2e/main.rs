@@ -9,4 +9,5 @@ mod support;
 mod backup;
 mod cut;
 mod delete;
+mod identity;
 mod unseen;
