@@ -10,4 +10,5 @@ mod backup;
 mod cut;
 mod delete;
 mod identity;
+mod restore;
 mod unseen;
