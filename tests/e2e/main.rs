@@ -7,4 +7,8 @@
 mod support;
 
 mod backup;
+mod cut;
 mod delete;
+mod identity;
+mod restore;
+mod unseen;

@@ -22,7 +22,7 @@ use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX, F
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
-use crate::net::link::LinkSender;
+use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
 use crate::store::catalog::{RowKind, Update};
 use crate::store::staging::{Chunk, LargeWriter, Staging, chunks_of};
@@ -135,7 +135,7 @@ impl<'a> ContentReceiver<'a> {
             let have = self.run.has(digest)? || !self.promised.insert(*digest);
             bits.push(!have);
         }
-        Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
+        answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
     }
 
     fn files(&mut self, files: Files, payload: Vec<u8>) -> Result<(), EngineError> {
@@ -162,7 +162,7 @@ impl<'a> ContentReceiver<'a> {
         if let Some(digest) = &open.base {
             self.found.with(|_| ())?;
             base = self.run.reader.recipe(self.run.copy.id, digest)?;
-            link.send(FileReady { file: open.file, base_known: base.is_some() })?;
+            answer(link, FileReady { file: open.file, base_known: base.is_some() })?;
         }
         if self.large.len() >= FILES_OPEN_MAX {
             return Err(WireError::Bounds("too many large files are open").into());
@@ -216,7 +216,7 @@ impl<'a> ContentReceiver<'a> {
             }
         }
         self.large.insert(offer.file, large);
-        Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
+        answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
     }
 
     /// Where a chunk of the open file is. `at`: its offset in the base, if it is part of it.
@@ -273,6 +273,14 @@ impl<'a> ContentReceiver<'a> {
         };
         self.run.hub.catalog.apply(self.run.copy.id, update)?;
         Ok(())
+    }
+}
+
+/// A link that is lost takes no answer, but what came before it broke is still to be received, and is worth keeping.
+fn answer(link: &LinkSender, message: impl Into<Message>) -> Result<(), EngineError> {
+    match link.send(message) {
+        Err(LinkError::Unsendable(error)) => Err(LinkError::Unsendable(error).into()),
+        _ => Ok(()),
     }
 }
 
