@@ -15,7 +15,7 @@ use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
 use crate::net::link::Link;
 use crate::net::message::{Busy, Committed, PlanLines};
-use crate::store::commit::{CommitError, CommitPlan, commit as commit_plan};
+use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
 
@@ -92,7 +92,7 @@ pub(super) fn commit(
     watch.lap("manifest");
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     // An early flush, or the commit of another run, may have failed meanwhile.
-    run.hub.check_open()?;
+    run.hub.check_open(&run.copy.name)?;
     if plan.is_empty() {
         publish(run, &record, &draft, !nothing)?;
     } else {
@@ -172,9 +172,13 @@ fn record(
 /// somebody has just put back.
 fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft, flush: bool) -> Result<(), EngineError> {
     if flush || draft.name.is_some() {
-        run.hub.own.sync_fs().map_err(|e| run.hub.commit_failed(CommitError::Flush(e)))?;
+        run.hub.own.sync_fs().map_err(|e| failed(run, CommitError::Flush(e)))?;
     }
-    Ok(run.snapshots.publish(record, draft.name.as_deref())?)
+    run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| failed(run, e.into()))
+}
+
+fn failed(run: &Run<'_>, error: CommitError) -> EngineError {
+    run.hub.commit_failed(run.begin.run, &run.copy.name, error)
 }
 
 fn place(
@@ -201,7 +205,7 @@ fn place(
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
-    let publish = || run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| e.to_string());
+    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
     let committed = thread::scope(|scope| {
         // The catalog is written while the disk flushes.
@@ -212,5 +216,5 @@ fn place(
         }
         committed
     });
-    committed.map_err(|e| run.hub.commit_failed(e))
+    committed.map_err(|e| failed(run, e))
 }

@@ -82,7 +82,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
     let lease = lease(hub, who, link, &begin, &root)?;
-    hub.check_open()?;
+    hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
@@ -138,12 +138,12 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
 /// The result of the stat pass, once it is there.
 #[derive(Default)]
 pub(super) struct PassResult {
-    done: Mutex<Option<Result<Pass, String>>>,
+    done: Mutex<Option<Result<Pass, EngineError>>>,
     ready: Condvar,
 }
 
 impl PassResult {
-    fn set(&self, result: Result<Pass, String>) {
+    fn set(&self, result: Result<Pass, EngineError>) {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         self.ready.notify_all();
     }
@@ -154,7 +154,7 @@ impl PassResult {
         let done = self.ready.wait_while(done, |done| done.is_none()).unwrap_or_else(PoisonError::into_inner);
         match &*done {
             Some(Ok(pass)) => Ok(use_it(pass)),
-            Some(Err(why)) => Err(EngineError::new(ErrorKind::Failed, why.clone())),
+            Some(Err(why)) => Err(why.clone()),
             None => Err(EngineError::new(ErrorKind::Failed, "the copy was not looked at")),
         }
     }
@@ -177,7 +177,7 @@ impl Run<'_> {
         let (hub, copy, root, recursive) = (self.hub, &self.copy, &self.root, self.begin.recursive);
         thread::scope(|scope| {
             let result = &found;
-            scope.spawn(move || result.set(look(hub, copy, root, recursive).map_err(|e| e.to_string())));
+            scope.spawn(move || result.set(look(hub, copy, root, recursive)));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
             self.exchange(link, &found, flusher)

@@ -1,0 +1,137 @@
+//! A store in trouble: commits that cannot be finished, full disks, content that rots. The trouble stays where it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rbbackup::backup::bytes::Bytes;
+use rbbackup::backup::digest::RunId;
+use rbbackup::backup::relpath::RelPath;
+use rbbackup::backup::snapshot::SnapshotRecord;
+use rbbackup::store::journal::{Journal, ParkStep};
+use rbbackup::store::layout::{OpenMode, Store};
+
+use crate::support::client::{Client, Outcome};
+use crate::support::daemon::{Daemon, World, is_root, login, skipped};
+use crate::support::trees::{assert_same, plant, write};
+
+/// Two clients with a copy each: `127.0.0.1` and `127.0.0.2`.
+fn two(world: &World, daemon: &Daemon) -> (Client, Client) {
+    let (one, two) = (world.client(daemon, "a"), world.client(daemon, "b").with(&["--bind", "127.0.0.2"]));
+    plant(&world.source);
+    one.push("-r", &world.source);
+    two.push("-r", &world.source);
+    (one, two)
+}
+
+/// The newest record of `127.0.0.1`'s copy.
+fn newest(store: &Path) -> SnapshotRecord {
+    let store = Store::open(store, OpenMode::ReadOnly).unwrap();
+    let copy = store.copies().unwrap().into_iter().find(|copy| copy.node() == "127.0.0.1").unwrap();
+    let list = store.snapshots(&copy).unwrap().list().unwrap();
+    (**list.last().unwrap()).clone()
+}
+
+/// A whole journal of `127.0.0.1`'s copy whose only step is to move a file that is not there.
+fn hopeless_journal(store: &Path) -> PathBuf {
+    let record = newest(store);
+    let record = SnapshotRecord { number: record.number + 1, run: RunId([0xab; 16]), ..record };
+    let journal = Journal {
+        run: record.run,
+        node: Bytes(b"127.0.0.1".to_vec()),
+        user: Bytes(login().into_bytes()),
+        root: record.root.clone(),
+        staging: Bytes(b"none".to_vec()),
+        record: Bytes(record.encode().unwrap()),
+        parks: vec![ParkStep { path: RelPath::new(b"not there").unwrap(), ino: 1, to: 0, slot: 1 }],
+        places: Vec::new(),
+        touches: Vec::new(),
+    };
+    let path = store.join(".rbbackup/journal").join(record.run.to_hex());
+    fs::write(&path, journal.encode().unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn a_commit_that_cannot_be_finished_closes_its_copy_alone() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let (one, two) = two(&world, &daemon);
+    daemon.stop();
+    let journal = hopeless_journal(&world.store);
+    let daemon = daemon.restart();
+    let path = journal.to_str().unwrap();
+    assert!(daemon.log().contains("ERROR") && daemon.log().contains(path), "{}", daemon.log());
+    for _ in 0..2 {
+        one.try_push("-r", &world.source).expect(1, &["the copy 127.0.0.1/", path, "'not there'"]);
+    }
+    one.run(&["forget".as_ref(), world.source.as_os_str()]).expect(1, &[path]);
+    // Reading goes on, and so does everybody else.
+    one.run(&["ls".as_ref(), world.source.as_os_str()]).expect(0, &["readme"]);
+    write(&world.source.join("new"), "new");
+    two.push("-r", &world.source);
+    assert_same(&world.copy_for("127.0.0.2", &login(), &world.source), &world.source);
+    // What stood in the way has gone: no restart is needed.
+    fs::remove_file(journal).unwrap();
+    one.push("-r", &world.source);
+    assert_same(&world.copy(), &world.source);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_closes_the_copy_whose_draft_tells() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let (one, two) = two(&world, &daemon);
+    daemon.stop();
+    let journal = hopeless_journal(&world.store);
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&journal, bytes).unwrap();
+    // Nothing says whose it is: nobody's copy is touched.
+    let mut daemon = daemon.restart();
+    for client in [&one, &two] {
+        client.try_push("-r", &world.source).expect(1, &["every copy", journal.to_str().unwrap(), "damaged"]);
+    }
+    daemon.stop();
+    let run = RunId([0xab; 16]);
+    let drafts = world.store.join(".rbbackup/snapshots").join(format!("127.0.0.1@{}", login()));
+    fs::write(drafts.join(format!(".tmp-{run}.record")), "the draft of its record").unwrap();
+    let mut daemon = daemon.restart();
+    one.try_push("-r", &world.source).expect(1, &["the copy 127.0.0.1/", "damaged"]);
+    two.push("-r", &world.source);
+    // The run is committed: the journal has nothing to say any more.
+    daemon.stop();
+    let committed = world.store.join(".rbbackup/journal").join(newest(&world.store).run.to_hex());
+    fs::rename(&journal, &committed).unwrap();
+    let daemon = daemon.restart();
+    one.push("-r", &world.source);
+    assert!(!committed.exists());
+    drop(daemon);
+}
+
+fn change_flags(how: &str, path: &Path) -> bool {
+    let outcome = Outcome::of(std::process::Command::new("chattr").arg(how).arg(path));
+    outcome.code == 0
+}
+
+/// Somebody protects a file of the copy in a way that only shows when it is moved.
+#[test]
+fn what_fails_after_the_journal_is_finished_by_the_next_run() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let (one, two) = two(&world, &daemon);
+    let file = world.copy().join("docs/private");
+    if !is_root() || !change_flags("+i", &file) {
+        return skipped("it needs root, and a file system with immutable files");
+    }
+    fs::remove_file(world.source.join("docs/private")).unwrap();
+    write(&world.source.join("new"), "new");
+    one.try_push("-rd", &world.source).expect(1, &["docs/private", "the next run"]);
+    one.try_push("-rd", &world.source).expect(1, &["the copy 127.0.0.1/", "docs/private"]);
+    two.push("-rd", &world.source);
+    assert!(change_flags("-i", &file));
+    one.push("-rd", &world.source);
+    assert_same(&world.copy(), &world.source);
+    // The first, the one that was finished, and the one that found nothing left to do.
+    assert_eq!(newest(&world.store).number, 3);
+    assert_eq!(fs::read_dir(world.store.join(".rbbackup/journal")).unwrap().count(), 0);
+}
