@@ -20,7 +20,7 @@ use crate::store::commit::{CommitPlan, Publication, commit};
 use crate::store::leases::{LeaseError, LeaseRequest};
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::SnapshotError;
-use crate::store::staging::{Prepared, Staging};
+use crate::store::staging::Prepared;
 
 /// Nothing arrives.
 struct Nothing;
@@ -75,8 +75,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     )?;
     let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };
     // What a run of this root left there is of no use any more.
-    Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?.remove(&hub.own_dir("staging")?)?;
-    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    hub.open_staging(who.copy(), &root)?.remove(&hub.own_dir("staging")?)?;
+    let staging = hub.open_staging(who.copy(), &root)?;
     let prepared = Prepared::new();
     let commit_plan = CommitPlan {
         run: request.run,

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::recover::{self, Pending};
 use crate::backup::digest::RunId;
+use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::ClientInfo;
 use crate::store::catalog::{Catalog, CopyId};
@@ -18,6 +20,7 @@ use crate::store::layout::Store;
 use crate::store::leases::Leases;
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Registry};
+use crate::store::staging::Staging;
 use crate::tree::safe_dir::SafeDir;
 
 /// How the hub lets peers in.
@@ -52,6 +55,8 @@ pub(crate) struct Hub {
     exact: Mutex<HashMap<(CopyName, RelPath), u64>>,
     /// Whose turn it is to change a copy.
     turns: Mutex<HashMap<CopyName, Arc<Mutex<()>>>>,
+    /// Held while a staging folder is opened or taken away; when unclaimed ones were looked for last.
+    pub(super) swept: Mutex<Timestamp>,
 }
 
 impl Hub {
@@ -78,12 +83,24 @@ impl Hub {
             pending,
             exact: Mutex::default(),
             turns: Mutex::default(),
+            swept: Mutex::new(now()),
         })
     }
 
     /// A folder of `.rbbackup`.
     pub(crate) fn own_dir(&self, name: &str) -> Result<SafeDir, EngineError> {
         Ok(self.own.open_dir(&RelPath::new(name.as_bytes()).unwrap_or_default())?)
+    }
+
+    /// The staging of a root whose lease is held.
+    pub(crate) fn open_staging(&self, copy: &CopyName, root: &RelPath) -> Result<Staging, EngineError> {
+        let _swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Staging::open(&self.own_dir("staging")?, copy, root, self.store.policy())?)
+    }
+
+    /// Whether a commit waits to be finished.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// What a commit to a copy works in.

@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
+use super::hub::Hub;
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
+use crate::backup::fingerprint::Timestamp;
+use crate::backup::lease::Scope;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{ManifestRef, SnapshotRecord};
 use crate::store::commit::{CommitDirs, CommitError, Publication, pending, read_journal, remove_journal, replay};
@@ -18,12 +21,14 @@ use crate::store::journal::Journal;
 use crate::store::layout::Store;
 use crate::store::names::CopyName;
 use crate::store::snapshots::draft_name;
+use crate::store::staging::staging_id;
 use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::FileKind;
 
-/// Staging that nobody came back for is cleared after this long.
+/// Staging that nobody came back for is cleared after this long; a daemon looks at most this often.
 const STAGING_KEPT_SECS: i64 = 7 * 24 * 3600;
+const SWEEP_EVERY_SECS: i64 = 3600;
 
 /// Whose turn it is to change a copy.
 type Turn<'a> = dyn Fn(&CopyName) -> Arc<Mutex<()>> + 'a;
@@ -49,6 +54,10 @@ pub(super) struct Pending(Mutex<Vec<Waiting>>);
 impl Pending {
     fn list(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list().is_empty()
     }
 
     /// Refuses when a commit of this copy waits.
@@ -115,7 +124,7 @@ pub(super) fn finish_commits(store: &Store, own: &Arc<SafeDir>) -> Result<Pendin
         }
     }
     clear_retired(store, own, &waits.runs())?;
-    if waits.list().is_empty() {
+    if waits.is_empty() {
         clear_staging(&own.open_dir(&rel(b"staging"))?)?;
     }
     Ok(waits)
@@ -243,6 +252,43 @@ fn clear_staging(staging: &SafeDir) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What [`clear_staging`] does about the time, while the daemon runs: beside runs that hold their leases.
+///
+/// # Errors
+/// The store's disk fails; what is left is tried again later.
+pub(super) fn sweep(hub: &Hub, now: Timestamp) -> Result<(), EngineError> {
+    let mut swept = hub.swept.lock().unwrap_or_else(PoisonError::into_inner);
+    if *swept > now.minus(SWEEP_EVERY_SECS, 0) || hub.is_pending() {
+        return Ok(());
+    }
+    *swept = now;
+    let staging = hub.own_dir("staging")?;
+    let held: HashSet<String> = hub.leases.held().iter().filter_map(|(scope, _)| staging_of(scope)).collect();
+    let oldest = now.minus(STAGING_KEPT_SECS, 0);
+    let mut gone = Vec::new();
+    for entry in staging.names()? {
+        let owner = staging.open_child(&entry.name).and_then(|dir| dir.stat(b"owner"));
+        let young = owner.is_ok_and(|owner| owner.ctime > oldest);
+        if young || std::str::from_utf8(&entry.name).is_ok_and(|name| held.contains(name)) {
+            continue;
+        }
+        // Out of the way at once: a run that begins now finds nothing. An old one may lie there from a crash.
+        let aside = [&entry.name[..], b".gone"].concat();
+        let moved = staging.rename_noreplace(&entry.name, &staging, &aside);
+        gone.push(if moved.is_ok() { aside } else { entry.name });
+    }
+    drop(swept);
+    for name in gone {
+        staging.remove_tree(&name)?;
+    }
+    Ok(())
+}
+
+fn staging_of(scope: &Scope) -> Option<String> {
+    let (node, user) = scope.copy.split_once('/')?;
+    Some(staging_id(&CopyName::new(node.as_bytes(), user.as_bytes()).ok()?, &scope.root))
+}
+
 /// Whether a staged tree has any file of its own; a name that shares its inode was made by a plan.
 fn holds_content(folder: &SafeDir) -> Result<bool, TreeError> {
     let mut todo = vec![rel(b"tree")];
@@ -258,4 +304,45 @@ fn holds_content(folder: &SafeDir) -> Result<bool, TreeError> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::lease::Holder;
+    use crate::engine::hub::HubOptions;
+    use crate::store::leases::LeaseRequest;
+
+    #[test]
+    fn unclaimed_staging_goes_while_the_daemon_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::open(&dir.path().join("store"), HubOptions::default()).unwrap();
+        let copy = CopyName::local(b"u").unwrap();
+        let roots = [rel(b"home"), rel(b"srv")];
+        let folders = roots.clone().map(|root| {
+            hub.open_staging(&copy, &root).unwrap();
+            dir.path().join("store/.rbbackup/staging").join(staging_id(&copy, &root))
+        });
+        let request = LeaseRequest {
+            copy,
+            root: roots[1].clone(),
+            recursive: true,
+            holder: Holder { key: [0; 32], run: RunId([1; 16]), name: "u".into(), since: now() },
+            wait: None,
+            on_revoke: Arc::new(|| {}),
+        };
+        let lease = hub.leases.acquire(request, &mut |_| true).unwrap();
+        let there = || folders.clone().map(|folder| folder.exists());
+        let later = |secs: i64| now().minus(-secs, 0);
+        sweep(&hub, later(SWEEP_EVERY_SECS + 10)).unwrap();
+        assert_eq!(there(), [true, true], "they are young");
+        sweep(&hub, later(STAGING_KEPT_SECS + 60)).unwrap();
+        assert_eq!(there(), [false, true], "one is in use");
+        drop(lease);
+        sweep(&hub, later(STAGING_KEPT_SECS + 120)).unwrap();
+        assert_eq!(there(), [false, true], "it looked a minute ago");
+        sweep(&hub, later(STAGING_KEPT_SECS + SWEEP_EVERY_SECS + 120)).unwrap();
+        assert_eq!(there(), [false, false]);
+        assert_eq!(std::fs::read_dir(dir.path().join("store/.rbbackup/staging")).unwrap().count(), 0);
+    }
 }

@@ -12,7 +12,7 @@ use rbbackup::store::layout::{OpenMode, Store};
 
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, is_root, login, skipped};
-use crate::support::trees::{assert_same, plant, write};
+use crate::support::trees::{assert_same, noise, plant, write};
 
 /// Two clients with a copy each: `127.0.0.1` and `127.0.0.2`.
 fn two(world: &World, daemon: &Daemon) -> (Client, Client) {
@@ -134,4 +134,48 @@ fn what_fails_after_the_journal_is_finished_by_the_next_run() {
     // The first, the one that was finished, and the one that found nothing left to do.
     assert_eq!(newest(&world.store).number, 3);
     assert_eq!(fs::read_dir(world.store.join(".rbbackup/journal")).unwrap().count(), 0);
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path, mib: u32) -> Option<Self> {
+        fs::create_dir(at).unwrap();
+        let size = format!("size={mib}m");
+        let mut command = std::process::Command::new("mount");
+        let outcome = Outcome::of(command.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at));
+        (outcome.code == 0).then(|| Self(at.to_path_buf()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Outcome::of(std::process::Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+/// Check 11: after a run that did not fit the store takes one that does.
+#[test]
+fn a_full_store_does_not_stay_full() {
+    let mut world = World::new();
+    let disk = world.path("disk");
+    let Some(_small) = is_root().then(|| Small::mount(&disk, 6)).flatten() else {
+        return skipped("it needs root, to mount a small file system");
+    };
+    world.store = disk.join("store");
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    let (small, large) = (world.source.join("small"), world.source.join("large"));
+    write(&small.join("file"), noise(1, 200_000));
+    client.push("-r", &small);
+    for i in 0..8 {
+        write(&large.join(i.to_string()), noise(10 + i, if i == 0 { 3_000_000 } else { 1_000_000 }));
+    }
+    let outcome = client.try_push("-r", &large);
+    outcome.expect(13, &["No space"]);
+    assert_eq!(fs::read_dir(world.store.join(".rbbackup/staging")).unwrap().count(), 0);
+    write(&small.join("more"), noise(2, 1_000_000));
+    client.push("-r", &small);
+    assert_same(&world.copy_of(&small), &small);
 }

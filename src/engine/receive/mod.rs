@@ -87,14 +87,18 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
     let copy = OpenCopy::open(hub, who.copy())?;
-    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    let staging = hub.open_staging(who.copy(), &root)?;
     staging.adopt()?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let reader = hub.catalog.reader()?;
     let run =
         Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
-    run.serve(link)
+    let served = run.serve(link);
+    if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
+        run.make_room();
+    }
+    served
 }
 
 /// Gets the lease, telling the client while it waits.
@@ -182,6 +186,25 @@ impl Run<'_> {
             scope.spawn(move || flush_thread.run(hub));
             self.exchange(link, &found, flusher)
         })
+    }
+
+    /// The disk is full: what arrived is worth less than a store that can be used. Unless a journal needs it.
+    fn make_room(&self) {
+        let committed = self.hub.check_open(&self.copy.name).is_err()
+            || self.snapshots.by_run(self.begin.run).map_or(true, |record| record.is_some());
+        if committed {
+            return;
+        }
+        self.snapshots.discard(self.begin.run);
+        let hex = self.begin.run.to_hex();
+        let places = [("staging", self.staging.id.as_bytes()), ("retired", hex.as_bytes())];
+        let removed = places.into_iter().try_for_each(|(folder, name)| {
+            let removed = self.hub.own_dir(folder)?.remove_tree(name);
+            Ok::<(), EngineError>(removed.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?)
+        });
+        if let Err(error) = removed {
+            tracing::warn!("what the run left in the full store could not be removed: {error}");
+        }
     }
 
     /// Whether nothing at all is here that a client could be spared.
