@@ -1,14 +1,18 @@
 //! A store in trouble: commits that cannot be finished, full disks, content that rots. The trouble stays where it is.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rbbackup::backup::bytes::Bytes;
 use rbbackup::backup::digest::RunId;
+use rbbackup::backup::fingerprint::Timestamp;
 use rbbackup::backup::relpath::RelPath;
 use rbbackup::backup::snapshot::SnapshotRecord;
+use rbbackup::store::catalog::{Catalog, CatalogReader, Update};
 use rbbackup::store::journal::{Journal, ParkStep};
 use rbbackup::store::layout::{OpenMode, Store};
+use rbbackup::store::names::CopyName;
 
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, is_root, login, skipped};
@@ -178,4 +182,45 @@ fn a_full_store_does_not_stay_full() {
     write(&small.join("more"), noise(2, 1_000_000));
     client.push("-r", &small);
     assert_same(&world.copy_of(&small), &small);
+}
+
+/// Content of the copy that is not what the catalog says, and nothing about the file tells: what a disk does that rots.
+fn rot(world: &World, name: &str, at: &[usize]) {
+    let path = world.copy().join(name);
+    let mut bytes = fs::read(&path).unwrap();
+    at.iter().for_each(|at| bytes[*at] ^= 1);
+    fs::write(&path, bytes).unwrap();
+    let found = fs::symlink_metadata(&path).unwrap();
+    let catalog = world.store.join(".rbbackup/catalog.sqlite");
+    let (catalog, reader) = (Catalog::open(&catalog).unwrap(), CatalogReader::open(&catalog).unwrap());
+    let copy = catalog.copy_id(&CopyName::new(b"127.0.0.1", login().as_bytes()).unwrap()).unwrap();
+    let at = RelPath::from_absolute(world.source.join(name).as_os_str().as_encoded_bytes()).unwrap();
+    let mut row = reader.get(copy, &at).unwrap().unwrap();
+    let time = |secs, nanos: i64| Timestamp { secs, nanos: u32::try_from(nanos).unwrap() };
+    row.fingerprint.mtime = time(found.mtime(), found.mtime_nsec());
+    row.fingerprint.ctime = time(found.ctime(), found.ctime_nsec());
+    catalog.apply(copy, [Update::Put(row)]).unwrap();
+}
+
+#[test]
+fn chunks_that_rotted_are_asked_for_and_not_offered_for_ever() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    let (short, long) = (noise(1, 700_000), noise(2, 6_000_000));
+    write(&world.source.join("short"), &short);
+    write(&world.source.join("long"), &long);
+    client.push("-r", &world.source);
+    daemon.stop();
+    rot(&world, "short", &[100, 600_000]);
+    rot(&world, "long", &[2_000_000, 5_999_999]);
+    let daemon = daemon.restart();
+    // The old files are what the new ones are made of: as a base, and by their chunks.
+    write(&world.source.join("short"), [b"more".as_slice(), &short].concat());
+    write(&world.source.join("long"), [b"more".as_slice(), &long].concat());
+    write(&world.source.join("other"), [&long[1_000_000..4_000_000], b"end"].concat());
+    write(&world.source.join("both"), [&short[..], &long].concat());
+    client.push("-r", &world.source);
+    assert_same(&world.copy(), &world.source);
+    drop(daemon);
 }

@@ -81,7 +81,8 @@ pub(super) fn commit(
     let prepared = match run.staging.prepare(&plan, &sources, &mut notes) {
         Ok(prepared) => prepared,
         Err(PrepareError::Missing(missing)) => {
-            super::feed::forget_content(run, &missing)?;
+            let damaged: Vec<_> = missing.iter().map(|m| m.digest).collect();
+            super::feed::forget_content(run, &damaged)?;
             return Ok(Finished::Missing(missing));
         }
         Err(PrepareError::Tree(error)) => return Err(error.into()),

@@ -67,6 +67,8 @@ pub(super) struct Run<'a> {
     pub(super) staging: Staging,
     pub(super) reader: CatalogReader,
     pub(super) lease: LeaseGuard,
+    /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
+    pub(super) distrusted: Mutex<HashSet<RelPath>>,
 }
 
 /// Serves a backup.
@@ -92,8 +94,21 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let reader = hub.catalog.reader()?;
-    let run =
-        Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
+    let run = Run {
+        hub,
+        who,
+        begin: &begin,
+        root,
+        filter,
+        copy,
+        snapshots,
+        newest,
+        base_known,
+        staging,
+        reader,
+        lease,
+        distrusted: Mutex::default(),
+    };
     let served = run.serve(link);
     if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
         run.make_room();
