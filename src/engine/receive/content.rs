@@ -61,7 +61,10 @@ impl Shared<'_> {
 
 /// An open large file.
 struct Large {
+    path: RelPath,
     writer: LargeWriter,
+    /// Chunks of other files may be used.
+    trusts: bool,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
 }
@@ -169,7 +172,8 @@ impl<'a> ContentReceiver<'a> {
         }
         self.learn_recipe(&path, class)?;
         let writer = LargeWriter::open(&self.run.staging, &path, class)?;
-        self.large.insert(open.file, Large { writer, base, base_digest: open.base });
+        let trusts = !self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
+        self.large.insert(open.file, Large { path, writer, trusts, base, base_digest: open.base });
         Ok(())
     }
 
@@ -213,6 +217,7 @@ impl<'a> ContentReceiver<'a> {
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
                 large.writer.announce(digest, len, from)?;
+                self.distrust(&mut large)?;
             }
         }
         self.large.insert(offer.file, large);
@@ -224,22 +229,38 @@ impl<'a> ContentReceiver<'a> {
         if let Some(own) = large.writer.own(digest, len) {
             return Ok(own);
         }
+        if !large.trusts {
+            return Ok(Chunk::Arrives);
+        }
         if let (Some(base), Some(offset)) = (large.base_digest, at)
             && let Some(file) = self.sources.get(self.run, &base)?
         {
-            return Ok(Chunk::Stored { file, offset });
+            return Ok(Chunk::Stored { file, offset, of: base });
         }
         let place = self.run.reader.find_chunk(self.run.copy.id, digest)?.filter(|place| place.len == len);
         if let Some(place) = place
             && let Some(file) = self.sources.get(self.run, &place.file)?
         {
-            return Ok(Chunk::Stored { file, offset: place.offset });
+            return Ok(Chunk::Stored { file, offset: place.offset, of: place.file });
         }
         Ok(Chunk::Arrives)
     }
 
+    /// A file of the store that does not hold what the catalog says is not offered again, to nobody; and what was made
+    /// of it comes again without any help of the store, or it might fail as often as there are damaged files.
+    fn distrust(&mut self, large: &mut Large) -> Result<(), EngineError> {
+        let damaged = large.writer.take_damaged();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        large.trusts = false;
+        self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path.clone());
+        self.sources.0.retain(|(digest, _)| !damaged.contains(digest));
+        super::feed::forget_content(self.run, &damaged)
+    }
+
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
-        let large = self.large.get_mut(&chunks.file).ok_or(NOT_OPEN)?;
+        let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
             let (chunk, after) = rest
@@ -252,6 +273,8 @@ impl<'a> ContentReceiver<'a> {
         if !rest.is_empty() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
+        self.distrust(&mut large)?;
+        self.large.insert(chunks.file, large);
         self.shared.arrived(payload.len());
         Ok(())
     }
@@ -263,14 +286,10 @@ impl<'a> ContentReceiver<'a> {
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
         let form = form_of(self.run.hub.store.policy(), &entry, None).unwrap_or_default();
         let recipe = large.writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
-        let update = match recipe {
-            Some(recipe) => Some(Update::PutRecipe { digest: content.digest, recipe }),
-            // A stored chunk was not what the catalog said: do not offer it again.
-            None => large.base_digest.map(|digest| Update::PutRecipe {
-                digest,
-                recipe: Recipe { class: content.class, chunks: Vec::new() },
-            }),
-        };
+        if recipe.is_none() {
+            self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path);
+        }
+        let update = recipe.map(|recipe| Update::PutRecipe { digest: content.digest, recipe });
         self.run.hub.catalog.apply(self.run.copy.id, update)?;
         Ok(())
     }

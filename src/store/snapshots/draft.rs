@@ -38,6 +38,11 @@ pub fn draft_name(run: RunId) -> String {
     format!("{TEMP_PREFIX}{run}")
 }
 
+/// The name of the draft of a run's record.
+pub fn record_draft_name(run: RunId) -> String {
+    format!("{TEMP_PREFIX}{run}.record")
+}
+
 /// A sorted file being written.
 struct Draft<T> {
     path: PathBuf,
