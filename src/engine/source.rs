@@ -1,6 +1,7 @@
 //! The root of a run on the client's disk: its name in the copy, the directory it lies in, how it is walked.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,9 @@ impl Source {
             std::io::ErrorKind::NotFound => failed(format!("'{shown}' does not exist")),
             _ => failed(format!("cannot open '{shown}': {e}")),
         })?;
+        if std::fs::symlink_metadata(root).is_ok_and(|meta| meta.file_type().is_socket()) {
+            return Err(failed(format!("'{shown}' is a socket: only the program that made it can use it")));
+        }
         let open = |path: &Path| SafeDir::open_operator(path).map(Arc::new).map_err(|e| failed(e.to_string()));
         let file_system = rustix::fs::statvfs(root).map_or(0, |s| s.f_fsid);
         if meta.is_dir() {
@@ -66,5 +70,23 @@ impl Source {
             skip: if store == (0, 0) { Vec::new() } else { vec![store] },
             read_xattrs: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_no_root() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let Err(error) = Source::open(&path) else { panic!("it was taken") };
+        assert_eq!((error.kind, error.message.contains("is a socket")), (ErrorKind::Failed, true), "{error}");
+        // A link to one is a link, which can be kept.
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink("socket", &link).unwrap();
+        assert_eq!(Source::open(&link).unwrap().file_name.as_deref(), Some(b"link".as_slice()));
     }
 }

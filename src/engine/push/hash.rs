@@ -129,7 +129,7 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
     let outcome = read();
     outcome.unwrap_or_else(|error| {
         payload.truncate(start);
-        Outcome::Failed(file.entry.path.clone(), error.to_string())
+        lost(&file.entry.path, &error)
     })
 }
 
@@ -150,14 +150,15 @@ fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> 
 }
 
 fn open(file: &ToRead) -> Result<FileReader, Outcome> {
-    let path = &file.entry.path;
-    FileReader::open(&file.dir, &file.name).map_err(|error| {
-        if error.is_not_found() {
-            Outcome::Vanished(path.clone())
-        } else {
-            Outcome::Failed(path.clone(), error.to_string())
-        }
-    })
+    FileReader::open(&file.dir, &file.name).map_err(|error| lost(&file.entry.path, &error))
+}
+
+fn lost(path: &RelPath, error: &TreeError) -> Outcome {
+    if error.is_not_found() {
+        Outcome::Vanished(path.clone())
+    } else {
+        Outcome::Failed(path.clone(), error.to_string())
+    }
 }
 
 /// The record of a file that was read to its end.

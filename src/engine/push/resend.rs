@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::budget::Budget;
 use super::cache::{CacheEnd, CachePaths, Reader};
 use super::hash::{Job, LargeJob, SmallJob, ToRead, pieces, work};
-use super::scan::{Item, queue};
+use super::scan::{Item, VANISHED, queue};
 use super::send::{ContentSender, Sink};
 use crate::backup::chunker::class_for;
 use crate::backup::entry::{OwnerNames, SizeClass};
@@ -106,7 +106,7 @@ fn job_for(
     let dir = match opened {
         Ok(dir) => dir,
         Err(e) if e.is_not_found() => {
-            return Some((Item::Skipped(record.entry.path, "it vanished during the run".to_owned()), None));
+            return Some((Item::Skipped(record.entry.path, VANISHED.to_owned()), None));
         }
         Err(e) => return Some((Item::Failed(record.entry.path, e.to_string()), None)),
     };

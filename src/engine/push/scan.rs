@@ -22,6 +22,7 @@ use crate::backup::fingerprint::{Fingerprint, Timestamp};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX};
 use crate::backup::relpath::RelPath;
+use crate::tree::error::TreeError;
 use crate::tree::stat::FileKind;
 use crate::tree::walk::{SourceEntry, WalkItem, WalkOptions, walk};
 
@@ -33,6 +34,9 @@ const ITEMS_QUEUED_MAX: usize = 128;
 const JOB_DIRS_MAX: usize = 16;
 /// Budget that a large file holds while it is read and asked about.
 const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
+
+/// Said of what was there when its folder was listed.
+pub(super) const VANISHED: &str = "it vanished during the run";
 
 /// The scan's output, canonical order.
 pub(super) enum Item {
@@ -78,17 +82,7 @@ impl Scan {
     /// # Errors
     /// A sentence: the root itself cannot be walked.
     pub(super) fn run(self) -> Result<(), String> {
-        let cache = self.cache.open().map(|(_, reader)| reader);
-        let mut merge = Merge {
-            old: cache.map(Peek::new),
-            renamed: None,
-            links: HashMap::new(),
-            order: Vec::new(),
-            files: Vec::new(),
-            bytes: 0,
-            dirs: 0,
-            scan: &self,
-        };
+        let mut merge = Merge::new(&self);
         let walked = walk(&self.walk, &mut |batch| {
             for item in batch {
                 if merge.item(item).is_err() {
@@ -157,7 +151,20 @@ struct Merge<'a> {
     dirs: usize,
 }
 
-impl Merge<'_> {
+impl<'a> Merge<'a> {
+    fn new(scan: &'a Scan) -> Self {
+        Self {
+            old: scan.cache.open().map(|(_, reader)| Peek::new(reader)),
+            renamed: None,
+            links: HashMap::new(),
+            order: Vec::new(),
+            files: Vec::new(),
+            bytes: 0,
+            dirs: 0,
+            scan,
+        }
+    }
+
     fn item(&mut self, item: WalkItem) -> Result<(), Gone> {
         let other = match item {
             WalkItem::Entry(entry) => return self.entry(entry),
@@ -182,16 +189,18 @@ impl Merge<'_> {
             FileKind::Socket | FileKind::Unknown => return Ok(()),
         };
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
+        let mut racy = fingerprint.is_racy(self.scan.safe_before);
         let meta = match self.meta(&walked, vouched.as_ref()) {
             Ok(meta) => meta,
-            // What it holds needs its directory: it goes without its attributes, and the run is incomplete.
+            // What it holds may be in the manifest already, and needs its directory: it goes without its attributes,
+            // and nothing vouches for that.
             Err(item) if walked.stat.kind == FileKind::Dir => {
                 self.other(item)?;
+                racy = true;
                 walked.stat.meta()
             }
             Err(item) => return self.other(item),
         };
-        let racy = fingerprint.is_racy(self.scan.safe_before);
         let entry = Entry { path: walked.path, meta, kind };
         self.ready(CacheRecord { entry, fingerprint, racy, recipe: None })
     }
@@ -200,7 +209,7 @@ impl Merge<'_> {
     fn meta(&self, walked: &SourceEntry, vouched: Option<&CacheRecord>) -> Result<Meta, Item> {
         let xattrs = match vouched {
             Some(old) => old.entry.meta.xattrs.clone(),
-            None => walked.read_xattrs().map_err(|e| Item::Failed(walked.path.clone(), e.to_string()))?,
+            None => walked.read_xattrs().map_err(|e| unreadable(&walked.path, &e))?,
         };
         Ok(Meta { xattrs, ..walked.stat.meta() })
     }
@@ -320,6 +329,14 @@ impl Merge<'_> {
     }
 }
 
+/// What is gone by now is no error: it vanished.
+fn unreadable(path: &RelPath, error: &TreeError) -> Item {
+    if error.is_not_found() {
+        return Item::Skipped(path.clone(), VANISHED.to_owned());
+    }
+    Item::Failed(path.clone(), error.to_string())
+}
+
 fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     let mut map = HashMap::new();
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
@@ -331,3 +348,6 @@ fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     }
     map
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::budget::Share;
 use super::cache::CacheKeeper;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
-use super::scan::Item;
+use super::scan::{Item, VANISHED};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
 use crate::backup::hash_cache::CacheRecord;
@@ -247,7 +247,7 @@ impl<'a> ContentSender<'a> {
     }
 
     fn vanished(&mut self, path: &RelPath) {
-        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: "it vanished during the run" });
+        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: VANISHED });
     }
 
     fn next_batch(&mut self) -> u32 {
