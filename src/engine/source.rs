@@ -10,6 +10,7 @@ use super::push::PushOptions;
 use crate::backup::bytes::escape;
 use crate::backup::filter::Filter;
 use crate::backup::relpath::RelPath;
+use crate::tree::file_system::lasting_id;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::walk::WalkOptions;
 
@@ -21,7 +22,7 @@ pub(crate) struct Source {
     pub(crate) dir: Arc<SafeDir>,
     /// The root's name in `dir`, when it is a file.
     pub(crate) file_name: Option<Vec<u8>>,
-    /// Id of its file system.
+    /// Id of its file system; 0 when unknown.
     pub(crate) file_system: u64,
 }
 
@@ -44,7 +45,7 @@ impl Source {
             return Err(failed(format!("'{shown}' is a socket: only the program that made it can use it")));
         }
         let open = |path: &Path| SafeDir::open_operator(path).map(Arc::new).map_err(|e| failed(e.to_string()));
-        let file_system = rustix::fs::statvfs(root).map_or(0, |s| s.f_fsid);
+        let file_system = lasting_id(root);
         if meta.is_dir() {
             return Ok(Self { name, dir: open(root)?, file_name: None, file_system });
         }

@@ -35,6 +35,8 @@ pub(super) struct ToRead {
     pub(super) entry: Entry,
     /// Size when it was walked.
     pub(super) size: u64,
+    /// Its inode number may be part of its fingerprint.
+    pub(super) ino_believed: bool,
 }
 
 /// Small files, read as one.
@@ -169,7 +171,10 @@ fn record(
     digest: Digest,
     safe_before: Timestamp,
 ) -> Result<CacheRecord, TreeError> {
-    let (fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    let (mut fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    if !file.ino_believed {
+        fingerprint.ino = 0;
+    }
     let mut entry = file.entry.clone();
     entry.meta = Meta { xattrs: reader.xattrs()?, ..reader.stat().meta() };
     if let Kind::File(content) = &mut entry.kind {

@@ -113,7 +113,7 @@ fn job_for(
     let (path, size) = (record.entry.path.clone(), content.size);
     let name = file.or_else(|| record.entry.path.name()).unwrap_or(b".").to_vec();
     let class = if content.class == SizeClass::Whole { class_for(size) } else { content.class };
-    let to_read = ToRead { dir, name, entry: record.entry.clone(), size };
+    let to_read = ToRead { dir, name, entry: record.entry.clone(), size, ino_believed: record.fingerprint.ino != 0 };
     if size < WHOLE_FILE_BYTES_MAX {
         let (reply, receiver) = crossbeam_channel::bounded(1);
         let share = budget.take(size)?;

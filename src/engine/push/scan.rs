@@ -177,7 +177,7 @@ impl<'a> Merge<'a> {
 
     fn entry(&mut self, walked: SourceEntry) -> Result<(), Gone> {
         let stat = &walked.stat;
-        let fingerprint = stat.fingerprint();
+        let fingerprint = walked.fingerprint();
         let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
         let kind = match stat.kind {
             FileKind::Dir => Kind::Dir,
@@ -254,7 +254,7 @@ impl<'a> Merge<'a> {
         }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
-        let file = ToRead { dir: walked.dir, name, entry, size };
+        let file = ToRead { dir: walked.dir, name, entry, size, ino_believed: walked.ino_believed };
         if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 
@@ -273,7 +273,7 @@ impl<'a> Merge<'a> {
 
     /// A file that the cache knows under another path.
     fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Known> {
-        self.old.as_ref()?;
+        self.old.as_ref().filter(|_| fingerprint.ino != 0)?;
         let cache = &self.scan.cache;
         let map = self.renamed.get_or_insert_with(|| by_inode(cache));
         let Fingerprint { ino, size, mtime, ctime } = fingerprint;
@@ -340,7 +340,7 @@ fn unreadable(path: &RelPath, error: &TreeError) -> Item {
 fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     let mut map = HashMap::new();
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
-        if let (false, Some(content)) = (record.racy, record.entry.file()) {
+        if let (false, Some(content)) = (record.racy || record.fingerprint.ino == 0, record.entry.file()) {
             let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
             let known = Known { digest: content.digest, class: content.class };
             map.insert(Inode { ino, size, mtime, ctime }, known);

@@ -27,7 +27,7 @@ pub struct Begin {
     pub filters: Vec<Bytes>,
     /// Seconds to queue behind a lock; 0 = do not, `u32::MAX` = for ever.
     pub wait_secs: u32,
-    /// Id of the root's file system (`f_fsid`), 0 when unknown.
+    /// Id of the root's file system, which outlives a new numbering of devices; 0 when unknown.
     pub file_system: u64,
     /// Manifest digest of the client's hash cache for this root.
     pub base: Option<Digest>,
