@@ -182,7 +182,7 @@ fn record(
         content.sparse = content.sparse && reader.has_holes();
     }
     let racy = unstable || fingerprint.is_racy(safe_before) || fingerprint.size != size;
-    Ok(CacheRecord { entry, fingerprint, racy, recipe: None })
+    Ok(CacheRecord { entry, fingerprint, racy, recipe: None, mounted: false })
 }
 
 fn read_large(job: &LargeJob, safe_before: Timestamp) {

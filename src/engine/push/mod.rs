@@ -28,7 +28,7 @@ use self::manifest::{Answer, ManifestSender};
 use self::send::{ContentSender, Found, Replies, Sink};
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
-use super::observer::{Event, Observer, Phase, Summary};
+use super::observer::{Below, Event, Observer, Phase, Summary};
 use super::source::Source;
 use super::stopwatch::Stopwatch;
 use super::wire::{sentence, unexpected};
@@ -80,6 +80,7 @@ pub struct PushOptions {
 pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observer) -> Result<Summary, EngineError> {
     let started = Instant::now();
     let source = Source::open(&options.root)?;
+    let observer = &Below::new(source.absolute(), observer);
     let run = client::random_run_id()?;
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
     loop {
@@ -304,7 +305,15 @@ impl Work<'_> {
         let budget = Budget::new(if self.granted.ask { WINDOW_BYTES } else { WINDOW_BYTES / 2 });
         let cache = self.paths.clone();
         let window = budget.clone();
-        let scan = scan::Scan { walk, cache, jobs, items, budget, safe_before };
+        let scan = scan::Scan {
+            walk,
+            cache,
+            jobs,
+            items,
+            budget,
+            safe_before,
+            force_delete: self.attempt.options.force_delete,
+        };
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         thread::scope(|scope| {
             let walker = scope.spawn(move || scan.run());

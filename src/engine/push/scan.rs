@@ -55,6 +55,8 @@ pub(super) enum Item {
     },
     /// Not seen: keep what the copy has.
     Unseen(RelPath),
+    /// Empty, and something was mounted on it at the last run: a word is due.
+    Unmounted(RelPath),
     /// Not in the backup, harmlessly.
     Skipped(RelPath, String),
     /// Could not be read.
@@ -69,6 +71,8 @@ pub(super) struct Scan {
     pub(super) items: Sender<Item>,
     pub(super) budget: Budget,
     pub(super) safe_before: Timestamp,
+    /// A folder on which nothing is mounted any more is empty because somebody meant it.
+    pub(super) force_delete: bool,
 }
 
 /// A queue of items.
@@ -188,6 +192,12 @@ impl<'a> Merge<'a> {
             FileKind::File => return self.file(walked, fingerprint, old),
             FileKind::Socket | FileKind::Unknown => return Ok(()),
         };
+        let mut mounted = walked.mounted;
+        if !mounted && old.as_ref().is_some_and(|old| old.mounted) && !self.scan.force_delete && walked.is_empty_dir() {
+            // So it stays, run after run, until something is there again.
+            mounted = true;
+            self.other(Item::Unmounted(walked.path.clone()))?;
+        }
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
         let mut racy = fingerprint.is_racy(self.scan.safe_before);
         let meta = match self.meta(&walked, vouched.as_ref()) {
@@ -202,7 +212,7 @@ impl<'a> Merge<'a> {
             Err(item) => return self.other(item),
         };
         let entry = Entry { path: walked.path, meta, kind };
-        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None })
+        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None, mounted })
     }
 
     /// Metadata; xattrs are read only where no fingerprint vouches for those of the last run (they move ctime).
@@ -241,7 +251,7 @@ impl<'a> Merge<'a> {
             };
             let recipe = vouched.and_then(|old| old.recipe.clone());
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe });
+            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe, mounted: false });
         }
         if matches!(content.link, Link::Follower(_)) {
             // The leader's content is its own; the sender puts it in.
@@ -250,7 +260,7 @@ impl<'a> Merge<'a> {
                 Err(item) => return self.other(item),
             };
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None });
+            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None, mounted: false });
         }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };

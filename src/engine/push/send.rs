@@ -153,6 +153,12 @@ impl<'a> ContentSender<'a> {
                 self.large(path, size, class, old.as_deref(), &pieces, share)?;
             }
             Item::Unseen(path) => self.found.unseen.push(path),
+            Item::Unmounted(path) => {
+                let why =
+                    "something was mounted here at the last backup and is not now: what the copy holds of it stays";
+                self.observer.event(&Event::Warned { path: path.as_bytes(), why });
+                self.found.unseen.push(path);
+            }
             Item::Skipped(path, why) => {
                 self.observer.event(&Event::Skipped { path: path.as_bytes(), why: &why });
             }

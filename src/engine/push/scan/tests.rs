@@ -18,6 +18,7 @@ fn merged(root: &Path, state: &Path, then: impl FnOnce(&mut [WalkItem])) -> Vec<
         items,
         budget: Budget::new(1 << 20),
         safe_before: Timestamp { secs: 1, nanos: 0 },
+        force_delete: false,
     };
     let mut walked = Vec::new();
     walk(&scan.walk, &mut |batch| {
@@ -101,7 +102,7 @@ fn inodes_that_are_made_up_are_not_believed() {
             };
             let kind = if entry.path.is_root() { Kind::Dir } else { Kind::File(content) };
             let entry = (Entry { path: entry.path.clone(), meta: entry.stat.meta(), kind }, entry.fingerprint());
-            known.push(CacheRecord { entry: entry.0, fingerprint: entry.1, racy: false, recipe: None });
+            known.push(CacheRecord { entry: entry.0, fingerprint: entry.1, racy: false, recipe: None, mounted: false });
         }
     });
     assert_eq!(sorted_out(taken).1, 1, "nothing is known yet");
