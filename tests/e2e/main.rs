@@ -8,3 +8,4 @@ mod support;
 
 mod backup;
 mod delete;
+mod dry_run;

@@ -17,6 +17,7 @@ mod owners;
 mod resend;
 mod scan;
 mod send;
+mod stand_in;
 
 use std::path::PathBuf;
 use std::thread;
@@ -26,6 +27,7 @@ use self::budget::Budget;
 use self::cache::{CacheEnd, CacheKeeper, CachePaths};
 use self::manifest::{Answer, ManifestSender};
 use self::send::{ContentSender, Found, Replies, Sink};
+use self::stand_in::StandIn;
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
 use super::observer::{Below, Event, Observer, Phase, Summary};
@@ -82,12 +84,18 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
     let source = Source::open(&options.root)?;
     let observer = &Below::new(source.absolute(), observer);
     let run = client::random_run_id()?;
+    let stand_in = if options.dry_run { StandIn::of(client)? } else { None };
+    let client = stand_in.as_ref().map_or(client, |stand_in| &stand_in.client);
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
     loop {
         let mut reached = Reached::Nothing;
         let attempt = Attempt { client, options, observer, source: &source, run };
         let error = match attempt.run(&mut reached) {
-            Ok(summary) => return Ok(Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..summary }),
+            Ok(mut summary) => {
+                summary.elapsed_secs = started.elapsed().as_secs_f64();
+                summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
+                return Ok(summary);
+            }
             Err(error) => error,
         };
         // Only what got on is worth another full patience: content that was sent need not be sent again.

@@ -123,7 +123,7 @@ fn job_for(
     let (piece_sender, receiver) = pieces();
     let share = budget.take(size.min(WINDOW_BYTES / 2))?;
     let old = Some(Box::new(record));
-    let item = Item::Large { path, size, class, old, pieces: receiver, share };
+    let item = Item::Large { path, size, class, sparse: content.sparse, old, pieces: receiver, share };
     Some((item, Some(Job::Large(LargeJob { file: to_read, class, pieces: piece_sender }))))
 }
 

@@ -49,6 +49,7 @@ pub(super) enum Item {
         path: RelPath,
         size: u64,
         class: SizeClass,
+        sparse: bool,
         old: Option<Box<CacheRecord>>,
         pieces: Receiver<LargePiece>,
         share: super::budget::Share,
@@ -316,8 +317,10 @@ impl<'a> Merge<'a> {
         let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size)).ok_or(Gone)?;
         let (sender, receiver) = pieces();
         let (path, size) = (file.entry.path.clone(), file.size);
+        let sparse = file.entry.file().is_some_and(|content| content.sparse);
         let old = old.map(Box::new);
-        self.scan.items.send(Item::Large { path, size, class, old, pieces: receiver, share }).map_err(|_| Gone)?;
+        let item = Item::Large { path, size, class, sparse, old, pieces: receiver, share };
+        self.scan.items.send(item).map_err(|_| Gone)?;
         self.scan.jobs.send(Job::Large(LargeJob { file, class, pieces: sender })).map_err(|_| Gone)
     }
 

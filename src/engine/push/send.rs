@@ -147,10 +147,12 @@ impl<'a> ContentSender<'a> {
                     self.small(order, read)?;
                 }
             }
-            Item::Large { path, size, class, old, pieces, share } => {
+            Item::Large { path, size, class, sparse, old, pieces, share } => {
                 self.observer.event(&Event::Planned { bytes: size });
                 self.observer.event(&Event::FileBegun { path: path.as_bytes(), bytes: size });
-                self.large(path, size, class, old.as_deref(), &pieces, share)?;
+                // Holes are the same chunk over and over: asked for, it travels once.
+                let ask = self.ask || sparse;
+                self.large(path, (size, class), ask, old.as_deref(), &pieces, share)?;
             }
             Item::Unseen(path) => self.found.unseen.push(path),
             Item::Unmounted(path) => {
@@ -351,15 +353,15 @@ impl<'a> ContentSender<'a> {
     fn large(
         &mut self,
         path: RelPath,
-        size: u64,
-        class: SizeClass,
+        (size, class): (u64, SizeClass),
+        ask: bool,
         old: Option<&CacheRecord>,
         pieces: &Receiver<LargePiece>,
         share: Share,
     ) -> Result<(), EngineError> {
         let file = self.file;
         self.file += 1;
-        let base = old.filter(|_| self.ask).and_then(|old| {
+        let base = old.filter(|_| ask).and_then(|old| {
             let recipe = old.recipe.as_ref().filter(|r| r.chunks.len() >= RANGE_CHUNKS_MIN && r.class == class)?;
             Some((old.entry.file()?.digest, recipe))
         });
@@ -380,7 +382,11 @@ impl<'a> ContentSender<'a> {
             let outcome = match self.wait(pieces)? {
                 Some(LargePiece::Data { data, chunks }) => {
                     self.found.bytes_read += data.len() as u64;
-                    self.piece(file, data, &chunks, &known)?;
+                    if ask {
+                        self.piece(file, data, &chunks, &known)?;
+                    } else {
+                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), data)?;
+                    }
                     continue;
                 }
                 Some(LargePiece::End(outcome)) => *outcome,
@@ -398,9 +404,6 @@ impl<'a> ContentSender<'a> {
         known: &HashMap<Digest, u32>,
     ) -> Result<(), EngineError> {
         let lens: Vec<u32> = chunks.iter().map(|(_, len)| *len).collect();
-        if !self.ask {
-            return self.send_chunks(file, lens, data);
-        }
         let batch = self.next_batch();
         self.link.send(ChunkOffer { batch, file, items: offer_items(chunks, known) })?;
         self.waiting.insert(batch, Waiting::Chunks { file, data, lens });

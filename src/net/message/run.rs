@@ -128,7 +128,8 @@ pub enum WireChunk {
     },
 }
 
-/// Needed chunks of the open file, in order. Payload: their bytes. Without asking ([`Granted::ask`] false) all chunks.
+/// Needed chunks of the open file, in order. Payload: their bytes. Without asking ([`Granted::ask`] false) all chunks; but a
+/// file with holes is asked about even then: its zeros are one chunk over and over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunks {
     /// The handle.
