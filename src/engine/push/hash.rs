@@ -139,9 +139,7 @@ fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> 
     loop {
         let filled = payload.len();
         let hint = usize::try_from(reader.stat().size).unwrap_or(0).saturating_sub(filled - start);
-        payload.resize(filled + hint + 1, 0);
-        let read = reader.read(payload.get_mut(filled..).unwrap_or_default())?;
-        payload.truncate(filled + read);
+        let read = reader.append(payload, hint + 1)?;
         if payload.len() - start >= SMALL_BYTES_MAX {
             return Err(TreeError::new("read", b"", &[], rustix::io::Errno::FBIG));
         }
@@ -202,9 +200,7 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
     let (mut size, mut rest, mut eof) = (0_u64, Vec::new(), false);
     while !eof {
         let from = rest.len();
-        rest.resize(from + PIECE_BYTES, 0);
-        let read = reader.read(rest.get_mut(from..).unwrap_or_default()).map_err(|e| failed(&e))?;
-        rest.truncate(from + read);
+        let read = reader.append(&mut rest, PIECE_BYTES).map_err(|e| failed(&e))?;
         eof = read < PIECE_BYTES;
         whole.update(&rest[from..]);
         size += (rest.len() - from) as u64;

@@ -11,6 +11,7 @@
 
 mod budget;
 mod cache;
+mod changes;
 mod hash;
 mod manifest;
 mod owners;
@@ -259,7 +260,7 @@ impl Work<'_> {
             owners: OwnerNames::default(),
             file_system: source.file_system,
         };
-        let keeper = CacheKeeper::new(self.paths.clone(), header.clone());
+        let keeper = CacheKeeper::new(self.paths.clone(), header.clone(), self.base.is_some());
         let mut sender = ContentSender::new(self.link, self.replies, observer);
         (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
         sender.sink = Sink::Cache(Box::new(keeper));

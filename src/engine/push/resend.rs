@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use super::cache::{CacheEnd, CachePaths, Reader};
+use super::changes::ChangeNotes;
 use super::hash::{Job, LargeJob, SmallJob, ToRead, pieces, work};
 use super::scan::{Item, VANISHED, queue};
 use super::send::{ContentSender, Sink};
@@ -141,10 +142,14 @@ pub(super) fn rewrite(
     let file = File::create(&again).map_err(|e| cannot(&e))?;
     let mut writer = SortedWriter::create(BufWriter::new(file), CACHE_MAGIC, header).map_err(|e| cannot(&e))?;
     let mut hasher = ManifestHasher::new();
+    let mut old = paths.open().map(|(_, reader)| reader);
+    let first = old.as_mut().and_then(Iterator::next);
+    let mut notes = ChangeNotes::new(&paths.next.with_extension("changes"), old, first)?;
     for record in records.into_iter().flatten() {
         let record = record.map_err(|e| cannot(&e))?;
         let Some(record) = overrides.remove(&record.entry.path).unwrap_or(Some(record)) else { continue };
         hasher.push(&record.entry);
+        notes.push(&record)?;
         writer.push(&record).map_err(|e| cannot(&e))?;
     }
     let counts = hasher.counts();
@@ -154,6 +159,7 @@ pub(super) fn rewrite(
     let (sink, _) = writer.finish().map_err(|e| cannot(&e))?;
     sink.into_inner().map_err(|e| cannot(e.error()))?;
     fs::rename(&again, &paths.next).map_err(|e| cannot(&e))?;
-    *end = CacheEnd { unchanged: false, manifest, entries: counts.entries, files: counts.files, bytes: counts.bytes };
+    let (entries, files, bytes) = (counts.entries, counts.files, counts.bytes);
+    *end = CacheEnd { unchanged: false, manifest, entries, files, bytes, changes: notes.finish()? };
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! Feeds the planner: what the copy holds (the catalog's rows after the stat pass) beside what the manifest wants.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::thread;
 
 use super::incoming::Incoming;
+use super::manifest_file::Drafter;
 use super::{PassResult, Run};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta};
@@ -13,7 +16,9 @@ use crate::backup::plan::{
 };
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::net::message::Begin;
 use crate::store::catalog::{Row, RowKind, Update};
+use crate::store::snapshots::ManifestDraft;
 use crate::tree::metadata::{StorePolicy, disk_form};
 
 /// What is to be done, and what the manifest will be.
@@ -21,6 +26,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     /// The copy is exactly the newest snapshot, which has this manifest: nothing to do.
     pub(super) nothing: bool,
+    /// The new manifest, where it could be written while the plan was made.
+    pub(super) draft: Option<ManifestDraft>,
 }
 
 impl Run<'_> {
@@ -40,12 +47,24 @@ impl Run<'_> {
         {
             let mut plan = Plan::default();
             plan.counts.unchanged = newest.entries;
-            return Ok(Planned { plan, nothing: true });
+            return Ok(Planned { plan, nothing: true, draft: None });
         }
         let shared = found.with(|pass| pass.shared.clone())?;
-        let plan = self.compare(incoming, &shared)?;
-        self.guard(incoming, &plan)?;
-        Ok(Planned { plan, nothing: false })
+        let (plan, draft) = thread::scope(|scope| {
+            let drafter = Drafter::new(self, incoming);
+            let early = self.keeps_nothing(incoming).then(|| scope.spawn(move || drafter.of_seen()));
+            let plan = self.compare(incoming, &shared).and_then(|plan| self.guard(incoming, &plan).map(|()| plan));
+            (plan, early.map(|thread| thread.join().unwrap_or(Ok(None))))
+        });
+        let plan = plan.inspect_err(|_| self.snapshots.discard(self.begin.run))?;
+        let draft = draft.transpose()?.flatten().filter(|_| plan.kept.is_empty());
+        Ok(Planned { plan, nothing: false, draft })
+    }
+
+    /// Whether it is plain from the start that the copy will hold nothing beyond the manifest.
+    fn keeps_nothing(&self, incoming: &Incoming) -> bool {
+        let Begin { dry_run, delete, recursive, delete_excluded, filters, .. } = self.begin;
+        !dry_run && *delete && *recursive && incoming.unseen.is_empty() && (*delete_excluded || filters.is_empty())
     }
 
     fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, u32>) -> Result<Plan, EngineError> {
@@ -54,8 +73,8 @@ impl Run<'_> {
             silent: !self.begin.dry_run,
             shallow: !self.begin.recursive,
         });
-        let mut rows = self.reader.range(self.copy.id, &self.root);
-        let mut row: Option<Row> = rows.next().transpose()?;
+        let mut rows = self.reader.range(self.copy.id, &self.root).map(|row| self.below(row?));
+        let mut row = rows.next().transpose()?;
         let nested = self.nested_roots()?;
         let mut open = OpenDirs::default();
         for record in incoming.entries(self)? {
@@ -64,47 +83,49 @@ impl Run<'_> {
                 let message = format!("the manifest has '{}', but not the directory that holds it", entry.path);
                 return Err(EngineError::new(ErrorKind::Failed, message));
             }
-            while let Some(before) = self.below(row.as_ref())?.filter(|path| *path < entry.path) {
-                self.push_present(&mut planner, row.take(), &before, shared, incoming);
-                row = rows.next().transpose()?;
-            }
-            let here = self.below(row.as_ref())?.is_some_and(|path| path == entry.path);
-            let present = if here { row.take() } else { None };
-            if present.is_some() {
-                row = rows.next().transpose()?;
+            let mut present = None;
+            while let Some((path, _)) = &row {
+                let order = path.cmp(&entry.path);
+                if order == Ordering::Greater {
+                    break;
+                }
+                let taken = std::mem::replace(&mut row, rows.next().transpose()?);
+                match taken {
+                    Some((_, row)) if order == Ordering::Equal => present = Some(row),
+                    Some((path, row)) => self.push_present(&mut planner, row, path, shared, incoming),
+                    None => {}
+                }
             }
             self.push_wanted(&mut planner, present, entry, shared, &nested)?;
         }
-        while let Some(path) = self.below(row.as_ref())? {
-            self.push_present(&mut planner, row.take(), &path, shared, incoming);
+        while let Some((path, gone)) = row {
+            self.push_present(&mut planner, gone, path, shared, incoming);
             row = rows.next().transpose()?;
         }
         Ok(planner.finish(&Stored(self)))
     }
 
-    /// A row's path below the root.
-    fn below(&self, row: Option<&Row>) -> Result<Option<RelPath>, EngineError> {
-        let Some(row) = row else { return Ok(None) };
+    /// A row, after its path below the root.
+    fn below(&self, row: Row) -> Result<(RelPath, Row), EngineError> {
         let outside =
             || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
-        Ok(Some(row.path.strip_prefix(&self.root).ok_or_else(outside)?))
+        Ok((row.path.strip_prefix(&self.root).ok_or_else(outside)?, row))
     }
 
     fn push_present(
         &self,
         planner: &mut Planner,
-        row: Option<Row>,
-        path: &RelPath,
+        mut row: Row,
+        path: RelPath,
         shared: &HashMap<u64, u32>,
         incoming: &Incoming,
     ) {
-        let Some(mut row) = row else { return };
         if !self.begin.recursive && path.depth() > 1 {
             // The stat pass did not go there: it can leave with its directory, but nothing may be made of it.
             row.digest = None;
         }
-        let protected = self.is_protected(path, row.kind == RowKind::Dir, incoming);
-        planner.push(Some(present_of(row, path.clone(), shared)), None, protected);
+        let protected = self.is_protected(&path, row.kind == RowKind::Dir, incoming);
+        planner.push(Some(present_of(row, path, shared)), None, protected);
     }
 
     /// Whether a path that the manifest does not have is unseen rather than gone.
@@ -113,7 +134,7 @@ impl Run<'_> {
         if !self.begin.recursive && (path.depth() > 1 || is_dir && path.depth() == 1) {
             return true;
         }
-        let mut at = Some(path.clone());
+        let mut at = (!incoming.unseen.is_empty()).then(|| path.clone());
         while let Some(here) = at {
             if incoming.unseen.contains(&here) {
                 return true;

@@ -73,7 +73,7 @@ pub(super) fn commit(
         let _ = link.send(Busy { phase });
     };
     busy(2);
-    let Planned { plan, nothing } = planned;
+    let Planned { plan, nothing, draft: early } = planned;
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
     let retired = std::sync::Arc::new(run.hub.own_dir("retired")?);
@@ -81,13 +81,21 @@ pub(super) fn commit(
     let prepared = match run.staging.prepare(&plan, &sources, &mut notes) {
         Ok(prepared) => prepared,
         Err(PrepareError::Missing(missing)) => {
+            run.snapshots.discard(run.begin.run);
             super::feed::forget_content(run, &missing)?;
             return Ok(Finished::Missing(missing));
         }
-        Err(PrepareError::Tree(error)) => return Err(error.into()),
+        Err(PrepareError::Tree(error)) => {
+            run.snapshots.discard(run.begin.run);
+            return Err(error.into());
+        }
     };
     watch.lap("prepare");
-    let draft = if nothing { same_as_newest(run)? } else { draft(run, incoming, &plan.kept)? };
+    let draft = match early {
+        _ if nothing => same_as_newest(run)?,
+        Some(draft) => draft,
+        None => draft(run, incoming, &plan.kept)?,
+    };
     let record = record(run, incoming, &plan, &draft, content_bytes)?;
     watch.lap("manifest");
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
@@ -98,17 +106,22 @@ pub(super) fn commit(
     } else {
         place(run, &plan, &prepared, &record, &draft, &busy)?;
         watch.lap("commit");
-        let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
-        after_commit("the catalog was not told, the next run looks again", told);
     }
-    watch.lap("catalog");
-    run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
-    let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
-    after_commit("staging was not cleared, the next run clears it", removed);
+    // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
+    run.lease.finishing();
     let mut receipt = receipt_of(&record);
     receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
     tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
-    link.send(receipt)?;
+    let told = link.send(receipt);
+    if !plan.is_empty() {
+        let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
+        after_commit("the catalog was not told, the next run looks again", told);
+        watch.lap("catalog");
+    }
+    run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
+    let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
+    after_commit("staging was not cleared, the next run clears it", removed);
+    told?;
     Ok(Finished::Committed)
 }
 

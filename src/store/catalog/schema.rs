@@ -76,8 +76,7 @@ fn try_open_writer(path: &Path) -> Result<Option<Connection>, CatalogError> {
     conn.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
     conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(fail)?;
     conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX).map_err(fail)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fail)?;
-    conn.set_prepared_statement_cache_capacity(32);
+    settle(&conn).map_err(fail)?;
     Ok(Some(conn))
 }
 
@@ -91,9 +90,17 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
         return Err(CatalogError::Damaged { path: path.to_path_buf(), why: "it has another version".into() });
     }
     conn.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(fail)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fail)?;
-    conn.set_prepared_statement_cache_capacity(32);
+    settle(&conn).map_err(fail)?;
     Ok(conn)
+}
+
+/// Statements are prepared once, and stay so: without QPSG SQLite prepares a query of a partial index again for each
+/// value that is bound.
+fn settle(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    conn.set_prepared_statement_cache_capacity(32);
+    Ok(())
 }
 
 fn is_ours(conn: &Connection) -> rusqlite::Result<bool> {
