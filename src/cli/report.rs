@@ -117,6 +117,9 @@ impl Observer for Reporter {
         match event {
             Event::Failed { path, why } => self.path_failed(path, why),
             Event::Skipped { path, why } => self.skipped(path, why),
+            Event::Warned { path, why } if !self.voice.quiet => {
+                self.terminal.say(&format!("warning: {}: {}", escape(path), escape(why.as_bytes())));
+            }
             Event::PlanLine { action, path, other } if self.voice.json && self.voice.verbose > 0 => {
                 self.terminal.out(&json::plan(action, path, other));
             }

@@ -9,6 +9,7 @@ mod support;
 mod backup;
 mod cut;
 mod delete;
+mod dry_run;
 mod identity;
 mod restore;
 mod trouble;

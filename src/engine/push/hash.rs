@@ -35,6 +35,8 @@ pub(super) struct ToRead {
     pub(super) entry: Entry,
     /// Size when it was walked.
     pub(super) size: u64,
+    /// Its inode number may be part of its fingerprint.
+    pub(super) ino_believed: bool,
 }
 
 /// Small files, read as one.
@@ -129,7 +131,7 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
     let outcome = read();
     outcome.unwrap_or_else(|error| {
         payload.truncate(start);
-        Outcome::Failed(file.entry.path.clone(), error.to_string())
+        lost(&file.entry.path, &error)
     })
 }
 
@@ -148,14 +150,15 @@ fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> 
 }
 
 fn open(file: &ToRead) -> Result<FileReader, Outcome> {
-    let path = &file.entry.path;
-    FileReader::open(&file.dir, &file.name).map_err(|error| {
-        if error.is_not_found() {
-            Outcome::Vanished(path.clone())
-        } else {
-            Outcome::Failed(path.clone(), error.to_string())
-        }
-    })
+    FileReader::open(&file.dir, &file.name).map_err(|error| lost(&file.entry.path, &error))
+}
+
+fn lost(path: &RelPath, error: &TreeError) -> Outcome {
+    if error.is_not_found() {
+        Outcome::Vanished(path.clone())
+    } else {
+        Outcome::Failed(path.clone(), error.to_string())
+    }
 }
 
 /// The record of a file that was read to its end.
@@ -166,7 +169,10 @@ fn record(
     digest: Digest,
     safe_before: Timestamp,
 ) -> Result<CacheRecord, TreeError> {
-    let (fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    let (mut fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    if !file.ino_believed {
+        fingerprint.ino = 0;
+    }
     let mut entry = file.entry.clone();
     entry.meta = Meta { xattrs: reader.xattrs()?, ..reader.stat().meta() };
     if let Kind::File(content) = &mut entry.kind {
@@ -174,7 +180,7 @@ fn record(
         content.sparse = content.sparse && reader.has_holes();
     }
     let racy = unstable || fingerprint.is_racy(safe_before) || fingerprint.size != size;
-    Ok(CacheRecord { entry, fingerprint, racy, recipe: None })
+    Ok(CacheRecord { entry, fingerprint, racy, recipe: None, mounted: false })
 }
 
 fn read_large(job: &LargeJob, safe_before: Timestamp) {

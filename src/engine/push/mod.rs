@@ -18,6 +18,7 @@ mod owners;
 mod resend;
 mod scan;
 mod send;
+mod stand_in;
 
 use std::path::PathBuf;
 use std::thread;
@@ -27,9 +28,10 @@ use self::budget::Budget;
 use self::cache::{CacheEnd, CacheKeeper, CachePaths};
 use self::manifest::{Answer, ManifestSender};
 use self::send::{ContentSender, Found, Replies, Sink};
+use self::stand_in::StandIn;
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
-use super::observer::{Event, Observer, Phase, Summary};
+use super::observer::{Below, Event, Observer, Phase, Summary};
 use super::source::Source;
 use super::stopwatch::Stopwatch;
 use super::wire::{sentence, unexpected};
@@ -81,7 +83,10 @@ pub struct PushOptions {
 pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observer) -> Result<Summary, EngineError> {
     let started = Instant::now();
     let source = Source::open(&options.root)?;
+    let observer = &Below::new(source.absolute(), observer);
     let run = client::random_run_id()?;
+    let stand_in = if options.dry_run { StandIn::of(client)? } else { None };
+    let client = stand_in.as_ref().map_or(client, |stand_in| &stand_in.client);
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
     let mut spent = Spent::default();
     loop {
@@ -90,7 +95,11 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
         let outcome = attempt.run(&mut now);
         spent.add(&now);
         let error = match outcome {
-            Ok(summary) => return Ok(Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) }),
+            Ok(summary) => {
+                let mut summary = Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) };
+                summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
+                return Ok(summary);
+            }
             Err(error) => error,
         };
         // Only what got on is worth another full patience: content that was sent need not be sent again.
@@ -331,7 +340,15 @@ impl Work<'_> {
         let budget = Budget::new(if self.granted.ask { WINDOW_BYTES } else { WINDOW_BYTES / 2 });
         let cache = self.paths.clone();
         let window = budget.clone();
-        let scan = scan::Scan { walk, cache, jobs, items, budget, safe_before };
+        let scan = scan::Scan {
+            walk,
+            cache,
+            jobs,
+            items,
+            budget,
+            safe_before,
+            force_delete: self.attempt.options.force_delete,
+        };
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         thread::scope(|scope| {
             let walker = scope.spawn(move || scan.run());

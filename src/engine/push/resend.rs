@@ -12,7 +12,7 @@ use super::budget::Budget;
 use super::cache::{CacheEnd, CachePaths, Reader};
 use super::changes::ChangeNotes;
 use super::hash::{Job, LargeJob, SmallJob, ToRead, pieces, work};
-use super::scan::{Item, queue};
+use super::scan::{Item, VANISHED, queue};
 use super::send::{ContentSender, Sink};
 use crate::backup::chunker::class_for;
 use crate::backup::entry::{OwnerNames, SizeClass};
@@ -107,14 +107,14 @@ fn job_for(
     let dir = match opened {
         Ok(dir) => dir,
         Err(e) if e.is_not_found() => {
-            return Some((Item::Skipped(record.entry.path, "it vanished during the run".to_owned()), None));
+            return Some((Item::Skipped(record.entry.path, VANISHED.to_owned()), None));
         }
         Err(e) => return Some((Item::Failed(record.entry.path, e.to_string()), None)),
     };
     let (path, size) = (record.entry.path.clone(), content.size);
     let name = file.or_else(|| record.entry.path.name()).unwrap_or(b".").to_vec();
     let class = if content.class == SizeClass::Whole { class_for(size) } else { content.class };
-    let to_read = ToRead { dir, name, entry: record.entry.clone(), size };
+    let to_read = ToRead { dir, name, entry: record.entry.clone(), size, ino_believed: record.fingerprint.ino != 0 };
     if size < WHOLE_FILE_BYTES_MAX {
         let (reply, receiver) = crossbeam_channel::bounded(1);
         let share = budget.take(size)?;
@@ -124,7 +124,7 @@ fn job_for(
     let (piece_sender, receiver) = pieces();
     let share = budget.take(size.min(WINDOW_BYTES / 2))?;
     let old = Some(Box::new(record));
-    let item = Item::Large { path, size, class, old, pieces: receiver, share };
+    let item = Item::Large { path, size, class, sparse: content.sparse, old, pieces: receiver, share };
     Some((item, Some(Job::Large(LargeJob { file: to_read, class, pieces: piece_sender }))))
 }
 

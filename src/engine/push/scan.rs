@@ -22,6 +22,7 @@ use crate::backup::fingerprint::{Fingerprint, Timestamp};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX};
 use crate::backup::relpath::RelPath;
+use crate::tree::error::TreeError;
 use crate::tree::stat::FileKind;
 use crate::tree::walk::{SourceEntry, WalkItem, WalkOptions, walk};
 
@@ -34,6 +35,9 @@ const JOB_DIRS_MAX: usize = 16;
 /// Budget that a large file holds while it is read and asked about.
 const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
 
+/// Said of what was there when its folder was listed.
+pub(super) const VANISHED: &str = "it vanished during the run";
+
 /// The scan's output, canonical order.
 pub(super) enum Item {
     /// Entries that need no reading.
@@ -45,12 +49,15 @@ pub(super) enum Item {
         path: RelPath,
         size: u64,
         class: SizeClass,
+        sparse: bool,
         old: Option<Box<CacheRecord>>,
         pieces: Receiver<LargePiece>,
         share: super::budget::Share,
     },
     /// Not seen: keep what the copy has.
     Unseen(RelPath),
+    /// Empty, and something was mounted on it at the last run: a word is due.
+    Unmounted(RelPath),
     /// Not in the backup, harmlessly.
     Skipped(RelPath, String),
     /// Could not be read.
@@ -65,6 +72,8 @@ pub(super) struct Scan {
     pub(super) items: Sender<Item>,
     pub(super) budget: Budget,
     pub(super) safe_before: Timestamp,
+    /// A folder on which nothing is mounted any more is empty because somebody meant it.
+    pub(super) force_delete: bool,
 }
 
 /// A queue of items.
@@ -78,17 +87,7 @@ impl Scan {
     /// # Errors
     /// A sentence: the root itself cannot be walked.
     pub(super) fn run(self) -> Result<(), String> {
-        let cache = self.cache.open().map(|(_, reader)| reader);
-        let mut merge = Merge {
-            old: cache.map(Peek::new),
-            renamed: None,
-            links: HashMap::new(),
-            order: Vec::new(),
-            files: Vec::new(),
-            bytes: 0,
-            dirs: 0,
-            scan: &self,
-        };
+        let mut merge = Merge::new(&self);
         let walked = walk(&self.walk, &mut |batch| {
             for item in batch {
                 if merge.item(item).is_err() {
@@ -157,7 +156,20 @@ struct Merge<'a> {
     dirs: usize,
 }
 
-impl Merge<'_> {
+impl<'a> Merge<'a> {
+    fn new(scan: &'a Scan) -> Self {
+        Self {
+            old: scan.cache.open().map(|(_, reader)| Peek::new(reader)),
+            renamed: None,
+            links: HashMap::new(),
+            order: Vec::new(),
+            files: Vec::new(),
+            bytes: 0,
+            dirs: 0,
+            scan,
+        }
+    }
+
     fn item(&mut self, item: WalkItem) -> Result<(), Gone> {
         let other = match item {
             WalkItem::Entry(entry) => return self.entry(entry),
@@ -170,7 +182,7 @@ impl Merge<'_> {
 
     fn entry(&mut self, walked: SourceEntry) -> Result<(), Gone> {
         let stat = &walked.stat;
-        let fingerprint = stat.fingerprint();
+        let fingerprint = walked.fingerprint();
         let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
         let kind = match stat.kind {
             FileKind::Dir => Kind::Dir,
@@ -181,26 +193,34 @@ impl Merge<'_> {
             FileKind::File => return self.file(walked, fingerprint, old),
             FileKind::Socket | FileKind::Unknown => return Ok(()),
         };
+        let mut mounted = walked.mounted;
+        if !mounted && old.as_ref().is_some_and(|old| old.mounted) && !self.scan.force_delete && walked.is_empty_dir() {
+            // So it stays, run after run, until something is there again.
+            mounted = true;
+            self.other(Item::Unmounted(walked.path.clone()))?;
+        }
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
+        let mut racy = fingerprint.is_racy(self.scan.safe_before);
         let meta = match self.meta(&walked, vouched.as_ref()) {
             Ok(meta) => meta,
-            // What it holds needs its directory: it goes without its attributes, and the run is incomplete.
+            // What it holds may be in the manifest already, and needs its directory: it goes without its attributes,
+            // and nothing vouches for that.
             Err(item) if walked.stat.kind == FileKind::Dir => {
                 self.other(item)?;
+                racy = true;
                 walked.stat.meta()
             }
             Err(item) => return self.other(item),
         };
-        let racy = fingerprint.is_racy(self.scan.safe_before);
         let entry = Entry { path: walked.path, meta, kind };
-        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None })
+        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None, mounted })
     }
 
     /// Metadata; xattrs are read only where no fingerprint vouches for those of the last run (they move ctime).
     fn meta(&self, walked: &SourceEntry, vouched: Option<&CacheRecord>) -> Result<Meta, Item> {
         let xattrs = match vouched {
             Some(old) => old.entry.meta.xattrs.clone(),
-            None => walked.read_xattrs().map_err(|e| Item::Failed(walked.path.clone(), e.to_string()))?,
+            None => walked.read_xattrs().map_err(|e| unreadable(&walked.path, &e))?,
         };
         Ok(Meta { xattrs, ..walked.stat.meta() })
     }
@@ -232,7 +252,7 @@ impl Merge<'_> {
             };
             let recipe = vouched.and_then(|old| old.recipe.clone());
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe });
+            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe, mounted: false });
         }
         if matches!(content.link, Link::Follower(_)) {
             // The leader's content is its own; the sender puts it in.
@@ -241,11 +261,11 @@ impl Merge<'_> {
                 Err(item) => return self.other(item),
             };
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None });
+            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None, mounted: false });
         }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
-        let file = ToRead { dir: walked.dir, name, entry, size };
+        let file = ToRead { dir: walked.dir, name, entry, size, ino_believed: walked.ino_believed };
         if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 
@@ -264,7 +284,7 @@ impl Merge<'_> {
 
     /// A file that the cache knows under another path.
     fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Known> {
-        self.old.as_ref()?;
+        self.old.as_ref().filter(|_| fingerprint.ino != 0)?;
         let cache = &self.scan.cache;
         let map = self.renamed.get_or_insert_with(|| by_inode(cache));
         let Fingerprint { ino, size, mtime, ctime } = fingerprint;
@@ -297,8 +317,10 @@ impl Merge<'_> {
         let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size)).ok_or(Gone)?;
         let (sender, receiver) = pieces();
         let (path, size) = (file.entry.path.clone(), file.size);
+        let sparse = file.entry.file().is_some_and(|content| content.sparse);
         let old = old.map(Box::new);
-        self.scan.items.send(Item::Large { path, size, class, old, pieces: receiver, share }).map_err(|_| Gone)?;
+        let item = Item::Large { path, size, class, sparse, old, pieces: receiver, share };
+        self.scan.items.send(item).map_err(|_| Gone)?;
         self.scan.jobs.send(Job::Large(LargeJob { file, class, pieces: sender })).map_err(|_| Gone)
     }
 
@@ -320,10 +342,18 @@ impl Merge<'_> {
     }
 }
 
+/// What is gone by now is no error: it vanished.
+fn unreadable(path: &RelPath, error: &TreeError) -> Item {
+    if error.is_not_found() {
+        return Item::Skipped(path.clone(), VANISHED.to_owned());
+    }
+    Item::Failed(path.clone(), error.to_string())
+}
+
 fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     let mut map = HashMap::new();
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
-        if let (false, Some(content)) = (record.racy, record.entry.file()) {
+        if let (false, Some(content)) = (record.racy || record.fingerprint.ino == 0, record.entry.file()) {
             let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
             let known = Known { digest: content.digest, class: content.class };
             map.insert(Inode { ino, size, mtime, ctime }, known);
@@ -331,3 +361,6 @@ fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     }
     map
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::budget::Share;
 use super::cache::CacheKeeper;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
-use super::scan::Item;
+use super::scan::{Item, VANISHED};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
 use crate::backup::hash_cache::CacheRecord;
@@ -148,12 +148,20 @@ impl<'a> ContentSender<'a> {
                     self.small(order, read)?;
                 }
             }
-            Item::Large { path, size, class, old, pieces, share } => {
+            Item::Large { path, size, class, sparse, old, pieces, share } => {
                 self.observer.event(&Event::Planned { bytes: size });
                 self.observer.event(&Event::FileBegun { path: path.as_bytes(), bytes: size });
-                self.large(path, size, class, old.as_deref(), &pieces, share)?;
+                // Holes are the same chunk over and over: asked for, it travels once.
+                let ask = self.ask || sparse;
+                self.large(path, (size, class), ask, old.as_deref(), &pieces, share)?;
             }
             Item::Unseen(path) => self.found.unseen.push(path),
+            Item::Unmounted(path) => {
+                let why =
+                    "something was mounted here at the last backup and is not now: what the copy holds of it stays";
+                self.observer.event(&Event::Warned { path: path.as_bytes(), why });
+                self.found.unseen.push(path);
+            }
             Item::Skipped(path, why) => {
                 self.observer.event(&Event::Skipped { path: path.as_bytes(), why: &why });
             }
@@ -248,7 +256,7 @@ impl<'a> ContentSender<'a> {
     }
 
     fn vanished(&mut self, path: &RelPath) {
-        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: "it vanished during the run" });
+        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: VANISHED });
     }
 
     fn next_batch(&mut self) -> u32 {
@@ -356,15 +364,15 @@ impl<'a> ContentSender<'a> {
     fn large(
         &mut self,
         path: RelPath,
-        size: u64,
-        class: SizeClass,
+        (size, class): (u64, SizeClass),
+        ask: bool,
         old: Option<&CacheRecord>,
         pieces: &Receiver<LargePiece>,
         share: Share,
     ) -> Result<(), EngineError> {
         let file = self.file;
         self.file += 1;
-        let base = old.filter(|_| self.ask).and_then(|old| {
+        let base = old.filter(|_| ask).and_then(|old| {
             let recipe = old.recipe.as_ref().filter(|r| r.chunks.len() >= RANGE_CHUNKS_MIN && r.class == class)?;
             Some((old.entry.file()?.digest, recipe))
         });
@@ -385,7 +393,11 @@ impl<'a> ContentSender<'a> {
             let outcome = match self.wait(pieces)? {
                 Some(LargePiece::Data { data, chunks }) => {
                     self.found.bytes_read += data.len() as u64;
-                    self.piece(file, data, &chunks, &known)?;
+                    if ask {
+                        self.piece(file, data, &chunks, &known)?;
+                    } else {
+                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), &data)?;
+                    }
                     continue;
                 }
                 Some(LargePiece::End(outcome)) => *outcome,
@@ -403,9 +415,6 @@ impl<'a> ContentSender<'a> {
         known: &HashMap<Digest, u32>,
     ) -> Result<(), EngineError> {
         let lens: Vec<u32> = chunks.iter().map(|(_, len)| *len).collect();
-        if !self.ask {
-            return self.send_chunks(file, lens, &data);
-        }
         let batch = self.next_batch();
         self.link.send(ChunkOffer { batch, file, items: offer_items(chunks, known) })?;
         self.waiting.insert(batch, Waiting::Chunks { file, data, lens });

@@ -25,7 +25,7 @@ use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, une
 use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
 use crate::store::catalog::{RowKind, Update};
-use crate::store::staging::{Chunk, LargeWriter, Staging, chunks_of};
+use crate::store::staging::{Chunk, KnownChunks, LargeWriter, Staging, chunks_of};
 use crate::tree::metadata::StorePolicy;
 
 /// Files of the store that stay open as sources of chunks.
@@ -62,11 +62,44 @@ impl Shared<'_> {
 /// An open large file.
 struct Large {
     path: RelPath,
-    writer: LargeWriter,
+    writer: Writer,
     /// Chunks of other files may be used.
     trusts: bool,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
+}
+
+/// Where an open large file goes.
+enum Writer {
+    Staging(Box<LargeWriter>),
+    /// Nowhere: a dry run asks what would have to travel.
+    Nowhere(KnownChunks),
+}
+
+impl Writer {
+    fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
+        match self {
+            Self::Staging(writer) => writer.own(digest, len),
+            Self::Nowhere(known) => known.own(digest, len),
+        }
+    }
+
+    fn take_damaged(&mut self) -> Vec<Digest> {
+        match self {
+            Self::Staging(writer) => writer.take_damaged(),
+            Self::Nowhere(_) => Vec::new(),
+        }
+    }
+
+    fn announce(&mut self, digest: Digest, len: u32, from: Chunk) -> Result<(), EngineError> {
+        match self {
+            Self::Staging(writer) => Ok(writer.announce(digest, len, from)?),
+            Self::Nowhere(known) => {
+                known.announce(digest, len);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Files of the store that chunks are copied from, open; the last few.
@@ -171,7 +204,11 @@ impl<'a> ContentReceiver<'a> {
             return Err(WireError::Bounds("too many large files are open").into());
         }
         self.learn_recipe(&path, class)?;
-        let writer = LargeWriter::open(&self.run.staging, &path, class)?;
+        let writer = if self.run.begin.dry_run {
+            Writer::Nowhere(KnownChunks::staged(&self.run.staging, &path, class))
+        } else {
+            Writer::Staging(Box::new(LargeWriter::open(&self.run.staging, &path, class)?))
+        };
         let trusts = !self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
         self.large.insert(open.file, Large { path, writer, trusts, base, base_digest: open.base });
         Ok(())
@@ -267,7 +304,8 @@ impl<'a> ContentReceiver<'a> {
                 .split_at_checked(*len as usize)
                 .filter(|(c, _)| !c.is_empty() && c.len() <= CHUNK_BYTES_MAX)
                 .ok_or(WireError::Bounds("chunks are not as long as they say"))?;
-            large.writer.arrive(chunk)?;
+            let Writer::Staging(writer) = &mut large.writer else { return Err(NOT_OPEN.into()) };
+            writer.arrive(chunk)?;
             rest = after;
         }
         if !rest.is_empty() {
@@ -285,7 +323,8 @@ impl<'a> ContentReceiver<'a> {
         let entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
         let form = form_of(self.run.hub.store.policy(), &entry, None).unwrap_or_default();
-        let recipe = large.writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
+        let Writer::Staging(writer) = large.writer else { return Err(NOT_OPEN.into()) };
+        let recipe = writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
         if recipe.is_none() {
             self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path);
         }

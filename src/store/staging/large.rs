@@ -51,18 +51,58 @@ pub struct LargeWriter {
     file: File,
     /// Bytes done.
     at: u64,
-    /// Bytes announced.
-    announced: u64,
     queue: VecDeque<Announced>,
     whole: blake3::Hasher,
     recipe: Recipe,
-    /// Chunks that the file holds already where they belong (an earlier, cut attempt).
-    prefix: VecDeque<(Digest, u32)>,
-    /// Chunks of this file by content.
-    seen: HashMap<Digest, u64>,
+    known: KnownChunks,
     failed: Option<String>,
     /// Contents whose file had other bytes than it was said to.
     damaged: Vec<Digest>,
+}
+
+/// What a large file needs no client for: chunks that an earlier, cut attempt left, and those further up in itself.
+#[derive(Default)]
+pub struct KnownChunks {
+    /// Chunks that the file holds already where they belong.
+    prefix: VecDeque<(Digest, u32)>,
+    /// Chunks of this file by content.
+    seen: HashMap<Digest, u64>,
+    /// Bytes announced.
+    announced: u64,
+}
+
+impl KnownChunks {
+    /// Of what staging holds at `path`, which is only looked at: for a dry run.
+    pub fn staged(staging: &Staging, path: &RelPath, class: SizeClass) -> Self {
+        let Ok(path) = super::staged_path(path) else { return Self::default() };
+        let opened = staging.tree().open_dir(&path.parent().unwrap_or_default()).and_then(|dir| {
+            let name = path.name().unwrap_or_default();
+            Ok((dir.stat(name)?.nlink, dir.open_read(name)?))
+        });
+        let prefix = match opened {
+            Ok((1, file)) => chunks_of(&file, class),
+            _ => VecDeque::new(),
+        };
+        Self { prefix, ..Self::default() }
+    }
+
+    /// Where the next chunk is, if it is known. To be asked once, then told of by [`KnownChunks::announce`].
+    pub fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
+        match self.prefix.front() {
+            Some((d, l)) if d == digest && *l == len => {
+                self.prefix.pop_front();
+                return Some(Chunk::Here(self.announced));
+            }
+            _ => self.prefix.clear(),
+        }
+        self.seen.get(digest).map(|offset| Chunk::Here(*offset))
+    }
+
+    /// The next chunk, wherever it is.
+    pub fn announce(&mut self, digest: Digest, len: u32) {
+        self.seen.entry(digest).or_insert(self.announced);
+        self.announced += u64::from(len);
+    }
 }
 
 impl LargeWriter {
@@ -87,12 +127,10 @@ impl LargeWriter {
             path: path.clone(),
             file,
             at: 0,
-            announced: 0,
             queue: VecDeque::new(),
             whole: blake3::Hasher::new(),
             recipe: Recipe { class, chunks: Vec::new() },
-            prefix,
-            seen: HashMap::new(),
+            known: KnownChunks { prefix, ..KnownChunks::default() },
             failed: None,
             damaged: Vec::new(),
         })
@@ -100,14 +138,7 @@ impl LargeWriter {
 
     /// Where a chunk is without the client, as far as this file itself knows. The next to be announced.
     pub fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
-        match self.prefix.front() {
-            Some((d, l)) if d == digest && *l == len => {
-                self.prefix.pop_front();
-                return Some(Chunk::Here(self.announced));
-            }
-            _ => self.prefix.clear(),
-        }
-        self.seen.get(digest).map(|offset| Chunk::Here(*offset))
+        self.known.own(digest, len)
     }
 
     /// Queues the next chunk.
@@ -115,8 +146,7 @@ impl LargeWriter {
     /// # Errors
     /// The disk fails.
     pub fn announce(&mut self, digest: Digest, len: u32, from: Chunk) -> Result<(), TreeError> {
-        self.seen.entry(digest).or_insert(self.announced);
-        self.announced += u64::from(len);
+        self.known.announce(digest, len);
         self.queue.push_back(Announced { digest, len, from });
         self.settle()
     }
@@ -129,7 +159,7 @@ impl LargeWriter {
     pub fn arrive(&mut self, content: &[u8]) -> Result<(), TreeError> {
         let digest = Digest::of(content);
         match self.queue.pop_front() {
-            None => self.announced += content.len() as u64,
+            None => self.known.announced += content.len() as u64,
             Some(front) if front.digest == digest => {}
             Some(_) => self.fail("a chunk that arrived is not the one that was announced"),
         }
