@@ -71,6 +71,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         request.run,
         None,
         &OwnerNames::default(),
+        0,
         std::iter::empty::<Result<ChangeRecord, SnapshotError>>(),
     )?;
     let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };

@@ -1,6 +1,6 @@
 //! The end of a run: prepare, commit, catalog, receipt.
 
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::incoming::Incoming;
 use super::manifest_file::draft;
@@ -102,28 +102,42 @@ pub(super) fn commit(
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     // An early flush, or the commit of another run, may have failed meanwhile.
     run.hub.check_open(&run.copy.name)?;
-    if plan.is_empty() {
-        publish(run, &record, &draft, !nothing)?;
-    } else {
-        place(run, &plan, &prepared, &record, &draft, &busy)?;
-        watch.lap("commit");
-    }
-    // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
-    run.lease.finishing();
-    let mut receipt = receipt_of(&record);
-    receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
-    tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
-    let told = link.send(receipt);
-    if !plan.is_empty() {
-        let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
-        after_commit("the catalog was not told, the next run looks again", told);
-        watch.lap("catalog");
-    }
+    let told = thread::scope(|scope| {
+        let mut rows = None;
+        if plan.is_empty() {
+            publish(run, &record, &draft, !nothing)?;
+        } else {
+            rows = Some(place(scope, run, &plan, &prepared, &record, &draft, &busy)?);
+            watch.lap("commit");
+        }
+        // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
+        run.lease.finishing();
+        let mut receipt = receipt_of(&record);
+        receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
+        tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
+        let told = link.send(receipt);
+        if let Some(rows) = rows {
+            look_again(run, &plan, rows);
+            watch.lap("catalog");
+        }
+        Ok::<_, EngineError>(told)
+    })?;
     run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
     let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
     after_commit("staging was not cleared, the next run clears it", removed);
     told?;
     Ok(Finished::Committed)
+}
+
+/// The catalog's thread. See [`place`].
+type Rows<'scope> = ScopedJoinHandle<'scope, Result<(), EngineError>>;
+
+/// Waits until the catalog knows what the commit did, and then what the commit did to times.
+fn look_again(run: &Run<'_>, plan: &Plan, rows: Rows<'_>) {
+    let rows = rows.join().unwrap_or(Ok(()));
+    after_commit("the catalog lags behind, the next run puts it right", rows);
+    let told = placed::look_again(run.hub, &run.copy, &run.root, plan);
+    after_commit("the catalog was not told, the next run looks again", told);
 }
 
 /// The run is committed whatever becomes of what follows: its receipt is given.
@@ -195,14 +209,16 @@ fn failed(run: &Run<'_>, error: CommitError) -> EngineError {
     run.hub.commit_failed(run.begin.run, &run.copy.name, error)
 }
 
-fn place(
-    run: &Run<'_>,
-    plan: &Plan,
-    prepared: &Prepared,
-    record: &SnapshotRecord,
+/// The commit. The catalog follows on a thread of its own, which may take longer.
+fn place<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    run: &'scope Run<'_>,
+    plan: &'scope Plan,
+    prepared: &'scope Prepared,
+    record: &'scope SnapshotRecord,
     draft: &ManifestDraft,
     busy: &dyn Fn(u8),
-) -> Result<(), EngineError> {
+) -> Result<Rows<'scope>, EngineError> {
     let parent = run.root.parent().unwrap_or_default();
     run.copy.dir.make_dirs(&parent, 0o755)?;
     let encoded = record.encode().map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?;
@@ -221,14 +237,8 @@ fn place(
     run.hub.set_exact(&run.copy.name, &run.root, None);
     let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
-    let committed = thread::scope(|scope| {
-        // The catalog is written while the disk flushes.
-        let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
-        let committed = commit_plan(&dirs, &journal, &publish, busy);
-        if let Ok(Err(error)) = rows.join() {
-            tracing::warn!("the catalog lags behind and will be put right by the next run: {error}");
-        }
-        committed
-    });
-    committed.map_err(|e| failed(run, e))
+    // The catalog is written while the disk flushes, and while the client already has its receipt.
+    let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
+    commit_plan(&dirs, &journal, &publish, busy).map_err(|e| failed(run, e))?;
+    Ok(rows)
 }
