@@ -115,7 +115,7 @@ mod tests {
     fn record(path: &str, mode: u32) -> CacheRecord {
         let meta = Meta { mode, uid: 0, gid: 0, mtime: Default::default(), xattrs: Vec::new() };
         let entry = Entry { path: RelPath::new(path.as_bytes()).unwrap(), meta, kind: Kind::Dir };
-        CacheRecord { entry, fingerprint: Fingerprint::default(), racy: false, recipe: None }
+        CacheRecord { entry, fingerprint: Fingerprint::default(), racy: false, recipe: None, mounted: false }
     }
 
     #[test]

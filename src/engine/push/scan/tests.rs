@@ -53,7 +53,7 @@ fn keep(state: &Path, records: &[CacheRecord]) {
         file_system: 0,
     };
     let paths = cache(state);
-    let mut keeper = CacheKeeper::new(paths.clone(), header);
+    let mut keeper = CacheKeeper::new(paths.clone(), header, false);
     records.iter().for_each(|record| keeper.push(record).unwrap());
     keeper.finish(&OwnerNames::default()).unwrap();
     paths.publish();
