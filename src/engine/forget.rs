@@ -17,7 +17,7 @@ use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::RowKind;
 use crate::store::commit::{CommitPlan, commit};
-use crate::store::leases::{LeaseError, LeaseRequest};
+use crate::store::leases::LeaseRequest;
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::SnapshotError;
 use crate::store::staging::{Prepared, Staging};
@@ -57,10 +57,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         wait: None,
         on_revoke: std::sync::Arc::new(|| {}),
     };
-    let _lease = hub.leases.acquire(request_lease, &mut |_| true).map_err(|error| match error {
-        LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
-        other => EngineError::new(ErrorKind::Failed, other.to_string()),
-    })?;
+    let _lease = hub.leases.acquire(request_lease, &mut |_| true)?;
     hub.check_open()?;
     link.send(Busy { phase: 1 })?;
     let copy = OpenCopy::open(hub, who.copy())?;

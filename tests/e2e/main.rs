@@ -9,3 +9,4 @@ mod support;
 mod backup;
 mod delete;
 mod dry_run;
+mod refusals;
