@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::session;
+use super::stop::Stop;
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
@@ -55,6 +56,8 @@ pub struct ClientOptions {
     pub cache_dir: PathBuf,
     /// How long a lost connection is tried again.
     pub retry_for: Duration,
+    /// Ends a command that runs with these options.
+    pub stop: Stop,
 }
 
 /// An open way to a store, past the handshake.
@@ -107,6 +110,7 @@ pub(crate) fn open(options: &ClientOptions) -> Result<Session, EngineError> {
         Target::Server { server, bind } => open_server(options, server, *bind),
         Target::Store(store) => open_store(options, store),
     }
+    .map_err(|error| options.stop.or(error))
 }
 
 fn open_store(options: &ClientOptions, store: &Path) -> Result<Session, EngineError> {
@@ -117,6 +121,7 @@ fn open_store(options: &ClientOptions, store: &Path) -> Result<Session, EngineEr
         .name("store".to_owned())
         .spawn(move || session::serve_local(&hub, theirs))
         .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
+    options.stop.begin(&ours.sender)?;
     let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;
     Ok(Session { link: ours, welcome, guest: Some(Guest(guest)), keys: None })
 }
@@ -144,6 +149,7 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
         }
     }
     let mut link = connected.link;
+    options.stop.begin(&link.sender)?;
     let user = options.user.as_bytes();
     let mut welcome = client_hello(&mut link, user, &software()).map_err(handshake_error)?;
     if !is_this_machine(peer.addr) {

@@ -9,4 +9,5 @@ mod support;
 mod backup;
 mod delete;
 mod dry_run;
+mod interrupt;
 mod refusals;

@@ -41,7 +41,7 @@ use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheHeader;
 use crate::backup::limits::{MISSING_ROUNDS_MAX, WINDOW_BYTES};
 use crate::net::link::{Link, LinkError, LinkReceiver};
-use crate::net::message::{Begin, Committed, Granted, Message};
+use crate::net::message::{Begin, Committed, Granted, Message, Welcome};
 
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
@@ -97,7 +97,7 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
                 summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
                 return Ok(summary);
             }
-            Err(error) => error,
+            Err(error) => client.stop.or(error),
         };
         // Only what got on is worth another full patience: content that was sent need not be sent again.
         if reached == Reached::Content {
@@ -110,7 +110,7 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
             return Err(error);
         }
         observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        thread::sleep(pause);
+        client.stop.pause(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
     }
 }
@@ -136,6 +136,16 @@ impl Attempt<'_> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
         *reached = Reached::Server;
+        // The link has ended when this returns, well or not; a store in this process then closes.
+        let outcome = self.over(link, &welcome, reached);
+        if let Some(guest) = guest {
+            guest.finish();
+        }
+        outcome
+    }
+
+    /// All of it, over a link past the handshake, which is closed at the end.
+    fn over(&self, link: Link, welcome: &Welcome, reached: &mut Reached) -> Result<Summary, EngineError> {
         let counters = link.counters();
         let user = self.client.user.as_bytes();
         let paths = CachePaths::new(&self.client.cache_dir, welcome.store, user, self.source.name.as_bytes())?;
@@ -168,9 +178,6 @@ impl Attempt<'_> {
         }
         drop(sender);
         let mut summary = outcome?;
-        if let Some(guest) = guest {
-            guest.finish();
-        }
         (summary.wire_bytes_sent, summary.wire_bytes_received) = (counters.sent(), counters.received());
         Ok(summary)
     }
