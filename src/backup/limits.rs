@@ -34,6 +34,8 @@ pub const WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 pub const BATCH_COUNT_MAX: usize = 1024;
 /// Content that is gathered into one bulk frame before it is sent.
 pub const BATCH_BYTES_TARGET: usize = 1024 * 1024;
+/// Chunks of a large file that are gathered into one frame: what a cut in the middle of it loses.
+pub const CHUNK_FRAME_BYTES: usize = 128 * 1024;
 /// Most filter patterns of a run, and their bytes together.
 pub const FILTER_COUNT_MAX: usize = 4096;
 /// See [`FILTER_COUNT_MAX`].

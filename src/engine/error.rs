@@ -171,6 +171,7 @@ impl From<CommitError> for EngineError {
         let kind = match error {
             CommitError::Tree(error) | CommitError::Flush(error) => Self::from(error).kind,
             CommitError::Unfinished(inner) => Self::from(*inner).kind,
+            CommitError::Publish(error) => Self::from(error).kind,
             _ => ErrorKind::Failed,
         };
         Self::new(kind, message)

@@ -16,11 +16,11 @@ use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::RowKind;
-use crate::store::commit::{CommitPlan, commit};
+use crate::store::commit::{CommitPlan, Publication, commit};
 use crate::store::leases::LeaseRequest;
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::SnapshotError;
-use crate::store::staging::{Prepared, Staging};
+use crate::store::staging::Prepared;
 
 /// Nothing arrives.
 struct Nothing;
@@ -58,7 +58,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         on_revoke: std::sync::Arc::new(|| {}),
     };
     let _lease = hub.leases.acquire(request_lease, &mut |_| true)?;
-    hub.check_open()?;
+    hub.make_ready(who.copy())?;
     link.send(Busy { phase: 1 })?;
     let copy = OpenCopy::open(hub, who.copy())?;
     let others: Vec<RelPath> = snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
@@ -72,8 +72,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     )?;
     let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };
     // What a run of this root left there is of no use any more.
-    Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?.remove(&hub.own_dir("staging")?)?;
-    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    hub.open_staging(who.copy(), &root)?.remove(&hub.own_dir("staging")?)?;
+    let staging = hub.open_staging(who.copy(), &root)?;
     let prepared = Prepared::new();
     let commit_plan = CommitPlan {
         run: request.run,
@@ -87,10 +87,11 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     placed::preserve(hub, &copy, &root, request.run, &plan)?;
     let journal = commit_plan.journal()?;
     let dirs = hub.commit_dirs(&copy);
-    let publish = || snapshots.publish(&record, draft.name.as_deref()).map_err(|e| e.to_string());
+    let publish = Publication { snapshots: &snapshots, record: &record, draft: draft.name.as_deref() };
     hub.set_exact(who.copy(), &root, None);
-    hub.check_open()?;
-    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase }))).map_err(|e| hub.commit_failed(e))?;
+    hub.check_open(who.copy())?;
+    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase })))
+        .map_err(|e| hub.commit_failed(request.run, who.copy(), e))?;
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
     placed::look_again(hub, &copy, &root, &plan)?;
     staging.remove(&hub.own_dir("staging")?)?;

@@ -1,7 +1,7 @@
 //! The root of a run on the client's disk: its name in the copy, the directory it lies in, how it is walked.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,7 +61,12 @@ impl Source {
 
     /// How to walk it. `store` is the (device, inode) of the store that is written to, when it is on this machine.
     pub(crate) fn walk_options(&self, options: &PushOptions, store: (u64, u64)) -> Result<WalkOptions, EngineError> {
-        let filter = Filter::new(&options.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
+        let usage = |message: String| EngineError::new(ErrorKind::Usage, message);
+        let filter = Filter::new(&options.filters).map_err(|e| usage(e.to_string()))?;
+        if store != (0, 0) && lies_within(&options.root, store) {
+            let shown = escape(options.root.as_os_str().as_bytes());
+            return Err(usage(format!("'{shown}' lies in the store that it would be written to")));
+        }
         Ok(WalkOptions {
             root: options.root.clone(),
             recursive: options.recursive,
@@ -72,6 +77,13 @@ impl Source {
             read_xattrs: false,
         })
     }
+}
+
+/// Whether `root` is the directory (device, inode) or lies below it: each run would hold all that the ones before held.
+fn lies_within(root: &Path, dir: (u64, u64)) -> bool {
+    let place = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
+    let is_dir = |at: &Path| std::fs::metadata(at).is_ok_and(|meta| (meta.dev(), meta.ino()) == dir);
+    place.ancestors().any(is_dir)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::names::CopyName;
 use crate::backup::chunker::Recipe;
@@ -68,6 +68,8 @@ pub enum Update {
         /// Its chunks.
         recipe: Recipe,
     },
+    /// How it is cut is not known any more, and its chunks are not found.
+    RemoveRecipe(Digest),
     /// A file with this content lies in `retired/`.
     PutRetired {
         /// Its content.
@@ -223,6 +225,7 @@ impl<'a> Writer<'a> {
             Update::RemoveTree(path) => self.remove_tree(&path),
             Update::MoveTree { from, to } => return self.move_tree(from, to),
             Update::PutRecipe { digest, recipe } => self.put_recipe(&digest, &recipe),
+            Update::RemoveRecipe(digest) => self.remove_recipe(&digest),
             Update::PutRetired { digest, size, place } => self.put_retired(&digest, size, &place),
             Update::RemoveRetired(digest) => self.remove_retired(&digest),
         };
@@ -310,6 +313,25 @@ impl<'a> Writer<'a> {
             put.execute(params![self.copy, chunk.0.as_slice(), id, offset, len])?;
         }
         Ok(())
+    }
+
+    fn remove_recipe(&self, digest: &Digest) -> rusqlite::Result<()> {
+        let Some(recipe) = self.recipe_of(digest)? else { return Ok(()) };
+        // By chunk: the key begins with it.
+        let (_, blob) = &recipe;
+        let mut remove =
+            self.conn.prepare_cached("DELETE FROM chunks WHERE copy = ?1 AND digest = ?2 AND recipe = ?3")?;
+        for (_, chunk, _) in Recipe::decode(blob).iter().flat_map(Recipe::places) {
+            remove.execute(params![self.copy, chunk.0.as_slice(), recipe.0])?;
+        }
+        self.conn.prepare_cached("DELETE FROM recipes WHERE id = ?1")?.execute([recipe.0]).map(drop)
+    }
+
+    fn recipe_of(&self, digest: &Digest) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+        self.conn
+            .prepare_cached("SELECT id, recipe FROM recipes WHERE copy = ?1 AND digest = ?2")?
+            .query_row(params![self.copy, digest.0.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
     }
 
     fn put_retired(&self, digest: &Digest, size: u64, place: &RelPath) -> rusqlite::Result<()> {

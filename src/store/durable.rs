@@ -39,6 +39,20 @@ pub fn write_file_lazily(dir: &Path, name: &str, content: &[u8]) -> io::Result<(
     fs::rename(&temp, dir.join(name))
 }
 
+/// Writes a file anew, mode 0600, under its own name and without waiting for the disk: for drafts that a flush of
+/// everything makes durable.
+///
+/// # Errors
+/// The operating system's; nothing is left then.
+pub fn write_plain(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let written = file.write_all(content);
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;

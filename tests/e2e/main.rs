@@ -7,7 +7,12 @@
 mod support;
 
 mod backup;
+mod cut;
 mod delete;
 mod dry_run;
+mod identity;
 mod interrupt;
 mod refusals;
+mod restore;
+mod trouble;
+mod unseen;

@@ -39,15 +39,15 @@ use crate::backup::bytes::Bytes;
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheHeader;
-use crate::backup::limits::{MISSING_ROUNDS_MAX, WINDOW_BYTES};
+use crate::backup::limits::{CHUNK_BYTES_MAX, MISSING_ROUNDS_MAX, WINDOW_BYTES};
 use crate::net::link::{Link, LinkError, LinkReceiver};
 use crate::net::message::{Begin, Committed, Granted, Message, Welcome};
 
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
 
-/// An attempt that sent this much has got on, even if it was cut.
-const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
+/// An attempt that sent more content than this has got on, even if it was cut: the largest frame is one chunk.
+const PROGRESS_BYTES: u64 = CHUNK_BYTES_MAX as u64;
 /// How long a daemon that closed the link is listened to for its reason.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -88,23 +88,26 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
     let stand_in = if options.dry_run { StandIn::of(client)? } else { None };
     let client = stand_in.as_ref().map_or(client, |stand_in| &stand_in.client);
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
+    let mut spent = Spent::default();
     loop {
-        let mut reached = Reached::Nothing;
+        let mut now = Spent::default();
         let attempt = Attempt { client, options, observer, source: &source, run };
-        let error = match attempt.run(&mut reached) {
-            Ok(mut summary) => {
-                summary.elapsed_secs = started.elapsed().as_secs_f64();
+        let outcome = attempt.run(&mut now);
+        spent.add(&now);
+        let error = match outcome {
+            Ok(summary) => {
+                let mut summary = Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) };
                 summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
                 return Ok(summary);
             }
             Err(error) => client.stop.or(error),
         };
         // Only what got on is worth another full patience: content that was sent need not be sent again.
-        if reached == Reached::Content {
+        if now.content > PROGRESS_BYTES {
             (lost, pause) = (None, Duration::from_millis(200));
         }
         // A server that was never there is not waited for; one that was lost is.
-        let never_there = reached == Reached::Nothing && lost.is_none();
+        let never_there = !now.reached && lost.is_none();
         let since = *lost.get_or_insert_with(Instant::now);
         if error.kind != ErrorKind::Unreachable || never_there || since.elapsed() + pause > client.retry_for {
             return Err(error);
@@ -115,12 +118,36 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
     }
 }
 
-/// How far an attempt came.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Nothing,
-    Server,
-    Content,
+/// What an attempt came to and what it cost, or all of them together.
+#[derive(Default)]
+struct Spent {
+    /// The server answered.
+    reached: bool,
+    /// Content bytes that were read.
+    read: u64,
+    /// Content bytes that were sent.
+    content: u64,
+    wire_sent: u64,
+    wire_received: u64,
+}
+
+impl Spent {
+    fn add(&mut self, one: &Self) {
+        self.read += one.read;
+        self.content += one.content;
+        self.wire_sent += one.wire_sent;
+        self.wire_received += one.wire_received;
+    }
+
+    fn of(&self, summary: Summary) -> Summary {
+        Summary {
+            bytes_read: self.read,
+            content_bytes_sent: self.content,
+            wire_bytes_sent: self.wire_sent,
+            wire_bytes_received: self.wire_received,
+            ..summary
+        }
+    }
 }
 
 struct Attempt<'a> {
@@ -132,12 +159,12 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn run(&self, reached: &mut Reached) -> Result<Summary, EngineError> {
+    fn run(&self, spent: &mut Spent) -> Result<Summary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
-        *reached = Reached::Server;
+        spent.reached = true;
         // The link has ended when this returns, well or not; a store in this process then closes.
-        let outcome = self.over(link, &welcome, reached);
+        let outcome = self.over(link, &welcome, spent);
         if let Some(guest) = guest {
             guest.finish();
         }
@@ -145,7 +172,7 @@ impl Attempt<'_> {
     }
 
     /// All of it, over a link past the handshake, which is closed at the end.
-    fn over(&self, link: Link, welcome: &Welcome, reached: &mut Reached) -> Result<Summary, EngineError> {
+    fn over(&self, link: Link, welcome: &Welcome, spent: &mut Spent) -> Result<Summary, EngineError> {
         let counters = link.counters();
         let user = self.client.user.as_bytes();
         let paths = CachePaths::new(&self.client.cache_dir, welcome.store, user, self.source.name.as_bytes())?;
@@ -164,22 +191,22 @@ impl Attempt<'_> {
         let outcome = thread::scope(|scope| {
             scope.spawn(move || listen(receiver, &reply_sender));
             let mut work = Work { attempt: self, link: &sender, replies: &replies, paths: &paths, granted, base };
-            let outcome = work.run(welcome.store_place).map_err(|error| last_word(error, &replies));
+            let mut content = ContentSender::new(work.link, work.replies, self.observer);
+            let outcome = work.run(&mut content, welcome.store_place).map_err(|error| last_word(error, &replies));
+            (spent.read, spent.content) = (content.found.bytes_read, content.found.content_bytes_sent);
             // Whoever listens for us ends with the link.
             sender.close();
             drop(replies);
             outcome
         });
+        drop(sender);
+        (spent.wire_sent, spent.wire_received) = (counters.sent(), counters.received());
         if outcome.is_err() {
             paths.discard();
-            if counters.sent() > PROGRESS_BYTES {
-                *reached = Reached::Content;
-            }
+            // What was still queued has not been sent.
+            spent.content = spent.content.min(spent.wire_sent);
         }
-        drop(sender);
-        let mut summary = outcome?;
-        (summary.wire_bytes_sent, summary.wire_bytes_received) = (counters.sent(), counters.received());
-        Ok(summary)
+        outcome
     }
 
     fn begin(&self, base: Option<Digest>) -> Begin {
@@ -253,7 +280,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn run(&mut self, store_place: (u64, u64)) -> Result<Summary, EngineError> {
+    fn run(&mut self, sender: &mut ContentSender<'_>, store_place: (u64, u64)) -> Result<Summary, EngineError> {
         let (options, observer, source) = (self.attempt.options, self.attempt.observer, self.attempt.source);
         observer.event(&Event::Phase(Phase::Scanning));
         let started = client::now();
@@ -268,12 +295,11 @@ impl Work<'_> {
             file_system: source.file_system,
         };
         let keeper = CacheKeeper::new(self.paths.clone(), header.clone(), self.base.is_some());
-        let mut sender = ContentSender::new(self.link, self.replies, observer);
         (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
         sender.sink = Sink::Cache(Box::new(keeper));
         let walk = source.walk_options(options, store_place)?;
         let mut watch = Stopwatch::start();
-        self.scan(walk, &mut sender, safe_before)?;
+        self.scan(walk, sender, safe_before)?;
         watch.lap("scan and content");
         let owners = sender.owners.names();
         let Sink::Cache(keeper) = std::mem::replace(&mut sender.sink, Sink::List(Vec::new())) else {
@@ -303,7 +329,7 @@ impl Work<'_> {
                     }
                     return Ok(summary(source, &receipt, &sender.found, Some(&end)));
                 }
-                Answer::Missing(missing) => self.resend(&mut sender, &missing, &mut end, &header, &owners)?,
+                Answer::Missing(missing) => self.resend(sender, &missing, &mut end, &header, &owners)?,
             }
         }
         Err(EngineError::new(ErrorKind::Failed, "files changed faster than they could be sent; run it again"))

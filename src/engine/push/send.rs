@@ -15,6 +15,7 @@ use super::scan::{Item, VANISHED};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
 use crate::backup::hash_cache::CacheRecord;
+use crate::backup::limits::CHUNK_FRAME_BYTES;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer};
@@ -323,7 +324,7 @@ impl<'a> ContentSender<'a> {
                     at = end;
                 }
                 self.observer.event(&Event::Advanced { bytes: (data.len() - bytes.len()) as u64 });
-                self.send_chunks(file, wanted, bytes)?;
+                self.send_chunks(file, wanted, &bytes)?;
                 if let Some(open) = self.open.get_mut(&file) {
                     open.waiting -= 1;
                 }
@@ -336,16 +337,26 @@ impl<'a> ContentSender<'a> {
         }
     }
 
-    fn send_chunks(&mut self, file: u32, lens: Vec<u32>, payload: Vec<u8>) -> Result<(), EngineError> {
-        if lens.is_empty() {
-            return Ok(());
+    /// In frames of a few chunks: a frame that a cut interrupts is lost whole.
+    fn send_chunks(&mut self, file: u32, lens: Vec<u32>, payload: &[u8]) -> Result<(), EngineError> {
+        let (mut frame, mut bytes, mut rest) = (Vec::new(), 0, payload);
+        let mut lens = lens.into_iter().peekable();
+        while let Some(len) = lens.next() {
+            frame.push(len);
+            bytes += len as usize;
+            if lens.peek().is_some_and(|next| bytes + *next as usize <= CHUNK_FRAME_BYTES) {
+                continue;
+            }
+            let (now, after) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
+            self.found.content_bytes_sent += bytes as u64;
+            if !self.dry_run {
+                let chunks = Chunks { file, lens: std::mem::take(&mut frame) };
+                self.link.send(Message::Chunks(chunks, now.to_vec()))?;
+            }
+            self.observer.event(&Event::Advanced { bytes: bytes as u64 });
+            (bytes, rest) = (0, after);
+            frame.clear();
         }
-        let bytes = payload.len() as u64;
-        self.found.content_bytes_sent += bytes;
-        if !self.dry_run {
-            self.link.send(Message::Chunks(Chunks { file, lens }, payload))?;
-        }
-        self.observer.event(&Event::Advanced { bytes });
         Ok(())
     }
 
@@ -385,7 +396,7 @@ impl<'a> ContentSender<'a> {
                     if ask {
                         self.piece(file, data, &chunks, &known)?;
                     } else {
-                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), data)?;
+                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), &data)?;
                     }
                     continue;
                 }

@@ -22,7 +22,7 @@ use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX, F
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
-use crate::net::link::LinkSender;
+use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
 use crate::store::catalog::{RowKind, Update};
 use crate::store::staging::{Chunk, KnownChunks, LargeWriter, Staging, chunks_of};
@@ -61,7 +61,10 @@ impl Shared<'_> {
 
 /// An open large file.
 struct Large {
+    path: RelPath,
     writer: Writer,
+    /// Chunks of other files may be used.
+    trusts: bool,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
 }
@@ -78,6 +81,13 @@ impl Writer {
         match self {
             Self::Staging(writer) => writer.own(digest, len),
             Self::Nowhere(known) => known.own(digest, len),
+        }
+    }
+
+    fn take_damaged(&mut self) -> Vec<Digest> {
+        match self {
+            Self::Staging(writer) => writer.take_damaged(),
+            Self::Nowhere(_) => Vec::new(),
         }
     }
 
@@ -161,7 +171,7 @@ impl<'a> ContentReceiver<'a> {
             let have = self.run.has(digest)? || !self.promised.insert(*digest);
             bits.push(!have);
         }
-        Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
+        answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
     }
 
     fn files(&mut self, files: Files, payload: Vec<u8>) -> Result<(), EngineError> {
@@ -188,7 +198,7 @@ impl<'a> ContentReceiver<'a> {
         if let Some(digest) = &open.base {
             self.found.with(|_| ())?;
             base = self.run.reader.recipe(self.run.copy.id, digest)?;
-            link.send(FileReady { file: open.file, base_known: base.is_some() })?;
+            answer(link, FileReady { file: open.file, base_known: base.is_some() })?;
         }
         if self.large.len() >= FILES_OPEN_MAX {
             return Err(WireError::Bounds("too many large files are open").into());
@@ -199,7 +209,8 @@ impl<'a> ContentReceiver<'a> {
         } else {
             Writer::Staging(Box::new(LargeWriter::open(&self.run.staging, &path, class)?))
         };
-        self.large.insert(open.file, Large { writer, base, base_digest: open.base });
+        let trusts = !self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
+        self.large.insert(open.file, Large { path, writer, trusts, base, base_digest: open.base });
         Ok(())
     }
 
@@ -243,10 +254,11 @@ impl<'a> ContentReceiver<'a> {
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
                 large.writer.announce(digest, len, from)?;
+                self.distrust(&mut large)?;
             }
         }
         self.large.insert(offer.file, large);
-        Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
+        answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
     }
 
     /// Where a chunk of the open file is. `at`: its offset in the base, if it is part of it.
@@ -254,22 +266,38 @@ impl<'a> ContentReceiver<'a> {
         if let Some(own) = large.writer.own(digest, len) {
             return Ok(own);
         }
+        if !large.trusts {
+            return Ok(Chunk::Arrives);
+        }
         if let (Some(base), Some(offset)) = (large.base_digest, at)
             && let Some(file) = self.sources.get(self.run, &base)?
         {
-            return Ok(Chunk::Stored { file, offset });
+            return Ok(Chunk::Stored { file, offset, of: base });
         }
         let place = self.run.reader.find_chunk(self.run.copy.id, digest)?.filter(|place| place.len == len);
         if let Some(place) = place
             && let Some(file) = self.sources.get(self.run, &place.file)?
         {
-            return Ok(Chunk::Stored { file, offset: place.offset });
+            return Ok(Chunk::Stored { file, offset: place.offset, of: place.file });
         }
         Ok(Chunk::Arrives)
     }
 
+    /// A file of the store that does not hold what the catalog says is not offered again, to nobody; and what was made
+    /// of it comes again without any help of the store, or it might fail as often as there are damaged files.
+    fn distrust(&mut self, large: &mut Large) -> Result<(), EngineError> {
+        let damaged = large.writer.take_damaged();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        large.trusts = false;
+        self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path.clone());
+        self.sources.0.retain(|(digest, _)| !damaged.contains(digest));
+        super::feed::forget_content(self.run, &damaged)
+    }
+
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
-        let large = self.large.get_mut(&chunks.file).ok_or(NOT_OPEN)?;
+        let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
             let (chunk, after) = rest
@@ -283,6 +311,8 @@ impl<'a> ContentReceiver<'a> {
         if !rest.is_empty() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
+        self.distrust(&mut large)?;
+        self.large.insert(chunks.file, large);
         self.shared.arrived(payload.len());
         Ok(())
     }
@@ -295,16 +325,20 @@ impl<'a> ContentReceiver<'a> {
         let form = form_of(self.run.hub.store.policy(), &entry, None).unwrap_or_default();
         let Writer::Staging(writer) = large.writer else { return Err(NOT_OPEN.into()) };
         let recipe = writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
-        let update = match recipe {
-            Some(recipe) => Some(Update::PutRecipe { digest: content.digest, recipe }),
-            // A stored chunk was not what the catalog said: do not offer it again.
-            None => large.base_digest.map(|digest| Update::PutRecipe {
-                digest,
-                recipe: Recipe { class: content.class, chunks: Vec::new() },
-            }),
-        };
+        if recipe.is_none() {
+            self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path);
+        }
+        let update = recipe.map(|recipe| Update::PutRecipe { digest: content.digest, recipe });
         self.run.hub.catalog.apply(self.run.copy.id, update)?;
         Ok(())
+    }
+}
+
+/// A link that is lost takes no answer, but what came before it broke is still to be received, and is worth keeping.
+fn answer(link: &LinkSender, message: impl Into<Message>) -> Result<(), EngineError> {
+    match link.send(message) {
+        Err(LinkError::Unsendable(error)) => Err(LinkError::Unsendable(error).into()),
+        _ => Ok(()),
     }
 }
 

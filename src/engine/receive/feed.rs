@@ -11,9 +11,7 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta};
 use crate::backup::guard::{GuardInput, check};
 use crate::backup::manifest::ManifestRecord;
-use crate::backup::plan::{
-    ContentPlace, Contents, MissingContent, Plan, PlanOptions, Planner, Present, PresentKind, Wanted,
-};
+use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::message::Begin;
@@ -273,15 +271,18 @@ impl Contents for Stored<'_> {
     }
 }
 
-/// Content that turned out not to be what the catalog said: its places are looked at again by the next stat pass, and it
-/// is not found there until then.
-pub(super) fn forget_content(run: &Run<'_>, missing: &[MissingContent]) -> Result<(), EngineError> {
+/// Content that turned out not to be what the catalog said: its places are looked at again by the next stat pass, and
+/// neither it nor its chunks are found there until then.
+pub(super) fn forget_content(run: &Run<'_>, damaged: &[Digest]) -> Result<(), EngineError> {
     let mut updates = Vec::new();
-    for content in missing {
-        for row in run.reader.find_content(run.copy.id, &content.digest)? {
-            updates.push(Update::Put(Row { racy: true, digest: None, ..row }));
+    for digest in damaged {
+        let rows = run.reader.find_content(run.copy.id, digest)?;
+        // The copy is asked before what it retired: that may still be good.
+        if rows.is_empty() {
+            updates.push(Update::RemoveRetired(*digest));
         }
-        updates.push(Update::RemoveRetired(content.digest));
+        updates.extend(rows.into_iter().map(|row| Update::Put(Row { racy: true, digest: None, ..row })));
+        updates.push(Update::RemoveRecipe(*digest));
     }
     run.hub.catalog.apply(run.copy.id, updates)?;
     Ok(())

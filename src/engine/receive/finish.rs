@@ -15,7 +15,7 @@ use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
 use crate::net::link::Link;
 use crate::net::message::{Busy, Committed, PlanLines};
-use crate::store::commit::{CommitError, CommitPlan, commit as commit_plan};
+use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
 
@@ -82,7 +82,8 @@ pub(super) fn commit(
         Ok(prepared) => prepared,
         Err(PrepareError::Missing(missing)) => {
             run.snapshots.discard(run.begin.run);
-            super::feed::forget_content(run, &missing)?;
+            let damaged: Vec<_> = missing.iter().map(|m| m.digest).collect();
+            super::feed::forget_content(run, &damaged)?;
             return Ok(Finished::Missing(missing));
         }
         Err(PrepareError::Tree(error)) => {
@@ -100,7 +101,7 @@ pub(super) fn commit(
     watch.lap("manifest");
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     // An early flush, or the commit of another run, may have failed meanwhile.
-    run.hub.check_open()?;
+    run.hub.check_open(&run.copy.name)?;
     if plan.is_empty() {
         publish(run, &record, &draft, !nothing)?;
     } else {
@@ -185,9 +186,13 @@ fn record(
 /// somebody has just put back.
 fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft, flush: bool) -> Result<(), EngineError> {
     if flush || draft.name.is_some() {
-        run.hub.own.sync_fs().map_err(|e| run.hub.commit_failed(CommitError::Flush(e)))?;
+        run.hub.own.sync_fs().map_err(|e| failed(run, CommitError::Flush(e)))?;
     }
-    Ok(run.snapshots.publish(record, draft.name.as_deref())?)
+    run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| failed(run, e.into()))
+}
+
+fn failed(run: &Run<'_>, error: CommitError) -> EngineError {
+    run.hub.commit_failed(run.begin.run, &run.copy.name, error)
 }
 
 fn place(
@@ -214,7 +219,7 @@ fn place(
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
-    let publish = || run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| e.to_string());
+    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
     let committed = thread::scope(|scope| {
         // The catalog is written while the disk flushes.
@@ -225,5 +230,5 @@ fn place(
         }
         committed
     });
-    committed.map_err(|e| run.hub.commit_failed(e))
+    committed.map_err(|e| failed(run, e))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 
 use super::Run;
 use crate::backup::digest::Digest;
@@ -11,7 +11,7 @@ use crate::backup::limits::BATCH_COUNT_MAX;
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, ManifestRecord, apply};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::errors_from_wire;
-use crate::backup::sorted_file::{SortedReader, SortedWriter};
+use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Change, WireError, change_from_wire, owners_from_wire};
 use crate::net::message::{Changes, Manifest, ManifestEnd};
@@ -38,8 +38,12 @@ pub(super) struct Incoming {
     read: File,
 }
 
-fn spool_error(error: &impl std::fmt::Display) -> EngineError {
-    EngineError::new(ErrorKind::Failed, format!("cannot keep the manifest in staging: {error}"))
+fn spool_error(error: impl Into<SortedError>) -> EngineError {
+    let error = error.into();
+    let full = matches!(&error, SortedError::Io(e)
+        if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+    let kind = if full { ErrorKind::NoSpace } else { ErrorKind::Failed };
+    EngineError::new(kind, format!("cannot keep the manifest in staging: {error}"))
 }
 
 impl Incoming {
@@ -51,7 +55,7 @@ impl Incoming {
         dir.unlink(SPOOL).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
         let file = dir.create_new(SPOOL, 0o600)?;
         let spool = SortedWriter::create(BufWriter::with_capacity(256 * 1024, file), CHANGES_MAGIC, &())
-            .map_err(|e| spool_error(&e))?;
+            .map_err(spool_error)?;
         Ok(Self {
             digest: head.digest,
             entries: head.entries,
@@ -91,7 +95,7 @@ impl Incoming {
                 Change::Remove(path) => ChangeRecord::Remove(path),
             };
             if let Some(spool) = &mut self.spool {
-                spool.push(&record).map_err(|e| spool_error(&e))?;
+                spool.push(&record).map_err(spool_error)?;
                 self.changes += 1;
             }
         }
@@ -102,8 +106,8 @@ impl Incoming {
     pub(super) fn end(mut self, end: ManifestEnd) -> Result<Self, EngineError> {
         self.bytes_read = end.bytes_read;
         if let Some(spool) = self.spool.take() {
-            let (sink, _) = spool.finish().map_err(|e| spool_error(&e))?;
-            sink.into_inner().map_err(|e| spool_error(e.error()))?;
+            let (sink, _) = spool.finish().map_err(spool_error)?;
+            sink.into_inner().map_err(|e| spool_error(e.into_error()))?;
         }
         Ok(self)
     }
@@ -112,10 +116,10 @@ impl Incoming {
     pub(super) fn spooled(
         &self,
     ) -> Result<impl Iterator<Item = Result<ChangeRecord, EngineError>> + use<>, EngineError> {
-        let file = self.read.try_clone().map_err(|e| spool_error(&e))?;
+        let file = self.read.try_clone().map_err(spool_error)?;
         let (_, reader): ((), SortedReader<File, ChangeRecord>) =
-            SortedReader::open(file, CHANGES_MAGIC).map_err(|e| spool_error(&e))?;
-        Ok(reader.map(|record| record.map_err(|e| spool_error(&e))))
+            SortedReader::open(file, CHANGES_MAGIC).map_err(spool_error)?;
+        Ok(reader.map(|record| record.map_err(spool_error)))
     }
 
     /// The base that the changes apply to, `kept` records included.

@@ -68,6 +68,8 @@ pub(super) struct Run<'a> {
     pub(super) staging: Staging,
     pub(super) reader: CatalogReader,
     pub(super) lease: LeaseGuard,
+    /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
+    pub(super) distrusted: Mutex<HashSet<RelPath>>,
 }
 
 /// Serves a backup.
@@ -83,20 +85,37 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
     let lease = lease(hub, who, link, &begin, &root)?;
-    hub.check_open()?;
+    hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
     let copy = OpenCopy::open(hub, who.copy())?;
     ancestors::check(&copy, &snapshots, &root)?;
-    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    let staging = hub.open_staging(who.copy(), &root)?;
     staging.adopt()?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let reader = hub.catalog.reader()?;
-    let run =
-        Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
-    run.serve(link)
+    let run = Run {
+        hub,
+        who,
+        begin: &begin,
+        root,
+        filter,
+        copy,
+        snapshots,
+        newest,
+        base_known,
+        staging,
+        reader,
+        lease,
+        distrusted: Mutex::default(),
+    };
+    let served = run.serve(link);
+    if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
+        run.make_room();
+    }
+    served
 }
 
 /// Gets the lease, telling the client while it waits.
@@ -137,12 +156,12 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
 /// The result of the stat pass, once it is there.
 #[derive(Default)]
 pub(super) struct PassResult {
-    done: Mutex<Option<Result<Pass, String>>>,
+    done: Mutex<Option<Result<Pass, EngineError>>>,
     ready: Condvar,
 }
 
 impl PassResult {
-    fn set(&self, result: Result<Pass, String>) {
+    fn set(&self, result: Result<Pass, EngineError>) {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         self.ready.notify_all();
     }
@@ -153,7 +172,7 @@ impl PassResult {
         let done = self.ready.wait_while(done, |done| done.is_none()).unwrap_or_else(PoisonError::into_inner);
         match &*done {
             Some(Ok(pass)) => Ok(use_it(pass)),
-            Some(Err(why)) => Err(EngineError::new(ErrorKind::Failed, why.clone())),
+            Some(Err(why)) => Err(why.clone()),
             None => Err(EngineError::new(ErrorKind::Failed, "the copy was not looked at")),
         }
     }
@@ -176,11 +195,30 @@ impl Run<'_> {
         let (hub, copy, root, recursive) = (self.hub, &self.copy, &self.root, self.begin.recursive);
         thread::scope(|scope| {
             let result = &found;
-            scope.spawn(move || result.set(look(hub, copy, root, recursive).map_err(|e| e.to_string())));
+            scope.spawn(move || result.set(look(hub, copy, root, recursive)));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
             self.exchange(link, &found, flusher)
         })
+    }
+
+    /// The disk is full: what arrived is worth less than a store that can be used. Unless a journal needs it.
+    fn make_room(&self) {
+        let committed = self.hub.check_open(&self.copy.name).is_err()
+            || self.snapshots.by_run(self.begin.run).map_or(true, |record| record.is_some());
+        if committed {
+            return;
+        }
+        self.snapshots.discard(self.begin.run);
+        let hex = self.begin.run.to_hex();
+        let places = [("staging", self.staging.id.as_bytes()), ("retired", hex.as_bytes())];
+        let removed = places.into_iter().try_for_each(|(folder, name)| {
+            let removed = self.hub.own_dir(folder)?.remove_tree(name);
+            Ok::<(), EngineError>(removed.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?)
+        });
+        if let Err(error) = removed {
+            tracing::warn!("what the run left in the full store could not be removed: {error}");
+        }
     }
 
     /// Whether nothing at all is here that a client could be spared.

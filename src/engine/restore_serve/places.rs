@@ -63,7 +63,9 @@ impl<'a> Store<'a> {
     }
 
     fn commit_under_way(&self) -> bool {
-        self.hub.own_dir("journal").and_then(|dir| Ok(dir.names()?)).is_ok_and(|names| !names.is_empty())
+        // One that waits for a person is not waited for.
+        !self.hub.is_pending()
+            && self.hub.own_dir("journal").and_then(|dir| Ok(dir.names()?)).is_ok_and(|names| !names.is_empty())
     }
 
     fn being_changed(&self) -> bool {

@@ -5,6 +5,18 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 
+struct Nothing;
+
+impl Publish for Nothing {
+    fn prepare(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+}
+
 struct Case {
     temp: tempfile::TempDir,
     dirs: CommitDirs,
@@ -51,7 +63,7 @@ impl Case {
     }
 
     fn commit(&self) -> Result<(), CommitError> {
-        commit(&self.dirs, &self.journal, &|| Ok(()), &|_| {})
+        commit(&self.dirs, &self.journal, &Nothing, &|_| {})
     }
 
     /// Refused with nothing done.
@@ -117,4 +129,45 @@ fn staged_things_that_are_not_there_are_noticed() {
     let mut case = Case::new();
     case.place("home/new", case.ino("copy/home/old"), 5);
     case.refused("home/new");
+}
+
+/// A full disk at one of the two steps.
+struct Full {
+    prepares: bool,
+    full: std::cell::Cell<bool>,
+}
+
+impl Full {
+    fn at(&self, step: bool) -> Result<(), SnapshotError> {
+        if step && self.full.get() { Err(SnapshotError::NoSpace { path: "record".into() }) } else { Ok(()) }
+    }
+}
+
+impl Publish for Full {
+    fn prepare(&self) -> Result<(), SnapshotError> {
+        self.at(self.prepares)
+    }
+
+    fn publish(&self) -> Result<(), SnapshotError> {
+        self.at(!self.prepares)
+    }
+}
+
+#[test]
+fn a_full_disk_is_met_before_the_journal_or_the_commit_is_finished_later() {
+    let mut case = Case::new();
+    case.place("home/new", case.ino("own/staging/s/tree/r/new"), 0);
+    let publish = Full { prepares: true, full: std::cell::Cell::new(true) };
+    let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
+    assert!(matches!(error, CommitError::Publish(SnapshotError::NoSpace { .. })) && !error.is_flush(), "{error}");
+    assert_eq!(pending(&case.dirs.own).unwrap(), []);
+    let publish = Full { prepares: false, ..publish };
+    let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
+    assert!(matches!(error, CommitError::Unfinished(_)) && !error.is_flush(), "{error}");
+    assert_eq!(pending(&case.dirs.own).unwrap(), [case.journal.run]);
+    publish.full.set(false);
+    let journal = read_journal(&case.dirs.own, case.journal.run).unwrap().unwrap();
+    replay(&case.dirs, &journal, &publish).unwrap();
+    assert_eq!(pending(&case.dirs.own).unwrap(), []);
+    assert!(case.temp.path().join("copy/home/new").is_dir());
 }

@@ -38,6 +38,11 @@ pub fn draft_name(run: RunId) -> String {
     format!("{TEMP_PREFIX}{run}")
 }
 
+/// The name of the draft of a run's record.
+pub fn record_draft_name(run: RunId) -> String {
+    format!("{TEMP_PREFIX}{run}.record")
+}
+
 /// A sorted file being written.
 struct Draft<T> {
     path: PathBuf,
@@ -90,15 +95,10 @@ impl Snapshots {
             Some(base) => self.draft_changes(&name, base, owners, changes),
         };
         if !matches!(&done, Ok(ManifestDraft { name: Some(_), .. })) {
-            self.discard(run);
+            // Not needed, or not finished; what cannot be removed now is cleared at the next start.
+            let _ = fs::remove_file(self.dir.join(&name));
         }
         done
-    }
-
-    /// Removes a draft that is not needed or not finished. Never after its journal was written: the replay needs it.
-    pub fn discard(&self, run: RunId) {
-        // What cannot be removed now is cleared at the next start.
-        let _ = fs::remove_file(self.dir.join(draft_name(run)));
     }
 
     fn draft_full<E: From<SnapshotError>>(

@@ -225,3 +225,25 @@ fn a_failed_draft_leaves_nothing_and_a_reader_sees_what_comes_later() {
     f.snapshots.clear_drafts().unwrap();
     assert_eq!(f.files().len(), 2);
 }
+
+#[test]
+fn a_record_that_was_prepared_is_put_into_place_or_written_again() {
+    let f = Fixture::new();
+    let draft = f.draft(None, vec![put("a", 1)]);
+    for half in [false, true] {
+        let record = SnapshotRecord { run: RunId([1; 16]), ..f.record("home", &draft) };
+        let place = f.dir.path().join("n@u").join(record_draft_name(record.run));
+        f.snapshots.prepare(&record).unwrap();
+        assert!(f.snapshots.is_prepared(record.run));
+        if half {
+            fs::write(&place, "half").unwrap();
+            fs::write(f.dir.path().join("n@u").join(draft_name(record.run)), "").unwrap();
+        }
+        f.snapshots.publish(&record, draft.name.as_deref()).unwrap();
+        let reader = Snapshots::open(&f.dir.path().join("n@u"), OpenMode::ReadOnly).unwrap();
+        assert_eq!(*reader.record(record.number).unwrap(), record);
+        assert_eq!(place.exists(), half, "it was renamed, if it was whole");
+        f.snapshots.discard(record.run);
+        assert!(!place.exists());
+    }
+}

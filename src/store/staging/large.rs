@@ -32,6 +32,8 @@ pub enum Chunk {
         file: Arc<File>,
         /// Where in it.
         offset: u64,
+        /// The content that it is said to have.
+        of: Digest,
     },
     /// It is in this file already, at this offset.
     Here(u64),
@@ -54,6 +56,8 @@ pub struct LargeWriter {
     recipe: Recipe,
     known: KnownChunks,
     failed: Option<String>,
+    /// Contents whose file had other bytes than it was said to.
+    damaged: Vec<Digest>,
 }
 
 /// What a large file needs no client for: chunks that an earlier, cut attempt left, and those further up in itself.
@@ -128,6 +132,7 @@ impl LargeWriter {
             recipe: Recipe { class, chunks: Vec::new() },
             known: KnownChunks { prefix, ..KnownChunks::default() },
             failed: None,
+            damaged: Vec::new(),
         })
     }
 
@@ -167,12 +172,15 @@ impl LargeWriter {
         while let Some(front) = self.queue.pop_front_if(|c| !matches!(c.from, Chunk::Arrives)) {
             let mut buffer = vec![0; front.len as usize];
             let (read, at) = match &front.from {
-                Chunk::Stored { file, offset } => (file.read_exact_at(&mut buffer, *offset), u64::MAX),
+                Chunk::Stored { file, offset, .. } => (file.read_exact_at(&mut buffer, *offset), u64::MAX),
                 Chunk::Here(offset) => (self.file.read_exact_at(&mut buffer, *offset), *offset),
                 Chunk::Arrives => continue,
             };
             if read.is_err() || Digest::of(&buffer) != front.digest {
                 self.fail("a chunk that the store had is damaged");
+                if let Chunk::Stored { of, .. } = &front.from {
+                    self.damaged.push(*of);
+                }
             }
             let in_place = at == self.at;
             if in_place {
@@ -198,6 +206,11 @@ impl LargeWriter {
 
     fn write(&self, content: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(content, at)
+    }
+
+    /// Contents of the store that turned out to be damaged since this was asked last.
+    pub fn take_damaged(&mut self) -> Vec<Digest> {
+        std::mem::take(&mut self.damaged)
     }
 
     fn fail(&mut self, why: &str) {

@@ -1,0 +1,81 @@
+//! A wire that is cut: what has arrived stays, and the run goes on by itself.
+
+use crate::support::client::{Client, Outcome};
+use crate::support::daemon::World;
+use crate::support::proxy::Proxy;
+use crate::support::trees::{assert_same, noise, write};
+
+const MIB: u64 = 1024 * 1024;
+/// What two sockets hold of a connection that is cut: given to the system, and never on the wire.
+const SOCKETS_BYTES: u64 = 6 * MIB;
+
+/// Check 7. What is lost is a frame at each cut, and the offers that are made again.
+#[test]
+fn twenty_cuts_in_one_large_file_cost_less_than_a_twentieth() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address]);
+    let size = 64 * MIB;
+    write(&world.source.join("large"), noise(9, size as usize));
+    proxy.cut(size / 21, 20);
+    let summary = client.push("-r", &world.source);
+    assert_eq!((proxy.cuts_left(), proxy.connections()), (0, 21));
+    assert_same(&world.copy(), &world.source);
+    assert!(proxy.passed() < size / 100 * 105, "{} bytes passed, {size} were to be sent", proxy.passed());
+    // The summary is of all attempts together.
+    let sent = summary["content_bytes_sent"].as_u64().unwrap();
+    assert!(sent >= size && sent < size + 20 * SOCKETS_BYTES, "{summary}");
+    assert!(summary["wire_bytes_sent"].as_u64().unwrap() >= proxy.passed(), "{summary}");
+    assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 0);
+}
+
+#[test]
+fn small_files_that_have_arrived_are_not_sent_again() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address]);
+    for file in 0..400 {
+        write(&world.source.join(format!("f{file:03}")), noise(file, 50_000));
+    }
+    proxy.cut(6_000_000, 3);
+    client.push("-r", &world.source);
+    assert_eq!(proxy.cuts_left(), 0);
+    assert_same(&world.copy(), &world.source);
+    // At each cut the frame of a megabyte that it interrupts.
+    assert!(proxy.passed() < 400 * 50_000 + 3 * 3 * MIB / 2, "{} bytes passed", proxy.passed());
+}
+
+/// The daemon is killed while a client is at it, and started again.
+#[test]
+fn a_daemon_that_restarts_in_between_is_waited_for() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address]);
+    write(&world.source.join("file"), noise(1, 8 << 20));
+    proxy.stall(3 * MIB);
+    let run = client.start(&["-r".as_ref(), world.source.as_os_str()]);
+    proxy.wait_stalled();
+    daemon.kill();
+    proxy.open();
+    let _daemon = daemon.restart();
+    Outcome::end(run).expect(0, &[]);
+    assert_same(&world.copy(), &world.source);
+}
+
+#[test]
+fn a_server_that_does_not_come_back_is_given_up() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address, "--retry-for", "1s"]);
+    write(&world.source.join("file"), noise(1, 8 << 20));
+    proxy.stall(3 * MIB);
+    let run = client.start(&["-r".as_ref(), world.source.as_os_str()]);
+    proxy.wait_stalled();
+    daemon.kill();
+    Outcome::end(run).expect(10, &["rbbackupd"]);
+    assert!(!world.copy().exists());
+}
