@@ -10,6 +10,7 @@ mod backup;
 mod cut;
 mod delete;
 mod dry_run;
+mod forget;
 mod identity;
 mod interrupt;
 mod refusals;
