@@ -173,7 +173,7 @@ mod tests {
             _ => {}
         }
         let terminal = Terminal::of_process();
-        crate::cli::client::exit_on_signal(&terminal, voice.json);
+        crate::cli::interrupt::Interrupt::watch(Default::default(), &terminal, voice.json);
         let reporter = Reporter::begin(voice, &terminal);
         let tell = |event: Event<'_>, millis: u64| {
             reporter.event(&event);

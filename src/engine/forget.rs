@@ -2,6 +2,8 @@
 //!
 //! What other roots hold (a root above or below) stays: only what this root alone brought leaves.
 
+use std::sync::Arc;
+
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
@@ -15,11 +17,11 @@ use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
-use crate::store::catalog::RowKind;
+use crate::store::catalog::{Row, RowKind};
 use crate::store::commit::{CommitPlan, Publication, commit};
-use crate::store::leases::{LeaseError, LeaseRequest};
+use crate::store::leases::LeaseRequest;
 use crate::store::present::{PassPlace, pass};
-use crate::store::snapshots::SnapshotError;
+use crate::store::snapshots::{SnapshotError, Snapshots};
 use crate::store::staging::Prepared;
 
 /// Nothing arrives.
@@ -46,25 +48,21 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         return Ok(link.send(super::receive::receipt_again(&record, RunKind::Forget, &root)?)?);
     }
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
-    let newest = newest.ok_or_else(|| {
-        EngineError::new(ErrorKind::Failed, format!("'/{root}' is not a root that was backed up here"))
-    })?;
+    let Some(newest) = newest else { return Err(no_root(&snapshots, &root)?) };
     let request_lease = LeaseRequest {
         copy: who.copy().clone(),
         root: root.clone(),
         recursive: true,
         holder: Holder { key: who.identity.key.unwrap_or_default(), run: request.run, name: who.name(), since: now() },
         wait: None,
-        on_revoke: std::sync::Arc::new(|| {}),
+        on_revoke: Arc::new(|| {}),
     };
-    let _lease = hub.leases.acquire(request_lease, &mut |_| true).map_err(|error| match error {
-        LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
-        other => EngineError::new(ErrorKind::Failed, other.to_string()),
-    })?;
+    let _lease = hub.leases.acquire(request_lease, &mut |_| true)?;
     hub.make_ready(who.copy())?;
     link.send(Busy { phase: 1 })?;
     let copy = OpenCopy::open(hub, who.copy())?;
-    let others: Vec<RelPath> = snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
+    let mut others = snapshots.roots()?;
+    others.retain(|other| other.root != root);
     let plan = plan(hub, &copy, &root, newest.recursive, &others)?;
     let record = record(who, &request, &root, &newest, &plan, &snapshots)?;
     let draft = snapshots.draft(
@@ -102,8 +100,38 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     Ok(link.send(super::receive::receipt_of(&record))?)
 }
 
+/// Why there is nothing to forget.
+fn no_root(snapshots: &Snapshots, root: &RelPath) -> Result<EngineError, EngineError> {
+    let roots = snapshots.roots()?;
+    let names: Vec<&RelPath> = roots.iter().map(|record| &record.root).collect();
+    let message = if let Some(above) = names.iter().filter(|other| root.is_within(other)).max() {
+        format!("'/{root}' is no root of its own, but a part of the root '/{above}': only the whole can be forgotten")
+    } else if let Some(below) = names.iter().find(|other| other.is_within(root)) {
+        format!("'/{root}' is no root, but '/{below}' below it is: name that")
+    } else if snapshots.newest(root)?.is_some() {
+        format!("the root '/{root}' was forgotten already")
+    } else {
+        format!("'/{root}' is not a root that was backed up here; 'rbbackup status' lists those that were")
+    };
+    Ok(EngineError::new(ErrorKind::Failed, message))
+}
+
+/// Whether a root's backups look at this path of the copy.
+fn holds(other: &SnapshotRecord, row: &Row) -> bool {
+    if other.recursive {
+        return row.path.is_within(&other.root);
+    }
+    row.path == other.root || (row.kind != RowKind::Dir && row.path.parent().as_ref() == Some(&other.root))
+}
+
 /// Everything below the root leaves, but for what other roots hold.
-fn plan(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool, others: &[RelPath]) -> Result<Plan, EngineError> {
+fn plan(
+    hub: &Hub,
+    copy: &OpenCopy,
+    root: &RelPath,
+    recursive: bool,
+    others: &[Arc<SnapshotRecord>],
+) -> Result<Plan, EngineError> {
     let reader = hub.catalog.reader()?;
     let safe_before = super::receive::tick_before_now();
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive: true, safe_before };
@@ -112,7 +140,7 @@ fn plan(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool, others: &[R
     for row in reader.range(copy.id, root) {
         let row = row?;
         let path = row.path.strip_prefix(root).unwrap_or_default();
-        let others_hold = others.iter().any(|other| row.path.is_within(other));
+        let others_hold = others.iter().any(|other| holds(other, &row));
         let deeper = !recursive && (path.depth() > 1 || row.kind == RowKind::Dir && path.depth() == 1);
         planner.push(Some(present_of(row, path, &found.shared)), None, others_hold || deeper);
     }
@@ -125,7 +153,7 @@ fn record(
     root: &RelPath,
     newest: &SnapshotRecord,
     plan: &Plan,
-    snapshots: &crate::store::snapshots::Snapshots,
+    snapshots: &Snapshots,
 ) -> Result<SnapshotRecord, EngineError> {
     Ok(SnapshotRecord {
         number: snapshots.next_number()?,

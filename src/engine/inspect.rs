@@ -134,7 +134,7 @@ pub fn list(
     let Session { mut link, guest, .. } = client::open(client)?;
     let listing = list_over(&mut link, path.as_ref(), listed);
     end(link, guest);
-    listing
+    listing.map_err(|error| client.stop.or(error))
 }
 
 fn list_over(
@@ -187,7 +187,7 @@ pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
         other => Err(unexpected(&other, "asking for the status").into()),
     });
     end(link, guest);
-    let reply = reply?;
+    let reply = reply.map_err(|error| client.stop.or(error))?;
     let roots = reply.roots.into_iter().map(|(root, snapshot, time_secs, complete, files, bytes)| RootStatus {
         root: with_slash(&root.0),
         snapshot,
@@ -236,7 +236,7 @@ pub fn forget(client: &ClientOptions, root: &Path, observer: &dyn Observer) -> R
     });
     let counters = link.counters();
     end(link, guest);
-    let receipt = receipt?;
+    let receipt = receipt.map_err(|error| client.stop.or(error))?;
     let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
     Ok(Summary {
         root: with_slash(root.as_bytes()),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::error::EngineError;
+use super::error::{EngineError, show_moment};
 use super::hub::{Hub, Who};
 use crate::net::link::Link;
 use crate::net::message::StatusReply;
@@ -23,7 +23,10 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
     });
     let name = copy.to_string();
     let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name).take(RUNNING_MAX);
-    let running = running.map(|(scope, holder)| format!("'/{}' by {}", scope.root, holder.name).into_bytes().into());
+    let running = running.map(|(scope, holder)| {
+        let since = show_moment(holder.since);
+        format!("'/{}' by {}, since {since}", scope.root, holder.name).into_bytes().into()
+    });
     let retired = hub.catalog.reader()?.retired_totals(hub.catalog.copy_id(copy)?)?;
     let space = rustix::fs::statvfs(hub.store.root())
         .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));

@@ -36,5 +36,6 @@ pub mod restore;
 mod restore_serve;
 mod session;
 mod source;
+pub mod stop;
 mod stopwatch;
 mod wire;

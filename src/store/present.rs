@@ -38,6 +38,15 @@ pub enum PassError {
     Catalog(#[from] CatalogError),
 }
 
+/// How many names an inode has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedNames {
+    /// In what was looked at.
+    pub within: u32,
+    /// Altogether, wherever the others are.
+    pub all: u32,
+}
+
 /// What the pass found.
 #[derive(Debug, Default)]
 pub struct Pass {
@@ -45,8 +54,8 @@ pub struct Pass {
     pub entries: u64,
     /// Paths for which the catalog was wrong.
     pub repaired: u64,
-    /// Files whose inode has several names below the root, with how many.
-    pub shared: HashMap<u64, u32>,
+    /// Files whose inode has several names.
+    pub shared: HashMap<u64, SharedNames>,
     /// What is there besides could not be read, in words.
     pub notes: Vec<String>,
 }
@@ -98,7 +107,7 @@ pub fn pass(catalog: &Catalog, reader: &CatalogReader, place: &PassPlace<'_>) ->
     merge.drop_rows_until(None)?;
     merge.flush()?;
     let Merge { mut pass, links, .. } = merge;
-    pass.shared = links.into_iter().filter(|(_, names)| *names > 1).collect();
+    pass.shared = links;
     Ok(pass)
 }
 
@@ -182,7 +191,7 @@ struct Merge<'a> {
     dirs: DirCache,
     pass: Pass,
     updates: Vec<Update>,
-    links: HashMap<u64, u32>,
+    links: HashMap<u64, SharedNames>,
     /// Without -r: the directory seen last, whose rows are left alone.
     unseen_below: Option<RelPath>,
 }
@@ -219,7 +228,8 @@ impl Merge<'_> {
             self.unseen_below = Some(path.clone());
         }
         if stat.kind == FileKind::File && stat.nlink > 1 {
-            *self.links.entry(stat.ino).or_insert(0) += 1;
+            let names = self.links.entry(stat.ino).or_default();
+            (names.within, names.all) = (names.within + 1, stat.nlink);
         }
         let row = if self.next.as_ref().is_some_and(|row| row.path == *path) { self.advance()? } else { None };
         if row.is_some_and(|row| vouches(&row, stat)) {

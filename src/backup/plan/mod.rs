@@ -61,8 +61,17 @@ pub struct Present {
     pub digest: Option<Digest>,
     /// Metadata as on disk.
     pub meta: Meta,
-    /// Another path of the copy is the same inode.
-    pub shared: bool,
+    /// Another path below the root is the same inode.
+    pub within: bool,
+    /// A path outside of the root is, where nothing may change: this name may leave the inode, not alter it.
+    pub outside: bool,
+}
+
+impl Present {
+    /// Another path is the same inode, wherever.
+    pub fn is_shared(&self) -> bool {
+        self.within || self.outside
+    }
 }
 
 /// What the new manifest wants at a path.

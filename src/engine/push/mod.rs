@@ -41,7 +41,7 @@ use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheHeader;
 use crate::backup::limits::{CHUNK_BYTES_MAX, MISSING_ROUNDS_MAX, WINDOW_BYTES};
 use crate::net::link::{Link, LinkError, LinkReceiver};
-use crate::net::message::{Begin, Committed, Granted, Message};
+use crate::net::message::{Begin, Committed, Granted, Message, Welcome};
 
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
@@ -100,7 +100,7 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
                 summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
                 return Ok(summary);
             }
-            Err(error) => error,
+            Err(error) => client.stop.or(error),
         };
         // Only what got on is worth another full patience: content that was sent need not be sent again.
         if now.content > PROGRESS_BYTES {
@@ -113,7 +113,7 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
             return Err(error);
         }
         observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        thread::sleep(pause);
+        client.stop.pause(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
     }
 }
@@ -163,6 +163,16 @@ impl Attempt<'_> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
         spent.reached = true;
+        // The link has ended when this returns, well or not; a store in this process then closes.
+        let outcome = self.over(link, &welcome, spent);
+        if let Some(guest) = guest {
+            guest.finish();
+        }
+        outcome
+    }
+
+    /// All of it, over a link past the handshake, which is closed at the end.
+    fn over(&self, link: Link, welcome: &Welcome, spent: &mut Spent) -> Result<Summary, EngineError> {
         let counters = link.counters();
         let user = self.client.user.as_bytes();
         let paths = CachePaths::new(&self.client.cache_dir, welcome.store, user, self.source.name.as_bytes())?;
@@ -190,9 +200,6 @@ impl Attempt<'_> {
             outcome
         });
         drop(sender);
-        if let (Ok(_), Some(guest)) = (&outcome, guest) {
-            guest.finish();
-        }
         (spent.wire_sent, spent.wire_received) = (counters.sent(), counters.received());
         if outcome.is_err() {
             paths.discard();

@@ -16,6 +16,7 @@ use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::message::Begin;
 use crate::store::catalog::{Row, RowKind, Update};
+use crate::store::present::SharedNames;
 use crate::store::snapshots::ManifestDraft;
 use crate::tree::metadata::{StorePolicy, disk_form};
 
@@ -65,7 +66,7 @@ impl Run<'_> {
         !dry_run && *delete && *recursive && incoming.unseen.is_empty() && (*delete_excluded || filters.is_empty())
     }
 
-    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, u32>) -> Result<Plan, EngineError> {
+    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, SharedNames>) -> Result<Plan, EngineError> {
         let mut planner = Planner::new(PlanOptions {
             delete: self.begin.delete,
             silent: !self.begin.dry_run,
@@ -115,7 +116,7 @@ impl Run<'_> {
         planner: &mut Planner,
         mut row: Row,
         path: RelPath,
-        shared: &HashMap<u64, u32>,
+        shared: &HashMap<u64, SharedNames>,
         incoming: &Incoming,
     ) {
         if !self.begin.recursive && path.depth() > 1 {
@@ -147,7 +148,7 @@ impl Run<'_> {
         planner: &mut Planner,
         present: Option<Row>,
         entry: Entry,
-        shared: &HashMap<u64, u32>,
+        shared: &HashMap<u64, SharedNames>,
         nested: &[RelPath],
     ) -> Result<(), EngineError> {
         if !self.begin.recursive && entry.path.depth() > 1 {
@@ -236,7 +237,7 @@ pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>)
 }
 
 /// A row as the planner sees it.
-pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
+pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, SharedNames>) -> Present {
     let kind = match row.kind {
         RowKind::Dir => PresentKind::Dir,
         RowKind::File => PresentKind::File,
@@ -245,9 +246,10 @@ pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u6
         RowKind::Other => PresentKind::Other,
     };
     let meta = Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
-    let shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
+    let names = shared.get(&row.fingerprint.ino).filter(|_| kind == PresentKind::File).copied().unwrap_or_default();
+    let (within, outside) = (names.within > 1, names.all > names.within);
     let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
-    Present { path, kind, ino, size, digest: row.digest, meta, shared }
+    Present { path, kind, ino, size, digest: row.digest, meta, within, outside }
 }
 
 /// What the store holds, for the planner.

@@ -10,6 +10,7 @@
 //! ```
 //! All of it holds the lease; a lost connection lets it go and leaves staging to the next run.
 
+mod ancestors;
 mod content;
 mod feed;
 mod finish;
@@ -28,7 +29,7 @@ use self::content::ContentReceiver;
 use self::flusher::Flusher;
 use self::incoming::Incoming;
 use super::client::now;
-use super::error::{EngineError, ErrorKind};
+use super::error::{EngineError, ErrorKind, show_conflict};
 use super::hub::{Hub, OpenCopy, Who};
 use super::stopwatch::Stopwatch;
 use super::wire::unexpected;
@@ -43,7 +44,7 @@ use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Begin, Committed, Granted, Message, Missing, Waiting};
 use crate::store::catalog::CatalogReader;
-use crate::store::leases::{LeaseError, LeaseGuard, LeaseRequest};
+use crate::store::leases::{LeaseGuard, LeaseRequest};
 use crate::store::present::{Pass, PassPlace, pass};
 use crate::store::snapshots::Snapshots;
 use crate::store::staging::Staging;
@@ -89,6 +90,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
     let copy = OpenCopy::open(hub, who.copy())?;
+    ancestors::check(&copy, &snapshots, &root)?;
     let staging = hub.open_staging(who.copy(), &root)?;
     staging.adopt()?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
@@ -140,7 +142,7 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
     };
     let mut told = None;
     let granted = hub.leases.acquire(request, &mut |conflict| {
-        let holder = conflict.to_string();
+        let holder = show_conflict(conflict);
         if told.as_ref() == Some(&holder) {
             // Any message means that the client does not want to wait any more; so does a lost link.
             return matches!(link.receiver.recv_timeout(Duration::from_millis(1)), Ok(None));
@@ -148,10 +150,7 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         told = Some(holder.clone());
         link.sender.send(Waiting { holder: holder.into_bytes().into() }).is_ok()
     });
-    granted.map_err(|error| match error {
-        LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
-        other => EngineError::new(ErrorKind::Unreachable, other.to_string()),
-    })
+    Ok(granted?)
 }
 
 /// The result of the stat pass, once it is there.

@@ -186,7 +186,7 @@ pub fn restore(
         let mut reached = false;
         let error = match attempt.run(&mut reached) {
             Ok(summary) => return Ok(RestoreSummary { elapsed_secs: started.elapsed().as_secs_f64(), ..summary }),
-            Err(error) => error,
+            Err(error) => client.stop.or(error),
         };
         if reached {
             (lost, pause) = (None, Duration::from_millis(200));
@@ -197,7 +197,7 @@ pub fn restore(
             return Err(error);
         }
         observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        thread::sleep(pause);
+        client.stop.pause(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
     }
 }

@@ -84,6 +84,7 @@ impl World {
             state_dir: temp.path().join("state"),
             cache_dir: temp.path().join("cache"),
             retry_for: Duration::ZERO,
+            stop: Default::default(),
         };
         fs::create_dir(temp.path().join("src")).unwrap();
         Self { temp, client }

@@ -154,10 +154,7 @@ impl World {
 
     /// The copy as the stat pass reports it.
     pub fn present(&self) -> BTreeMap<RelPath, Present> {
-        let mut links: BTreeMap<u64, u32> = BTreeMap::new();
-        for ((area, _), ino) in &self.names {
-            *links.entry(*ino).or_default() += u32::from(matches!(area, Area::Copy | Area::Elsewhere));
-        }
+        let names = |ino, place| self.names.iter().filter(|((area, _), at)| *area == place && **at == ino).count();
         let all = self.within(Area::Copy, &RelPath::root()).into_iter();
         all.map(|(path, ino)| {
             let Inode { node, meta } = self.inodes[&ino].clone();
@@ -168,8 +165,9 @@ impl World {
                 Node::Fifo => (PresentKind::Fifo, 0, None),
                 Node::Device | Node::Other => (PresentKind::Other, 0, None),
             };
-            let shared = kind == PresentKind::File && links[&ino] > 1;
-            (path.clone(), Present { path, kind, ino, size, digest, meta, shared })
+            let within = kind == PresentKind::File && names(ino, Area::Copy) > 1;
+            let outside = kind == PresentKind::File && names(ino, Area::Elsewhere) > 0;
+            (path.clone(), Present { path, kind, ino, size, digest, meta, within, outside })
         })
         .collect()
     }
