@@ -45,10 +45,19 @@ pub struct Pass {
     pub entries: u64,
     /// Paths for which the catalog was wrong.
     pub repaired: u64,
-    /// Files whose inode has several names below the root, with how many.
-    pub shared: HashMap<u64, u32>,
+    /// Files whose inode has several names.
+    pub shared: HashMap<u64, Names>,
     /// What is there besides could not be read, in words.
     pub notes: Vec<String>,
+}
+
+/// Names of one inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// That the pass has seen.
+    pub here: u32,
+    /// Wherever they are.
+    pub all: u32,
 }
 
 /// Where the pass goes.
@@ -98,7 +107,7 @@ pub fn pass(catalog: &Catalog, reader: &CatalogReader, place: &PassPlace<'_>) ->
     merge.drop_rows_until(None)?;
     merge.flush()?;
     let Merge { mut pass, links, .. } = merge;
-    pass.shared = links.into_iter().filter(|(_, names)| *names > 1).collect();
+    pass.shared = links;
     Ok(pass)
 }
 
@@ -182,7 +191,7 @@ struct Merge<'a> {
     dirs: DirCache,
     pass: Pass,
     updates: Vec<Update>,
-    links: HashMap<u64, u32>,
+    links: HashMap<u64, Names>,
     /// Without -r: the directory seen last, whose rows are left alone.
     unseen_below: Option<RelPath>,
 }
@@ -219,7 +228,8 @@ impl Merge<'_> {
             self.unseen_below = Some(path.clone());
         }
         if stat.kind == FileKind::File && stat.nlink > 1 {
-            *self.links.entry(stat.ino).or_insert(0) += 1;
+            let names = self.links.entry(stat.ino).or_default();
+            *names = Names { here: names.here + 1, all: stat.nlink };
         }
         let row = if self.next.as_ref().is_some_and(|row| row.path == *path) { self.advance()? } else { None };
         if row.is_some_and(|row| vouches(&row, stat)) {

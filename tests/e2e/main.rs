@@ -11,4 +11,5 @@ mod cut;
 mod delete;
 mod identity;
 mod restore;
+mod roots;
 mod unseen;

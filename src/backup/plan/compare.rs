@@ -313,10 +313,11 @@ pub(super) fn verdict(present: &Present, wanted: &Wanted, form: &Meta, leaders: 
         }
         _ => false,
     };
-    if !same {
+    let touch = !same_form(&present.meta, form, present.kind);
+    if !same || (touch && present.outside) {
         return Verdict::Differs;
     }
-    Verdict::Same { touch: !same_form(&present.meta, form, present.kind) }
+    Verdict::Same { touch }
 }
 
 /// A hard-linked file that stays, or moves with its directory, gives its group the inode.

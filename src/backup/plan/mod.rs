@@ -61,8 +61,17 @@ pub struct Present {
     pub digest: Option<Digest>,
     /// Metadata as on disk.
     pub meta: Meta,
-    /// Another path of the copy is the same inode.
+    /// Another path below the root is the same inode.
     pub shared: bool,
+    /// A path that this run is not about is the same inode: what is done to the one shows in the other.
+    pub outside: bool,
+}
+
+impl Present {
+    /// Whether its inode has other names.
+    pub(super) fn is_linked(&self) -> bool {
+        self.shared || self.outside
+    }
 }
 
 /// What the new manifest wants at a path.

@@ -14,6 +14,7 @@ use crate::backup::plan::{
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::store::catalog::{Row, RowKind, Update};
+use crate::store::present::Names;
 use crate::tree::metadata::{StorePolicy, disk_form};
 
 /// What is to be done, and what the manifest will be.
@@ -48,7 +49,7 @@ impl Run<'_> {
         Ok(Planned { plan, nothing: false })
     }
 
-    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, u32>) -> Result<Plan, EngineError> {
+    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, Names>) -> Result<Plan, EngineError> {
         let mut planner = Planner::new(PlanOptions {
             delete: self.begin.delete,
             silent: !self.begin.dry_run,
@@ -95,7 +96,7 @@ impl Run<'_> {
         planner: &mut Planner,
         row: Option<Row>,
         path: &RelPath,
-        shared: &HashMap<u64, u32>,
+        shared: &HashMap<u64, Names>,
         incoming: &Incoming,
     ) {
         let Some(mut row) = row else { return };
@@ -128,7 +129,7 @@ impl Run<'_> {
         planner: &mut Planner,
         present: Option<Row>,
         entry: Entry,
-        shared: &HashMap<u64, u32>,
+        shared: &HashMap<u64, Names>,
         nested: &[RelPath],
     ) -> Result<(), EngineError> {
         if !self.begin.recursive && entry.path.depth() > 1 {
@@ -159,6 +160,27 @@ impl Run<'_> {
         let path = entry.path.clone();
         planner.push(present.map(|row| present_of(row, path, shared)), Some(Wanted { entry, form }), false);
         Ok(())
+    }
+
+    /// What leads to the root must be folders, in the copy too: another root may have left a file there.
+    pub(super) fn check_way(&self) -> Result<(), EngineError> {
+        let (mut at, mut in_the_way) = (self.root.parent(), None);
+        while let Some(dir) = at {
+            match self.copy.dir.open_dir(&dir) {
+                Err(e) if e.is_not_a_directory() || e.is_escape() => in_the_way = Some(dir.clone()),
+                Err(e) if e.is_not_found() => {}
+                _ => break,
+            }
+            at = dir.parent();
+        }
+        let Some(path) = in_the_way else { return Ok(()) };
+        let roots = self.snapshots.roots()?;
+        let holder = roots.iter().map(|r| &r.root).filter(|root| path.is_within(root)).max_by_key(|root| root.depth());
+        let way_out = holder.map_or(String::new(), |other| {
+            format!(", as the root '/{other}' has it; back that up again, or 'rbbackup forget /{other}' moves it into history")
+        });
+        let message = format!("'/{}' cannot be backed up: in the copy '/{path}' is no directory{way_out}", self.root);
+        Err(EngineError::new(ErrorKind::Failed, message))
     }
 
     /// Other roots of the copy that lie below this one.
@@ -217,7 +239,7 @@ pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>)
 }
 
 /// A row as the planner sees it.
-pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, u32>) -> Present {
+pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, Names>) -> Present {
     let kind = match row.kind {
         RowKind::Dir => PresentKind::Dir,
         RowKind::File => PresentKind::File,
@@ -226,9 +248,10 @@ pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u6
         RowKind::Other => PresentKind::Other,
     };
     let meta = Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
-    let shared = kind == PresentKind::File && shared.contains_key(&row.fingerprint.ino);
     let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
-    Present { path, kind, ino, size, digest: row.digest, meta, shared }
+    let names = shared.get(&ino).filter(|_| kind == PresentKind::File).copied().unwrap_or_default();
+    let (shared, outside) = (names.here > 1, names.all > names.here);
+    Present { path, kind, ino, size, digest: row.digest, meta, shared, outside }
 }
 
 /// What the store holds, for the planner.

@@ -94,6 +94,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let reader = hub.catalog.reader()?;
     let run =
         Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
+    run.check_way()?;
     run.serve(link)
 }
 

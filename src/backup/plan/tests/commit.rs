@@ -187,6 +187,9 @@ impl Case {
                 assert_eq!(kind(node, Link::Single), wanted.entry.kind, "{path:?}");
             }
         }
+        for (_, ino) in after.within(Area::Elsewhere, &RelPath::root()) {
+            assert_eq!(after.inodes[&ino].meta, self.copy.inodes[&ino].meta, "another root's file was touched");
+        }
         for path in &kept {
             let (was, is) = (&old[path], &new[path]);
             assert_eq!((was.ino, was.kind, was.digest), (is.ino, is.kind, is.digest), "{path:?}");

@@ -154,10 +154,14 @@ impl World {
 
     /// The copy as the stat pass reports it.
     pub fn present(&self) -> BTreeMap<RelPath, Present> {
-        let mut links: BTreeMap<u64, u32> = BTreeMap::new();
-        for ((area, _), ino) in &self.names {
-            *links.entry(*ino).or_default() += u32::from(matches!(area, Area::Copy | Area::Elsewhere));
-        }
+        let names = |of: Area| {
+            let mut names: BTreeMap<u64, u32> = BTreeMap::new();
+            for (_, ino) in self.names.iter().filter(|((area, _), _)| *area == of) {
+                *names.entry(*ino).or_default() += 1;
+            }
+            names
+        };
+        let (links, elsewhere) = (names(Area::Copy), names(Area::Elsewhere));
         let all = self.within(Area::Copy, &RelPath::root()).into_iter();
         all.map(|(path, ino)| {
             let Inode { node, meta } = self.inodes[&ino].clone();
@@ -168,8 +172,9 @@ impl World {
                 Node::Fifo => (PresentKind::Fifo, 0, None),
                 Node::Device | Node::Other => (PresentKind::Other, 0, None),
             };
-            let shared = kind == PresentKind::File && links[&ino] > 1;
-            (path.clone(), Present { path, kind, ino, size, digest, meta, shared })
+            let is_file = kind == PresentKind::File;
+            let (shared, outside) = (is_file && links[&ino] > 1, is_file && elsewhere.contains_key(&ino));
+            (path.clone(), Present { path, kind, ino, size, digest, meta, shared, outside })
         })
         .collect()
     }
