@@ -9,6 +9,7 @@ mod support;
 mod backup;
 mod cut;
 mod delete;
+mod delta;
 mod identity;
 mod restore;
 mod roots;
