@@ -11,6 +11,7 @@ mod cut;
 mod delete;
 mod delta;
 mod identity;
+mod output;
 mod restore;
 mod roots;
 mod unseen;

@@ -192,7 +192,7 @@ impl Run<'_> {
     }
 
     fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<(), EngineError> {
-        let ask = self.begin.dry_run || !self.nothing_here()?;
+        let ask = !self.nothing_here()?;
         link.send(Granted { base_known: self.base_known, ask })?;
         let mut received = 0;
         for _ in 0..MISSING_ROUNDS_MAX {
