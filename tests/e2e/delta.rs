@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::support::client::Client;
 use crate::support::daemon::World;
-use crate::support::trees::{assert_same, noise, write};
+use crate::support::trees::{allocated, assert_same, hole, noise, write};
 
 const MIB: usize = 1024 * 1024;
 
@@ -88,4 +88,34 @@ fn what_is_there_already_is_not_sent_again() {
 fn nothing_is_sent(client: &Client, root: &Path) {
     let summary = client.push("-rd", root);
     assert_eq!(summary["content_bytes_sent"], 0, "{summary}");
+}
+
+/// Holes are zeros: they travel once, also at the first backup, and are holes in the copy.
+#[test]
+fn the_zeros_of_a_hole_are_not_sent() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    let file = world.source.join("disk.img");
+    hole(&file);
+    fs::File::options().write(true).open(&file).unwrap().set_len(40 * MIB as u64).unwrap();
+    costs_little(&client, &world);
+    assert!(allocated(&world.copy().join("disk.img")) < 64 * 1024);
+    assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 0);
+}
+
+#[test]
+fn a_file_of_several_names_travels_once() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    for (one, other, bytes) in [("large", "docs/large too", 2_000_000), ("small", "docs/small too", 5_000)] {
+        write(&world.source.join(one), noise(bytes, bytes as usize));
+        fs::create_dir_all(world.source.join("docs")).unwrap();
+        fs::hard_link(world.source.join(one), world.source.join(other)).unwrap();
+    }
+    assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 2_005_000);
+    write(&world.source.join("large"), noise(3, 2_000_000));
+    assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 2_000_000);
+    assert_same(&world.copy(), &world.source);
 }

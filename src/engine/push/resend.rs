@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::budget::Budget;
 use super::cache::{CacheEnd, CachePaths, Reader};
 use super::hash::{Job, LargeJob, SmallJob, ToRead, pieces, work};
-use super::scan::{Item, queue};
+use super::scan::{Item, LargeFile, queue};
 use super::send::{ContentSender, Sink};
 use crate::backup::chunker::class_for;
 use crate::backup::entry::{OwnerNames, SizeClass};
@@ -123,7 +123,8 @@ fn job_for(
     let (piece_sender, receiver) = pieces();
     let share = budget.take(size.min(WINDOW_BYTES / 2))?;
     let old = Some(Box::new(record));
-    let item = Item::Large { path, size, class, old, pieces: receiver, share };
+    let file = LargeFile { path, size, class, sparse: content.sparse };
+    let item = Item::Large { file, old, pieces: receiver, share };
     Some((item, Some(Job::Large(LargeJob { file: to_read, class, pieces: piece_sender }))))
 }
 

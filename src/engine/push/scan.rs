@@ -41,20 +41,22 @@ pub(super) enum Item {
     /// Small files being read; interleaved with entries that need no reading: `true` takes the next file.
     Small { order: Vec<Option<CacheRecord>>, reply: Receiver<SmallRead>, bytes: u64 },
     /// A large file being read.
-    Large {
-        path: RelPath,
-        size: u64,
-        class: SizeClass,
-        old: Option<Box<CacheRecord>>,
-        pieces: Receiver<LargePiece>,
-        share: super::budget::Share,
-    },
+    Large { file: LargeFile, old: Option<Box<CacheRecord>>, pieces: Receiver<LargePiece>, share: super::budget::Share },
     /// Not seen: keep what the copy has.
     Unseen(RelPath),
     /// Not in the backup, harmlessly.
     Skipped(RelPath, String),
     /// Could not be read.
     Failed(RelPath, String),
+}
+
+/// What is known of a large file before it is read.
+pub(super) struct LargeFile {
+    pub(super) path: RelPath,
+    pub(super) size: u64,
+    pub(super) class: SizeClass,
+    /// It has holes: zeros, which travel once if its chunks are offered.
+    pub(super) sparse: bool,
 }
 
 /// What the scan works with.
@@ -296,9 +298,10 @@ impl Merge<'_> {
         self.flush()?;
         let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size)).ok_or(Gone)?;
         let (sender, receiver) = pieces();
-        let (path, size) = (file.entry.path.clone(), file.size);
+        let sparse = file.entry.file().is_some_and(|content| content.sparse);
+        let large = LargeFile { path: file.entry.path.clone(), size: file.size, class, sparse };
         let old = old.map(Box::new);
-        self.scan.items.send(Item::Large { path, size, class, old, pieces: receiver, share }).map_err(|_| Gone)?;
+        self.scan.items.send(Item::Large { file: large, old, pieces: receiver, share }).map_err(|_| Gone)?;
         self.scan.jobs.send(Job::Large(LargeJob { file, class, pieces: sender })).map_err(|_| Gone)
     }
 

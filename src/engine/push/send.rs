@@ -11,9 +11,9 @@ use super::budget::Share;
 use super::cache::CacheKeeper;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
-use super::scan::Item;
+use super::scan::{Item, LargeFile};
 use crate::backup::digest::Digest;
-use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
+use crate::backup::entry::{FileContent, Kind, Link};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::CHUNK_FRAME_BYTES;
 use crate::backup::relpath::RelPath;
@@ -40,6 +40,8 @@ enum Waiting {
 /// A large file between its opening and its end; the next one may be offered meanwhile.
 struct OpenFile {
     path: RelPath,
+    /// Its chunks are offered, not simply sent.
+    ask: bool,
     /// Offers that wait for their answer.
     waiting: usize,
     /// Its end, once all of it has been offered.
@@ -148,10 +150,10 @@ impl<'a> ContentSender<'a> {
                     self.small(order, read)?;
                 }
             }
-            Item::Large { path, size, class, old, pieces, share } => {
-                self.observer.event(&Event::Planned { bytes: size });
-                self.observer.event(&Event::FileBegun { path: path.as_bytes(), bytes: size });
-                self.large(path, size, class, old.as_deref(), &pieces, share)?;
+            Item::Large { file, old, pieces, share } => {
+                self.observer.event(&Event::Planned { bytes: file.size });
+                self.observer.event(&Event::FileBegun { path: file.path.as_bytes(), bytes: file.size });
+                self.large(file, old.as_deref(), &pieces, share)?;
             }
             Item::Unseen(path) => self.found.unseen.push(path),
             Item::Skipped(path, why) => {
@@ -355,13 +357,12 @@ impl<'a> ContentSender<'a> {
     /// Offers a large file piece by piece; its answers may come while the next file is offered.
     fn large(
         &mut self,
-        path: RelPath,
-        size: u64,
-        class: SizeClass,
+        large: LargeFile,
         old: Option<&CacheRecord>,
         pieces: &Receiver<LargePiece>,
         share: Share,
     ) -> Result<(), EngineError> {
+        let LargeFile { path, size, class, sparse } = large;
         let file = self.file;
         self.file += 1;
         let base = old.filter(|_| self.ask).and_then(|old| {
@@ -371,7 +372,8 @@ impl<'a> ContentSender<'a> {
         let wire_path = path.as_bytes().into();
         let open = FileOpen { file, path: wire_path, size, class: class_to_wire(class), base: base.map(|b| b.0) };
         self.link.send(open)?;
-        self.open.insert(file, OpenFile { path: path.clone(), waiting: 0, done: None, _share: share });
+        let ask = self.ask || sparse;
+        self.open.insert(file, OpenFile { path: path.clone(), ask, waiting: 0, done: None, _share: share });
         let mut known: HashMap<Digest, u32> = HashMap::new();
         if let Some((_, recipe)) = base {
             while self.ready.as_ref().is_none_or(|ready| ready.file != file) {
@@ -403,7 +405,7 @@ impl<'a> ContentSender<'a> {
         known: &HashMap<Digest, u32>,
     ) -> Result<(), EngineError> {
         let lens: Vec<u32> = chunks.iter().map(|(_, len)| *len).collect();
-        if !self.ask {
+        if self.open.get(&file).is_none_or(|open| !open.ask) {
             return self.send_chunks(file, lens, &data);
         }
         let batch = self.next_batch();
