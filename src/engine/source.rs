@@ -1,7 +1,7 @@
 //! The root of a run on the client's disk: its name in the copy, the directory it lies in, how it is walked.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,6 +41,9 @@ impl Source {
             _ => failed(format!("cannot open '{shown}': {e}")),
         })?;
         let open = |path: &Path| SafeDir::open_operator(path).map(Arc::new).map_err(|e| failed(e.to_string()));
+        if std::fs::symlink_metadata(root).is_ok_and(|meta| meta.file_type().is_socket()) {
+            return Err(failed(format!("'{shown}' is a socket: only the program that made it can use it")));
+        }
         let file_system = rustix::fs::statvfs(root).map_or(0, |s| s.f_fsid);
         if meta.is_dir() {
             return Ok(Self { name, dir: open(root)?, file_name: None, file_system });

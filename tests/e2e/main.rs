@@ -12,6 +12,7 @@ mod delete;
 mod delta;
 mod identity;
 mod output;
+mod refusals;
 mod restore;
 mod roots;
 mod unseen;

@@ -176,13 +176,18 @@ impl Run<'_> {
     fn serve(&self, link: &mut Link) -> Result<(), EngineError> {
         let found = PassResult::default();
         let (hub, copy, root, recursive) = (self.hub, &self.copy, &self.root, self.begin.recursive);
-        thread::scope(|scope| {
+        let outcome = thread::scope(|scope| {
             let result = &found;
             scope.spawn(move || result.set(look(hub, copy, root, recursive).map_err(|e| e.to_string())));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
             self.exchange(link, &found, flusher)
-        })
+        });
+        // What filled the store must not keep it full: the next run may want less. A journal still needs it.
+        if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::NoSpace) && hub.check_open().is_ok() {
+            let _ = hub.own_dir("staging").map(|staging| self.staging.remove(&staging));
+        }
+        outcome
     }
 
     /// Whether nothing at all is here that a client could be spared.

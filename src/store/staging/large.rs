@@ -46,6 +46,8 @@ struct Announced {
 /// A large file on its way.
 pub struct LargeWriter {
     path: RelPath,
+    /// Its folder in staging, and its name there, for errors.
+    place: (Vec<u8>, Vec<u8>),
     file: File,
     /// Bytes done.
     at: u64,
@@ -81,6 +83,7 @@ impl LargeWriter {
         };
         Ok(Self {
             path: path.clone(),
+            place: (dir.label().to_vec(), name),
             file,
             at: 0,
             announced: 0,
@@ -155,7 +158,7 @@ impl LargeWriter {
     }
 
     fn put(&mut self, digest: Digest, content: &[u8], at: u64) -> Result<(), TreeError> {
-        self.write(content, at).map_err(|e| TreeError::new("write", b"staging", self.path.as_bytes(), e))?;
+        self.write(content, at).map_err(|e| self.failed_to_write(e))?;
         self.note(digest, content);
         Ok(())
     }
@@ -168,6 +171,10 @@ impl LargeWriter {
 
     fn write(&self, content: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(content, at)
+    }
+
+    fn failed_to_write(&self, error: io::Error) -> TreeError {
+        TreeError::new("write", &self.place.0, &self.place.1, error)
     }
 
     fn fail(&mut self, why: &str) {
@@ -186,8 +193,7 @@ impl LargeWriter {
         digest: Digest,
         sparse: bool,
     ) -> Result<Option<Recipe>, TreeError> {
-        let io = |e: io::Error| TreeError::new("write", b"staging", self.path.as_bytes(), e);
-        self.file.set_len(self.at).map_err(io)?;
+        self.file.set_len(self.at).map_err(|e| self.failed_to_write(e))?;
         if !self.queue.is_empty() {
             self.failed.get_or_insert_with(|| "chunks are missing".to_owned());
         }
