@@ -41,7 +41,7 @@ use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX, MISSING_ROUNDS_M
 use crate::backup::plan::MissingContent;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
-use crate::net::link::Link;
+use crate::net::link::{Link, LinkCounters};
 use crate::net::message::{Begin, Committed, Granted, Message, Missing, Waiting};
 use crate::store::catalog::CatalogReader;
 use crate::store::leases::{LeaseGuard, LeaseRequest};
@@ -52,6 +52,11 @@ use crate::store::staging::Staging;
 /// The catalog's clock granularity: a change this shortly before a look may be followed by one that it does not show.
 /// The store's file system is local; its timestamps tick at least this often.
 pub(crate) const STORE_TICK_NANOS: u32 = 20_000_000;
+
+/// A connection whose run goes on over another one is closed when nothing has come for so long.
+const OLD_LINK_QUIET: Duration = Duration::from_millis(500);
+/// And in any case after so many looks.
+const OLD_LINK_LOOKS_MAX: u32 = 20;
 
 /// One run on the store's side.
 pub(super) struct Run<'a> {
@@ -133,10 +138,13 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         holder: Holder { key, run: begin.run, name: who.name(), since: now() },
         wait,
         on_revoke: {
-            let sender = link.sender.clone();
+            let (sender, counters) = (link.sender.clone(), link.counters());
             Arc::new(move || {
-                let sender = sender.clone();
-                thread::spawn(move || sender.close());
+                let (sender, counters) = (sender.clone(), Arc::clone(&counters));
+                thread::spawn(move || {
+                    wait_until_quiet(&counters);
+                    sender.close();
+                });
             })
         },
     };
@@ -151,6 +159,19 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         link.sender.send(Waiting { holder: holder.into_bytes().into() }).is_ok()
     });
     Ok(granted?)
+}
+
+/// What an old connection still has to deliver need not be sent again by the new one: a wire that was cut ends by itself
+/// when all has been read, and one that only hangs is soon quiet.
+fn wait_until_quiet(counters: &LinkCounters) {
+    let mut received = counters.received();
+    for _ in 0..OLD_LINK_LOOKS_MAX {
+        thread::sleep(OLD_LINK_QUIET);
+        let now = counters.received();
+        if std::mem::replace(&mut received, now) == now {
+            return;
+        }
+    }
 }
 
 /// The result of the stat pass, once it is there.

@@ -48,6 +48,8 @@ struct Announced {
 /// A large file on its way.
 pub struct LargeWriter {
     path: RelPath,
+    /// Its folder in staging, and its name there, for errors.
+    place: (Vec<u8>, Vec<u8>),
     file: File,
     /// Bytes done.
     at: u64,
@@ -125,6 +127,7 @@ impl LargeWriter {
         };
         Ok(Self {
             path: path.clone(),
+            place: (dir.label().to_vec(), name),
             file,
             at: 0,
             queue: VecDeque::new(),
@@ -193,7 +196,7 @@ impl LargeWriter {
     }
 
     fn put(&mut self, digest: Digest, content: &[u8], at: u64) -> Result<(), TreeError> {
-        self.write(content, at).map_err(|e| TreeError::new("write", b"staging", self.path.as_bytes(), e))?;
+        self.write(content, at).map_err(|e| self.failed_to_write(e))?;
         self.note(digest, content);
         Ok(())
     }
@@ -213,6 +216,10 @@ impl LargeWriter {
         std::mem::take(&mut self.damaged)
     }
 
+    fn failed_to_write(&self, error: io::Error) -> TreeError {
+        TreeError::new("write", &self.place.0, &self.place.1, error)
+    }
+
     fn fail(&mut self, why: &str) {
         self.failed.get_or_insert_with(|| why.to_owned());
     }
@@ -229,8 +236,7 @@ impl LargeWriter {
         digest: Digest,
         sparse: bool,
     ) -> Result<Option<Recipe>, TreeError> {
-        let io = |e: io::Error| TreeError::new("write", b"staging", self.path.as_bytes(), e);
-        self.file.set_len(self.at).map_err(io)?;
+        self.file.set_len(self.at).map_err(|e| self.failed_to_write(e))?;
         if !self.queue.is_empty() {
             self.failed.get_or_insert_with(|| "chunks are missing".to_owned());
         }
