@@ -93,7 +93,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     let publish = Publication { snapshots: &snapshots, record: &record, draft: draft.name.as_deref() };
     hub.set_exact(who.copy(), &root, None);
     hub.check_open(who.copy())?;
-    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase })))
+    commit(&dirs, &journal, &publish, &|phase| drop(link.sender.try_send(Busy { phase })))
         .map_err(|e| hub.commit_failed(request.run, who.copy(), e))?;
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
     placed::look_again(hub, &copy, &root, &plan)?;

@@ -14,7 +14,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
 use crate::net::link::Link;
-use crate::net::message::{Busy, Committed, PlanLines};
+use crate::net::message::{Committed, PlanLines};
 use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
@@ -29,6 +29,7 @@ pub(super) enum Finished {
 
 /// Tells what would be done.
 pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: &Planned) -> Result<(), EngineError> {
+    run.busy.leave();
     for lines in planned.plan.lines.chunks(BATCH_COUNT_MAX / 4) {
         link.send(PlanLines { lines: lines.iter().map(wire_line).collect() })?;
     }
@@ -68,11 +69,7 @@ pub(super) fn commit(
     planned: Planned,
     content_bytes: u64,
 ) -> Result<Finished, EngineError> {
-    let busy = |phase| {
-        // A client that has gone does not stop a commit.
-        let _ = link.send(Busy { phase });
-    };
-    busy(2);
+    run.busy.enter(2);
     let Planned { plan, nothing } = planned;
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
@@ -97,7 +94,7 @@ pub(super) fn commit(
     if plan.is_empty() {
         publish(run, &record, &draft, !nothing)?;
     } else {
-        place(run, &plan, &prepared, &record, &draft, &busy)?;
+        place(run, &plan, &prepared, &record, &draft)?;
         watch.lap("commit");
         let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
         after_commit("the catalog was not told, the next run looks again", told);
@@ -109,6 +106,7 @@ pub(super) fn commit(
     let mut receipt = receipt_of(&record);
     receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
     tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
+    run.busy.leave();
     link.send(receipt)?;
     Ok(Finished::Committed)
 }
@@ -188,7 +186,6 @@ fn place(
     prepared: &Prepared,
     record: &SnapshotRecord,
     draft: &ManifestDraft,
-    busy: &dyn Fn(u8),
 ) -> Result<(), EngineError> {
     let parent = run.root.parent().unwrap_or_default();
     run.copy.dir.make_dirs(&parent, 0o755)?;
@@ -211,7 +208,7 @@ fn place(
     let committed = thread::scope(|scope| {
         // The catalog is written while the disk flushes.
         let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
-        let committed = commit_plan(&dirs, &journal, &publish, busy);
+        let committed = commit_plan(&dirs, &journal, &publish, &|phase| run.busy.enter(phase));
         if let Ok(Err(error)) = rows.join() {
             tracing::warn!("the catalog lags behind and will be put right by the next run: {error}");
         }

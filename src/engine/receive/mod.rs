@@ -10,6 +10,7 @@
 //! ```
 //! All of it holds the lease; a lost connection lets it go and leaves staging to the next run.
 
+mod busy;
 mod content;
 mod feed;
 mod finish;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub(super) use self::feed::present_of;
 
+use self::busy::Busy;
 use self::content::ContentReceiver;
 use self::flusher::Flusher;
 use self::incoming::Incoming;
@@ -69,6 +71,7 @@ pub(super) struct Run<'a> {
     pub(super) lease: LeaseGuard,
     /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
     pub(super) distrusted: Mutex<HashSet<RelPath>>,
+    busy: Busy,
 }
 
 /// Serves a backup.
@@ -108,6 +111,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
         reader,
         lease,
         distrusted: Mutex::default(),
+        busy: Busy::new(link.sender.clone()),
     };
     let served = run.serve(link);
     if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
@@ -199,6 +203,9 @@ impl Run<'_> {
             scope.spawn(move || result.set(look(hub, copy, root, recursive)));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
+            let busy = &self.busy;
+            let _ending = busy.ending();
+            scope.spawn(move || busy.run(busy::EVERY));
             self.exchange(link, &found, flusher)
         })
     }
@@ -237,6 +244,7 @@ impl Run<'_> {
             let incoming = self.content(link, found, &flusher, &mut received)?;
             flusher.complete();
             watch.lap("receiving");
+            self.busy.enter(1);
             let planned = self.plan(&incoming, found)?;
             watch.lap("plan");
             let missing = if self.begin.dry_run {
@@ -249,6 +257,7 @@ impl Run<'_> {
             } else {
                 planned.plan.missing
             };
+            self.busy.leave();
             ask_for(link, &missing)?;
         }
         Err(EngineError::new(ErrorKind::Failed, "the content that was asked for did not come"))
