@@ -1,14 +1,17 @@
 //! The store's side of `Status`: the daemon, the asking identity's roots and runs, the space left.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::error::EngineError;
 use super::hub::{Hub, Who};
+use super::wire::sentences;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::net::link::Link;
 use crate::net::message::StatusReply;
 
-/// Most running backups that are told of.
-const RUNNING_MAX: usize = 256;
+/// Bytes of the roots that are told of.
+const ROOTS_BYTES_MAX: usize = 512 * 1024;
 
 /// Answers `Status`. An identity sees nothing of others but how many sessions there are.
 ///
@@ -17,13 +20,18 @@ const RUNNING_MAX: usize = 256;
 pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineError> {
     let copy = who.copy();
     let roots = hub.store.snapshots(copy)?.roots()?;
-    let roots = roots.iter().map(|record| {
+    let mut bytes = 0;
+    let fits = |record: &&Arc<SnapshotRecord>| {
+        bytes += record.root.as_bytes().len() + 64;
+        bytes <= ROOTS_BYTES_MAX
+    };
+    let roots = roots.iter().take_while(fits).map(|record| {
         let root = record.root.as_bytes().into();
         (root, record.number, record.received.secs, record.complete, record.files, record.bytes)
     });
     let name = copy.to_string();
-    let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name).take(RUNNING_MAX);
-    let running = running.map(|(scope, holder)| format!("'/{}' by {}", scope.root, holder.name).into_bytes().into());
+    let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name);
+    let running = running.map(|(scope, holder)| format!("'/{}' by {}", scope.root, holder.name));
     let retired = hub.catalog.reader()?.retired_totals(hub.catalog.copy_id(copy)?)?;
     let space = rustix::fs::statvfs(hub.store.root())
         .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));
@@ -31,7 +39,7 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         uptime_secs: hub.started.elapsed().as_secs(),
         sessions: hub.sessions.load(Ordering::SeqCst),
         roots: roots.collect(),
-        running: running.collect(),
+        running: sentences(running),
         retired,
         space,
     })?)

@@ -8,4 +8,5 @@ mod support;
 
 mod backup;
 mod delete;
+mod long;
 mod trouble;

@@ -11,6 +11,7 @@
 
 mod budget;
 mod cache;
+mod files;
 mod hash;
 mod manifest;
 mod owners;

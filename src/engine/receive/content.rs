@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -15,10 +15,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::feed::form_of;
 use super::flusher::Flusher;
 use super::{PassResult, Run};
-use crate::backup::chunker::Recipe;
+use crate::backup::chunker::{Recipe, bounds};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, SizeClass};
-use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX, FILES_OPEN_MAX};
+use crate::backup::limits::{BATCH_COUNT_MAX, FILE_CHUNKS_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
@@ -39,20 +39,39 @@ pub(super) struct ContentReceiver<'a> {
     found: &'a PassResult,
     writers: Sender<(Files, Vec<u8>)>,
     shared: &'a Shared<'a>,
-    /// Asked for and on its way: not asked for twice.
-    promised: HashSet<Digest>,
     large: HashMap<u32, Large>,
     sources: SourceFiles,
 }
 
 /// What the writers tell.
 struct Shared<'a> {
+    /// Asked for and on its way: not asked for twice.
+    promised: Mutex<HashSet<Digest>>,
     bytes: AtomicU64,
     failed: Mutex<Option<EngineError>>,
     flusher: &'a Flusher,
 }
 
 impl Shared<'_> {
+    fn promised(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This content is asked for; remembered as far as there is room.
+    fn promise(&self, digest: &Digest) {
+        let mut promised = self.promised();
+        if promised.len() < PROMISED_COUNT_MAX {
+            promised.insert(*digest);
+        }
+    }
+
+    fn keep_promise(&self, digests: &[Digest]) {
+        let mut promised = self.promised();
+        for digest in digests {
+            promised.remove(digest);
+        }
+    }
+
     fn arrived(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.flusher.arrived(bytes as u64);
@@ -65,6 +84,7 @@ struct Large {
     writer: LargeWriter,
     /// Chunks of other files may be used.
     trusts: bool,
+    lens: Lens,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
 }
@@ -82,7 +102,8 @@ impl<'a> ContentReceiver<'a> {
         use_it: impl FnOnce(&mut ContentReceiver<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
-        let shared = Shared { bytes: AtomicU64::new(0), failed: Mutex::new(None), flusher };
+        let (bytes, failed) = (AtomicU64::new(0), Mutex::new(None));
+        let shared = Shared { promised: Mutex::default(), bytes, failed, flusher };
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let (staging, policy) = (&run.staging, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
@@ -96,7 +117,6 @@ impl<'a> ContentReceiver<'a> {
                 found,
                 writers: sender,
                 shared: &shared,
-                promised: HashSet::new(),
                 large: HashMap::new(),
                 sources: SourceFiles::default(),
             };
@@ -135,7 +155,11 @@ impl<'a> ContentReceiver<'a> {
         self.found.with(|_| ())?;
         let mut bits = Bits::default();
         for digest in &offer.digests {
-            let have = self.run.has(digest)? || !self.promised.insert(*digest);
+            // In this order: a promise is forgotten only once its content is staged.
+            let have = self.shared.promised().contains(digest) || self.run.has(digest)?;
+            if !have {
+                self.shared.promise(digest);
+            }
             bits.push(!have);
         }
         Ok(link.send(Need { batch: offer.batch, bits: bits.into_wire() })?)
@@ -164,7 +188,8 @@ impl<'a> ContentReceiver<'a> {
         let mut base = None;
         if let Some(digest) = &open.base {
             self.found.with(|_| ())?;
-            base = self.run.reader.recipe(self.run.copy.id, digest)?;
+            // Ranges count chunks of its class.
+            base = self.run.reader.recipe(self.run.copy.id, digest)?.filter(|recipe| recipe.class == class);
             link.send(FileReady { file: open.file, base_known: base.is_some() })?;
         }
         if self.large.len() >= FILES_OPEN_MAX {
@@ -173,7 +198,8 @@ impl<'a> ContentReceiver<'a> {
         self.learn_recipe(&path, class)?;
         let writer = LargeWriter::open(&self.run.staging, &path, class)?;
         let trusts = !self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
-        self.large.insert(open.file, Large { path, writer, trusts, base, base_digest: open.base });
+        self.large
+            .insert(open.file, Large { path, writer, trusts, lens: Lens::new(class), base, base_digest: open.base });
         Ok(())
     }
 
@@ -201,18 +227,11 @@ impl<'a> ContentReceiver<'a> {
         let mut large = self.large.remove(&offer.file).ok_or(NOT_OPEN)?;
         self.found.with(|_| ())?;
         let mut bits = Bits::default();
-        let mut count = 0;
         for item in offer.items {
             let (chunks, offset) = expand(&item, large.base.as_ref())?;
-            count += chunks.len();
-            if count > FILE_CHUNKS_MAX {
-                return Err(WireError::Bounds("a file has too many chunks").into());
-            }
             let mut at = offset;
             for (digest, len) in chunks {
-                if len as usize > CHUNK_BYTES_MAX || len == 0 {
-                    return Err(WireError::Bounds("a chunk is empty or too large").into());
-                }
+                large.lens.next(len)?;
                 let from = self.locate(&mut large, &digest, len, at)?;
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
@@ -263,9 +282,13 @@ impl<'a> ContentReceiver<'a> {
         let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
+            if large.writer.is_settled() {
+                // It was not offered before.
+                large.lens.next(*len)?;
+            }
             let (chunk, after) = rest
                 .split_at_checked(*len as usize)
-                .filter(|(c, _)| !c.is_empty() && c.len() <= CHUNK_BYTES_MAX)
+                .filter(|(c, _)| !c.is_empty())
                 .ok_or(WireError::Bounds("chunks are not as long as they say"))?;
             large.writer.arrive(chunk)?;
             rest = after;
@@ -291,6 +314,36 @@ impl<'a> ContentReceiver<'a> {
         }
         let update = recipe.map(|recipe| Update::PutRecipe { digest: content.digest, recipe });
         self.run.hub.catalog.apply(self.run.copy.id, update)?;
+        Ok(())
+    }
+}
+
+/// How long the chunks of one file may be, and how many there may be.
+struct Lens {
+    bytes_min: usize,
+    bytes_max: usize,
+    left: usize,
+    /// One was shorter than the rest may be.
+    ended: bool,
+}
+
+impl Lens {
+    fn new(class: SizeClass) -> Self {
+        let (bytes_min, bytes_max) = bounds(class);
+        Self { bytes_min, bytes_max, left: FILE_CHUNKS_MAX, ended: false }
+    }
+
+    /// The next chunk has this many bytes.
+    fn next(&mut self, len: u32) -> Result<(), WireError> {
+        let len = len as usize;
+        if len == 0 || len > self.bytes_max {
+            return Err(WireError::Bounds("a chunk is empty or too large"));
+        }
+        if self.ended {
+            return Err(WireError::Bounds("a chunk that is not the last of its file is too small"));
+        }
+        self.ended = len < self.bytes_min;
+        self.left = self.left.checked_sub(1).ok_or(WireError::Bounds("a file has too many chunks"))?;
         Ok(())
     }
 }
@@ -354,19 +407,28 @@ impl Run<'_> {
 
 fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared<'_>) {
     for (files, payload) in batches {
-        if let Err(error) = write_batch(staging, policy, files, &payload) {
-            shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            return;
+        match write_batch(staging, policy, files, &payload) {
+            Ok(staged) => shared.keep_promise(&staged),
+            Err(error) => {
+                shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
         }
         shared.arrived(payload.len());
     }
 }
 
-fn write_batch(staging: &Staging, policy: StorePolicy, files: Files, payload: &[u8]) -> Result<(), EngineError> {
+/// Verifies and stages small files; tells their contents.
+fn write_batch(
+    staging: &Staging,
+    policy: StorePolicy,
+    files: Files,
+    payload: &[u8],
+) -> Result<Vec<Digest>, EngineError> {
     if files.entries.len() > BATCH_COUNT_MAX {
         return Err(WireError::Bounds("too many files in one message").into());
     }
-    let mut rest = payload;
+    let (mut rest, mut staged) = (payload, Vec::with_capacity(files.entries.len()));
     for entry in files.entries {
         let entry: Entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a small file is no file"))?;
@@ -379,7 +441,26 @@ fn write_batch(staging: &Staging, policy: StorePolicy, files: Files, payload: &[
         }
         let form = form_of(policy, &entry, None).unwrap_or_default();
         staging.put(&entry.path, &form, content.digest, bytes)?;
+        staged.push(content.digest);
         rest = after;
     }
-    if rest.is_empty() { Ok(()) } else { Err(WireError::Bounds("files have bytes left over").into()) }
+    if rest.is_empty() { Ok(staged) } else { Err(WireError::Bounds("files have bytes left over").into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_as_long_as_their_class_allows() {
+        let (least, most) = bounds(SizeClass::Kib64);
+        let mut lens = Lens::new(SizeClass::Kib64);
+        assert!(lens.next(least as u32).is_ok() && lens.next(most as u32).is_ok());
+        assert!(lens.next(0).is_err() && lens.next(most as u32 + 1).is_err());
+        // Only the last may be shorter.
+        assert!(lens.next(least as u32 - 1).is_ok());
+        assert!(lens.next(least as u32).is_err());
+        let mut lens = Lens { left: 2, ..Lens::new(SizeClass::Kib64) };
+        assert_eq!([(); 3].map(|()| lens.next(least as u32).is_ok()), [true, true, false]);
+    }
 }

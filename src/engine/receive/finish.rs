@@ -13,11 +13,15 @@ use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
+use crate::engine::wire::sentences;
 use crate::net::link::Link;
 use crate::net::message::{Committed, PlanLines};
 use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
+
+/// Bytes of a dry run's lines after which a message is closed.
+const LINES_BYTES_TARGET: usize = 512 * 1024;
 
 /// How a round ended.
 pub(super) enum Finished {
@@ -30,9 +34,16 @@ pub(super) enum Finished {
 /// Tells what would be done.
 pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: &Planned) -> Result<(), EngineError> {
     run.busy.leave();
-    for lines in planned.plan.lines.chunks(BATCH_COUNT_MAX / 4) {
-        link.send(PlanLines { lines: lines.iter().map(wire_line).collect() })?;
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for line in planned.plan.lines.iter().map(wire_line) {
+        bytes += 8 + line.1.0.len() + line.2.0.len();
+        lines.push(line);
+        if lines.len() >= BATCH_COUNT_MAX || bytes >= LINES_BYTES_TARGET {
+            link.send(PlanLines { lines: std::mem::take(&mut lines) })?;
+            bytes = 0;
+        }
     }
+    link.send(PlanLines { lines })?;
     link.send(Committed {
         run: run.begin.run,
         snapshot: 0,
@@ -104,7 +115,7 @@ pub(super) fn commit(
     let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
     after_commit("staging was not cleared, the next run clears it", removed);
     let mut receipt = receipt_of(&record);
-    receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
+    receipt.notes = sentences(notes);
     tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
     run.busy.leave();
     link.send(receipt)?;
