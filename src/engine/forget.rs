@@ -7,6 +7,7 @@ use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
 use super::placed;
 use super::receive::present_of;
+use super::run_log::RunLog;
 use crate::backup::entry::OwnerNames;
 use crate::backup::lease::Holder;
 use crate::backup::manifest::ChangeRecord;
@@ -41,6 +42,20 @@ impl Contents for Nothing {
 /// The root is not known, is locked, or the store fails.
 pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Result<(), EngineError> {
     let root = RelPath::new(request.root.as_slice()).map_err(super::wire::WireError::from)?;
+    let log = RunLog::begin(request.run, RunKind::Forget, &root);
+    let served = serve_run(hub, who, link, &request, root, &log);
+    log.end(hub, who, &served);
+    served
+}
+
+fn serve_run(
+    hub: &Hub,
+    who: &Who,
+    link: &Link,
+    request: &Forget,
+    root: RelPath,
+    log: &RunLog,
+) -> Result<(), EngineError> {
     let snapshots = hub.store.snapshots(who.copy())?;
     if let Some(record) = snapshots.by_run(request.run)? {
         return Ok(link.send(super::receive::receipt_again(&record, RunKind::Forget, &root)?)?);
@@ -66,7 +81,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     let copy = OpenCopy::open(hub, who.copy())?;
     let others: Vec<RelPath> = snapshots.roots()?.iter().filter(|r| r.root != root).map(|r| r.root.clone()).collect();
     let plan = plan(hub, &copy, &root, newest.recursive, &others)?;
-    let record = record(who, &request, &root, &newest, &plan, &snapshots)?;
+    let record = record(who, request, &root, &newest, &plan, &snapshots)?;
     let draft = snapshots.draft(
         request.run,
         None,
@@ -95,6 +110,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     hub.check_open(who.copy())?;
     commit(&dirs, &journal, &publish, &|phase| drop(link.sender.try_send(Busy { phase })))
         .map_err(|e| hub.commit_failed(request.run, who.copy(), e))?;
+    log.committed(record.number);
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
     placed::look_again(hub, &copy, &root, &plan)?;
     staging.remove(&hub.own_dir("staging")?)?;

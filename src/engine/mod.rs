@@ -18,7 +18,8 @@
 //! | restore, list, status | yes | yes | yes |
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
-//! [`observer`] tells what happens, `recover` finishes what a crash interrupted.
+//! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `run_log` writes
+//! down how each run ended.
 
 pub mod client;
 pub mod daemon;
@@ -34,6 +35,7 @@ mod receive;
 mod recover;
 pub mod restore;
 mod restore_serve;
+mod run_log;
 mod session;
 mod source;
 mod stopwatch;

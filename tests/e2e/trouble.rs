@@ -8,15 +8,15 @@ use rbbackup::backup::bytes::Bytes;
 use rbbackup::backup::digest::RunId;
 use rbbackup::backup::fingerprint::Timestamp;
 use rbbackup::backup::relpath::RelPath;
-use rbbackup::backup::snapshot::SnapshotRecord;
+use rbbackup::backup::snapshot::{RunKind, RunOutcome, SnapshotRecord};
 use rbbackup::store::catalog::{Catalog, CatalogReader, Update};
 use rbbackup::store::journal::{Journal, ParkStep};
 use rbbackup::store::layout::{OpenMode, Store};
 use rbbackup::store::names::CopyName;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, is_root, login, skipped};
-use crate::support::trees::{assert_same, noise, plant, write};
+use crate::support::daemon::{Daemon, World, is_root, login, skipped, wait_until};
+use crate::support::trees::{assert_same, many, noise, plant, write};
 
 /// Two clients with a copy each: `127.0.0.1` and `127.0.0.2`.
 fn two(world: &World, daemon: &Daemon) -> (Client, Client) {
@@ -223,4 +223,28 @@ fn chunks_that_rotted_are_asked_for_and_not_offered_for_ever() {
     client.push("-r", &world.source);
     assert_same(&world.copy(), &world.source);
     drop(daemon);
+}
+
+#[test]
+fn every_run_leaves_a_record_how_it_ended() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    let records = || {
+        let store = Store::open(&world.store, OpenMode::ReadOnly).unwrap();
+        store.runs(&CopyName::new(b"127.0.0.1", login().as_bytes()).unwrap()).newest(10).unwrap()
+    };
+    many(&world.source, 1, 20);
+    client.push("-r", &world.source);
+    client.push("-rn", &world.source);
+    fs::remove_dir_all(world.source.join("f00")).unwrap();
+    client.try_push("-rd", &world.source).expect(14, &[]);
+    client.run(&["forget".as_ref(), world.source.as_os_str()]).expect(0, &[]);
+    // The answer comes first.
+    wait_until("the third record", || records().len() == 3);
+    let [forgotten, refused, first] = &records()[..] else { panic!("{:?}", records()) };
+    assert_eq!((first.kind, &first.outcome), (RunKind::Backup, &RunOutcome::Committed { snapshot: 1 }));
+    assert!(first.content_bytes > 0 && first.ended >= first.started);
+    assert!(matches!(&refused.outcome, RunOutcome::Failed { exit_code: 14, message } if message.contains("force")));
+    assert_eq!((forgotten.kind, &forgotten.outcome), (RunKind::Forget, &RunOutcome::Committed { snapshot: 2 }));
 }

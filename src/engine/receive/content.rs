@@ -94,13 +94,14 @@ struct Large {
 struct SourceFiles(Vec<(Digest, Arc<std::fs::File>)>);
 
 impl<'a> ContentReceiver<'a> {
-    /// Runs `use_it` with a receiver, and its writers beside it; all content is in staging when this returns.
+    /// Runs `use_it` with a receiver, and its writers beside it; all content is in staging when this returns. Tells how
+    /// many bytes of it there were.
     pub(super) fn with<T>(
         run: &'a Run<'a>,
         found: &'a PassResult,
         flusher: &'a Flusher,
         use_it: impl FnOnce(&mut ContentReceiver<'_>) -> Result<T, EngineError>,
-    ) -> Result<T, EngineError> {
+    ) -> Result<(T, u64), EngineError> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
         let (bytes, failed) = (AtomicU64::new(0), Mutex::new(None));
         let shared = Shared { promised: Mutex::default(), bytes, failed, flusher };
@@ -125,13 +126,8 @@ impl<'a> ContentReceiver<'a> {
         // A writer's failure is the cause, whatever came of it.
         match shared.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => outcome,
+            None => Ok((outcome?, shared.bytes.into_inner())),
         }
-    }
-
-    /// Content bytes received so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// One message of the content phase.

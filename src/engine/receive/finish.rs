@@ -104,9 +104,11 @@ pub(super) fn commit(
     run.hub.check_open(&run.copy.name)?;
     if plan.is_empty() {
         publish(run, &record, &draft, !nothing)?;
+        run.log.committed(record.number);
     } else {
         place(run, &plan, &prepared, &record, &draft)?;
         watch.lap("commit");
+        run.log.committed(record.number);
         let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
         after_commit("the catalog was not told, the next run looks again", told);
     }

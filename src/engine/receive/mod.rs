@@ -32,6 +32,7 @@ use self::incoming::Incoming;
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
+use super::run_log::RunLog;
 use super::stopwatch::Stopwatch;
 use super::wire::unexpected;
 use crate::backup::digest::Digest;
@@ -59,6 +60,7 @@ pub(super) struct Run<'a> {
     pub(super) hub: &'a Hub,
     pub(super) who: &'a Who,
     pub(super) begin: &'a Begin,
+    log: &'a RunLog,
     pub(super) root: RelPath,
     pub(super) filter: Filter,
     pub(super) copy: OpenCopy,
@@ -80,13 +82,29 @@ pub(super) struct Run<'a> {
 /// Why it is refused or failed; the copy is as it was.
 pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Result<(), EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(super::wire::WireError::from)?;
+    let log = RunLog::begin(begin.run, RunKind::Backup, &root);
+    let served = serve_run(hub, who, link, &begin, root, &log);
+    if !begin.dry_run {
+        log.end(hub, who, &served);
+    }
+    served
+}
+
+fn serve_run(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    root: RelPath,
+    log: &RunLog,
+) -> Result<(), EngineError> {
     let pattern_bytes: usize = begin.filters.iter().map(|f| f.0.len()).sum();
     if begin.filters.len() > FILTER_COUNT_MAX || pattern_bytes > FILTER_BYTES_MAX {
         return Err(EngineError::new(ErrorKind::Usage, "too many or too long exclude patterns"));
     }
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
-    let lease = lease(hub, who, link, &begin, &root)?;
+    let lease = lease(hub, who, link, begin, &root)?;
     hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
@@ -100,7 +118,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let run = Run {
         hub,
         who,
-        begin: &begin,
+        begin,
+        log,
         root,
         filter,
         copy,
@@ -243,6 +262,7 @@ impl Run<'_> {
             let mut watch = Stopwatch::start();
             let incoming = self.content(link, found, &flusher, &mut received)?;
             flusher.complete();
+            self.log.heard(received, &incoming.errors);
             watch.lap("receiving");
             self.busy.enter(1);
             let planned = self.plan(&incoming, found)?;
@@ -272,7 +292,7 @@ impl Run<'_> {
         received: &mut u64,
     ) -> Result<Incoming, EngineError> {
         let mut incoming: Option<Incoming> = None;
-        ContentReceiver::with(self, found, flusher, |content| {
+        let (complete, bytes) = ContentReceiver::with(self, found, flusher, |content| {
             loop {
                 let message = link.receiver.recv()?;
                 match message {
@@ -282,16 +302,15 @@ impl Run<'_> {
                         None => return Err(unexpected(&Message::Changes(changes), "receiving content").into()),
                     },
                     Message::ManifestEnd(end) => match incoming.take() {
-                        Some(incoming) => {
-                            *received += content.bytes();
-                            return incoming.end(end);
-                        }
+                        Some(incoming) => return incoming.end(end),
                         None => return Err(unexpected(&Message::ManifestEnd(end), "receiving content").into()),
                     },
                     other => content.message(&link.sender, other)?,
                 }
             }
-        })
+        })?;
+        *received += bytes;
+        Ok(complete)
     }
 }
 
