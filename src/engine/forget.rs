@@ -17,7 +17,7 @@ use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::RowKind;
-use crate::store::commit::{CommitPlan, Publication, commit};
+use crate::store::commit::{CommitPlan, Publication, Publish as _, commit};
 use crate::store::leases::{LeaseError, LeaseRequest};
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::SnapshotError;
@@ -102,10 +102,11 @@ fn serve_run(
         plan: &plan,
         prepared: &prepared,
     };
+    let publish = Publication { snapshots: &snapshots, record: &record, draft: draft.name.as_deref() };
+    publish.prepare()?;
     placed::preserve(hub, &copy, &root, request.run, &plan)?;
     let journal = commit_plan.journal()?;
     let dirs = hub.commit_dirs(&copy);
-    let publish = Publication { snapshots: &snapshots, record: &record, draft: draft.name.as_deref() };
     hub.set_exact(who.copy(), &root, None);
     hub.check_open(who.copy())?;
     commit(&dirs, &journal, &publish, &|phase| drop(link.sender.try_send(Busy { phase })))

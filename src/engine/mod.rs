@@ -25,6 +25,7 @@ pub mod client;
 pub mod daemon;
 pub mod error;
 mod forget;
+mod history;
 mod hub;
 pub mod inspect;
 mod inspect_serve;

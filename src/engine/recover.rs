@@ -100,8 +100,8 @@ impl Pending {
         Ok(())
     }
 
-    fn runs(&self) -> HashSet<Vec<u8>> {
-        self.list().iter().map(|waiting| waiting.run.to_hex().into_bytes()).collect()
+    fn runs(&self) -> HashSet<RunId> {
+        self.list().iter().map(|waiting| waiting.run).collect()
     }
 }
 
@@ -118,12 +118,7 @@ pub(super) fn finish_commits(store: &Store, own: &Arc<SafeDir>) -> Result<Pendin
             waits.list().push(failed);
         }
     }
-    for copy in store.copies()? {
-        if waits.check(&copy).is_ok() {
-            store.snapshots(&copy)?.clear_drafts()?;
-        }
-    }
-    clear_retired(store, own, &waits.runs())?;
+    clear_runs(store, &own.open_dir(&rel(b"retired"))?, &waits)?;
     if waits.is_empty() {
         clear_staging(&own.open_dir(&rel(b"staging"))?)?;
     }
@@ -214,21 +209,24 @@ fn rel(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap_or_default()
 }
 
-/// Retired files of runs that were never committed are copies that a commit was preparing; nobody needs them.
-fn clear_retired(store: &Store, own: &SafeDir, waiting: &HashSet<Vec<u8>>) -> Result<(), EngineError> {
-    let retired = own.open_dir(&rel(b"retired"))?;
-    let mut known = waiting.clone();
+/// What runs left that prepared their commit and did not come to it: their drafts, and in `retired/` copies that they had
+/// made for it. Only a draft tells that a run never counted: what has none is history, even if its record is lost.
+fn clear_runs(store: &Store, retired: &SafeDir, waits: &Pending) -> Result<(), EngineError> {
+    let waiting = waits.runs();
     for copy in store.copies()? {
-        known.extend(store.snapshots(&copy)?.list()?.iter().map(|r| r.run.to_hex().into_bytes()));
-        if !store.snapshots(&copy)?.damaged()?.is_empty() {
-            // A record that cannot be read may be the one: nothing is removed.
-            return Ok(());
+        let snapshots = store.snapshots(&copy)?;
+        if waits.check(&copy).is_err() {
+            continue;
         }
+        for run in snapshots.prepared()?.into_iter().filter(|run| !waiting.contains(run)) {
+            retired.remove_tree(run.to_hex().as_bytes()).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
+        }
+        // Last: without them the rest could not be told.
+        snapshots.clear_drafts()?;
     }
     for entry in retired.names()? {
-        if !known.contains(&entry.name) {
-            retired.remove_tree(&entry.name)?;
-        }
+        // Most commits need the folder and put nothing into it; what is not empty stays.
+        let _ = retired.rmdir(&entry.name);
     }
     Ok(())
 }

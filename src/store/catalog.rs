@@ -15,7 +15,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavi
 
 use super::names::CopyName;
 use crate::backup::chunker::Recipe;
-use crate::backup::digest::Digest;
+use crate::backup::digest::{Digest, RunId};
 use crate::backup::relpath::RelPath;
 
 mod reader;
@@ -81,6 +81,8 @@ pub enum Update {
     },
     /// No file with this content lies in `retired/` any more.
     RemoveRetired(Digest),
+    /// All that this run retired is known.
+    RetiredRun(RunId),
 }
 
 /// Why the catalog cannot answer.
@@ -228,6 +230,11 @@ impl<'a> Writer<'a> {
             Update::RemoveRecipe(digest) => self.remove_recipe(&digest),
             Update::PutRetired { digest, size, place } => self.put_retired(&digest, size, &place),
             Update::RemoveRetired(digest) => self.remove_retired(&digest),
+            Update::RetiredRun(run) => self
+                .conn
+                .prepare_cached("INSERT OR IGNORE INTO retired_runs (copy, run) VALUES (?1, ?2)")
+                .and_then(|mut put| put.execute(params![self.copy, run.0.as_slice()]))
+                .map(drop),
         };
         done.map_err(|e| schema::error(self.path, e))
     }

@@ -244,6 +244,24 @@ impl Snapshots {
         self.dir.join(record_draft_name(run)).exists()
     }
 
+    /// Runs whose record was prepared, and that are not committed: they ended before they counted, or are under way.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn prepared(&self) -> Result<Vec<RunId>, SnapshotError> {
+        let fail = |e| io_error(&self.dir, e);
+        let mut runs = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            let hex = name.to_str().and_then(|n| n.strip_prefix(durable::TEMP_PREFIX)?.strip_suffix(".record"));
+            let Some(run) = hex.and_then(RunId::from_hex) else { continue };
+            if self.by_run(run)?.is_none() {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
     /// Removes the drafts of a run that failed before its journal; what cannot be removed goes at the next start.
     pub fn discard(&self, run: RunId) {
         for name in [draft_name(run), record_draft_name(run)] {

@@ -248,3 +248,41 @@ fn every_run_leaves_a_record_how_it_ended() {
     assert!(matches!(&refused.outcome, RunOutcome::Failed { exit_code: 14, message } if message.contains("force")));
     assert_eq!((forgotten.kind, &forgotten.outcome), (RunKind::Forget, &RunOutcome::Committed { snapshot: 2 }));
 }
+
+/// DESIGN 7: deleting the catalog loses nothing; and no record, no hint, is no reason to remove what was retired.
+#[test]
+fn what_was_retired_is_found_again_without_the_catalog_and_kept_without_the_record() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    many(&world.source, 2, 10);
+    write(&world.source.join("large"), noise(1, 500_000));
+    client.push("-r", &world.source);
+    let (away, large) = (world.path("away"), world.source.join("large"));
+    fs::rename(world.source.join("f01"), &away).unwrap();
+    fs::remove_file(&large).unwrap();
+    client.push("-rd", &world.source);
+    let retired = || client.run(&["status", "--json"]).object("status")["retired_files"].clone();
+    assert_eq!(retired(), 11);
+    daemon.stop();
+    let own = world.store.join(".rbbackup");
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = fs::remove_file(own.join(name));
+    }
+    let mut daemon = daemon.restart();
+    daemon.wait_for("what 1 runs retired");
+    assert_eq!(retired(), 11);
+    write(&large, noise(1, 500_000));
+    fs::rename(&away, world.source.join("f01")).unwrap();
+    assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 0);
+    // Only a draft says that a run never counted.
+    daemon.stop();
+    let (copy, run) = (own.join("snapshots").join(format!("127.0.0.1@{}", login())), newest(&world.store).run);
+    fs::remove_file(copy.join("000000000002.snapshot")).unwrap();
+    fs::write(copy.join(format!(".tmp-{}.record", RunId([7; 16]))), "never").unwrap();
+    let never = own.join("retired").join(RunId([7; 16]).to_hex());
+    write(&never.join("1"), "a copy made for a commit that never was");
+    drop(daemon.restart());
+    assert!(!never.exists());
+    assert_eq!(fs::read_dir(own.join("retired")).unwrap().count(), 1, "{run}");
+}

@@ -16,7 +16,7 @@ use crate::engine::stopwatch::Stopwatch;
 use crate::engine::wire::sentences;
 use crate::net::link::Link;
 use crate::net::message::{Committed, PlanLines};
-use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
+use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
 
@@ -213,10 +213,12 @@ fn place(
         prepared,
     };
     let dirs = run.hub.commit_dirs(&run.copy);
+    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
+    // First: it tells whose the copies are, should this end before the journal.
+    publish.prepare()?;
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
-    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
     let committed = thread::scope(|scope| {
         // The catalog is written while the disk flushes.

@@ -236,13 +236,13 @@ impl Run<'_> {
         if committed {
             return;
         }
-        self.snapshots.discard(self.begin.run);
         let hex = self.begin.run.to_hex();
         let places = [("staging", self.staging.id.as_bytes()), ("retired", hex.as_bytes())];
         let removed = places.into_iter().try_for_each(|(folder, name)| {
             let removed = self.hub.own_dir(folder)?.remove_tree(name);
             Ok::<(), EngineError>(removed.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?)
         });
+        self.snapshots.discard(self.begin.run);
         if let Err(error) = removed {
             tracing::warn!("what the run left in the full store could not be removed: {error}");
         }

@@ -17,7 +17,7 @@ use super::CatalogError;
 /// `PRAGMA application_id`: "rbbc".
 const APPLICATION_ID: i32 = 0x7262_6263;
 /// `PRAGMA user_version`. Another one: the catalog is made anew, nothing is lost.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 const PAGE_BYTES: u32 = 8192;
 /// Page cache of a connection.
 const WRITER_CACHE_KIB: i32 = 24 * 1024;
@@ -37,6 +37,7 @@ CREATE TABLE chunks (copy INTEGER NOT NULL, digest BLOB NOT NULL, recipe INTEGER
     len INTEGER NOT NULL, PRIMARY KEY (copy, digest, recipe)) WITHOUT ROWID;
 CREATE TABLE retired (copy INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, place BLOB NOT NULL,
     PRIMARY KEY (copy, digest)) WITHOUT ROWID;
+CREATE TABLE retired_runs (copy INTEGER NOT NULL, run BLOB NOT NULL, PRIMARY KEY (copy, run)) WITHOUT ROWID;
 ";
 
 /// Opens the writing connection; a database that is missing, damaged or of another version is made anew.

@@ -234,6 +234,11 @@ fn a_record_that_was_prepared_is_put_into_place_or_written_again() {
         let record = SnapshotRecord { run: RunId([1; 16]), ..f.record("home", &draft) };
         let place = f.dir.path().join("n@u").join(record_draft_name(record.run));
         f.snapshots.prepare(&record).unwrap();
+        assert_eq!(
+            f.snapshots.prepared().unwrap(),
+            if half { vec![] } else { vec![record.run] },
+            "the run is committed"
+        );
         assert!(f.snapshots.is_prepared(record.run));
         if half {
             fs::write(&place, "half").unwrap();
