@@ -12,6 +12,7 @@ use crate::backup::digest::{Digest, RunId};
 use crate::backup::entry::SizeClass;
 use crate::backup::relpath::RelPath;
 use crate::store::catalog::{CopyId, Update};
+use crate::store::names::CopyName;
 use crate::store::staging::{chunks_of, hash_file};
 use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
@@ -46,6 +47,29 @@ pub(super) fn learn(hub: &Hub, go_on: &dyn Fn() -> bool) -> Result<u64, EngineEr
         learnt += 1;
     }
     Ok(learnt)
+}
+
+/// How many retired files the copy has, and their bytes, as they lie there.
+///
+/// # Errors
+/// The store's disk fails.
+pub(super) fn count(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
+    let retired = hub.own_dir("retired")?;
+    let (mut files, mut bytes) = (0, 0_u64);
+    for record in hub.store.snapshots(copy)?.list()? {
+        let mut folders: Vec<RelPath> = RelPath::new(record.run.to_hex().as_bytes()).into_iter().collect();
+        while let Some(path) = folders.pop() {
+            let Ok(dir) = retired.open_dir(&path) else { continue };
+            for entry in dir.names()? {
+                match dir.stat(&entry.name) {
+                    Ok(stat) if stat.kind == FileKind::Dir => folders.extend(path.join(&entry.name)),
+                    Ok(stat) if stat.kind == FileKind::File => (files, bytes) = (files + 1, bytes + stat.size),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok((files, bytes))
 }
 
 /// False: it was told to stop.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::error::EngineError;
+use super::history;
 use super::hub::{Hub, Who};
 use super::wire::sentences;
 use crate::backup::snapshot::SnapshotRecord;
@@ -32,7 +33,13 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
     let name = copy.to_string();
     let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name);
     let running = running.map(|(scope, holder)| format!("'/{}' by {}", scope.root, holder.name));
-    let retired = hub.catalog.reader()?.retired_totals(hub.catalog.copy_id(copy)?)?;
+    let known = hub.catalog.reader().and_then(|reader| reader.retired_totals(hub.catalog.copy_id(copy)?));
+    let retired = match known {
+        Ok(known) => known,
+        // Somebody else's catalog may be gone or in use: the files themselves can be counted.
+        Err(_) if hub.is_read_only() => history::count(hub, copy)?,
+        Err(error) => return Err(error.into()),
+    };
     let space = rustix::fs::statvfs(hub.store.root())
         .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));
     Ok(link.send(StatusReply {

@@ -256,7 +256,7 @@ fn clear_staging(staging: &SafeDir) -> Result<(), EngineError> {
 /// The store's disk fails; what is left is tried again later.
 pub(super) fn sweep(hub: &Hub, now: Timestamp) -> Result<(), EngineError> {
     let mut swept = hub.swept.lock().unwrap_or_else(PoisonError::into_inner);
-    if *swept > now.minus(SWEEP_EVERY_SECS, 0) || hub.is_pending() {
+    if *swept > now.minus(SWEEP_EVERY_SECS, 0) || hub.is_pending() || hub.is_read_only() {
         return Ok(());
     }
     *swept = now;

@@ -286,3 +286,38 @@ fn what_was_retired_is_found_again_without_the_catalog_and_kept_without_the_reco
     assert!(!never.exists());
     assert_eq!(fs::read_dir(own.join("retired")).unwrap().count(), 1, "{run}");
 }
+
+/// DESIGN 7: reading a store needs no lock, and no catalog.
+#[test]
+fn a_store_is_read_beside_its_daemon_and_without_its_catalog() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    plant(&world.source);
+    client.push("-r", &world.source);
+    fs::remove_file(world.source.join("docs/script")).unwrap();
+    client.push("-rd", &world.source);
+    let local = Client::new(&world.path("home-local"), &["--store", world.store.to_str().unwrap()]);
+    let store = client.run(&["status", "--json"]).object("status")["store"].clone();
+    let read = |to: &str| {
+        local.run(&["ls".as_ref(), world.source.as_os_str()]).expect(0, &["readme"]);
+        let status = local.run(&["status", "--json"]).object("status");
+        assert_eq!((&status["retired_files"], &status["store"]), (&1.into(), &store));
+        let to = world.path(to);
+        local.run(&["restore".as_ref(), world.source.as_os_str(), "--to".as_ref(), to.as_os_str()]).expect(0, &[]);
+        assert_same(&to.join("source"), &world.source);
+    };
+    read("beside");
+    // Writing does need the lock.
+    local.try_push("-r", &world.source).expect(1, &["in use"]);
+    let catalog = world.store.join(".rbbackup/catalog.sqlite");
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        fs::remove_file(catalog.with_file_name(name)).unwrap();
+    }
+    read("without");
+    assert!(!catalog.exists(), "who only reads makes nothing");
+    daemon.stop();
+    let empty = Client::new(&world.path("home-local"), &["--store", world.source.to_str().unwrap()]);
+    empty.run(&["ls"]).expect(1, &["no rbbackup store"]);
+    assert!(!world.source.join(".rbbackup").exists());
+}

@@ -25,6 +25,8 @@ const READER_CACHE_KIB: i32 = 4 * 1024;
 /// The log is folded back by a writing commit once it is this long.
 const WAL_PAGES_MAX: i32 = 8192;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A reader waits for nobody but a process that has just opened the database after a crash.
+const READER_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = "
 CREATE TABLE copies (id INTEGER PRIMARY KEY, node TEXT NOT NULL, user TEXT NOT NULL, UNIQUE (node, user));
@@ -87,7 +89,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
     let fail = |e| error(path, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
+    conn.busy_timeout(READER_BUSY_TIMEOUT).map_err(fail)?;
     if !is_ours(&conn).map_err(fail)? {
         return Err(CatalogError::Damaged { path: path.to_path_buf(), why: "it has another version".into() });
     }
