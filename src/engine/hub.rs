@@ -148,7 +148,13 @@ impl Hub {
     /// Nothing can be written: to the store, since a flush failed, or to this copy, since that commit cannot be finished.
     pub(crate) fn make_ready(&self, copy: &CopyName) -> Result<(), EngineError> {
         self.check_flushed()?;
-        self.pending.retry(&self.store, &self.own, copy, &|name| self.turn(name))
+        let retried = self.pending.retry(&self.store, &self.own, copy, &|name| self.turn(name));
+        retried.map_err(|(why, flush)| {
+            if flush {
+                self.close();
+            }
+            why
+        })
     }
 
     /// Refuses what [`Hub::make_ready`] would, and does nothing. To be asked right before a commit.

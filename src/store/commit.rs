@@ -398,10 +398,7 @@ impl Steps<'_> {
     fn touches(&self) -> Result<(), CommitError> {
         let mut dirs = self.cache();
         for step in &self.journal.touches {
-            let kind = [FileKind::Dir, FileKind::File, FileKind::Symlink, FileKind::Fifo]
-                .get(usize::from(step.kind))
-                .copied()
-                .unwrap_or(FileKind::File);
+            let kind = kind_of(step.kind);
             let want = disk_form_of(&step.form, kind, self.dirs.policy);
             if kind == FileKind::Dir {
                 apply(Place::Dir(&*dirs.dir(&step.path)?), &want)?;
@@ -413,6 +410,12 @@ impl Steps<'_> {
         }
         Ok(())
     }
+}
+
+/// The kind of a touch.
+fn kind_of(number: u8) -> FileKind {
+    let kinds = [FileKind::Dir, FileKind::File, FileKind::Symlink, FileKind::Fifo];
+    kinds.get(usize::from(number)).copied().unwrap_or(FileKind::File)
 }
 
 /// A move that failed, told by the path that people know.
