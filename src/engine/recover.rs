@@ -228,8 +228,9 @@ fn rel(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap_or_default()
 }
 
-/// What runs left that prepared their commit and did not come to it: their drafts, and in `retired/` copies that they had
-/// made for it. Only a draft tells that a run never counted: what has none is history, even if its record is lost.
+/// What runs left that prepared their commit and did not come to its journal: their drafts, and in `retired/` copies that
+/// they had made for it. Only such a draft tells that a run changed nothing: all else there is history, even if a record
+/// is lost, or a journal that could not be carried out was moved away.
 fn clear_runs(store: &Store, retired: &SafeDir, waits: &Pending) -> Result<(), EngineError> {
     let waiting = waits.runs();
     for copy in store.copies()? {

@@ -112,6 +112,34 @@ fn a_journal_that_cannot_be_read_closes_the_copy_whose_draft_tells() {
     drop(daemon);
 }
 
+/// What left the copy before a commit got stuck stays in history, also when its journal is given up.
+#[test]
+fn a_journal_that_is_moved_away_takes_no_history_along() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    (0..9).for_each(|i| write(&world.source.join(format!("{i}/file")), noise(i, 100)));
+    client.push("-r", &world.source);
+    let stuck = world.copy().join("4/file");
+    if !is_root() || !change_flags("+i", &stuck) {
+        return skipped("it needs root, and a file system with immutable files");
+    }
+    (0..9).for_each(|i| fs::remove_file(world.source.join(format!("{i}/file"))).unwrap());
+    client.try_push("-rd --force-delete", &world.source).expect(1, &["4/file"]);
+    daemon.stop();
+    let own = world.store.join(".rbbackup");
+    for journal in fs::read_dir(own.join("journal")).unwrap() {
+        fs::rename(journal.unwrap().path(), world.path("journal")).unwrap();
+    }
+    drop(daemon.restart());
+    assert!(change_flags("-i", &stuck));
+    let retired: Vec<_> =
+        fs::read_dir(own.join("retired")).unwrap().flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap()).collect();
+    let left = (0..9).filter(|i| world.copy().join(format!("{i}/file")).exists()).count();
+    assert!(left < 9, "the commit had begun");
+    assert_eq!(retired.len() + left, 9);
+}
+
 fn change_flags(how: &str, path: &Path) -> bool {
     let outcome = Outcome::of(std::process::Command::new("chattr").arg(how).arg(path));
     outcome.code == 0

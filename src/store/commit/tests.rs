@@ -14,6 +14,10 @@ impl Publish for Nothing {
         Ok(())
     }
 
+    fn begin(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
     fn publish(&self) -> Result<(), SnapshotError> {
         Ok(())
     }
@@ -187,6 +191,10 @@ impl Full {
 impl Publish for Full {
     fn prepare(&self) -> Result<(), SnapshotError> {
         self.at(self.prepares)
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
+        Ok(())
     }
 
     fn publish(&self) -> Result<(), SnapshotError> {
