@@ -8,5 +8,6 @@ mod support;
 
 mod backup;
 mod delete;
+mod hostile;
 mod long;
 mod trouble;
