@@ -12,6 +12,7 @@
 mod budget;
 mod cache;
 mod changes;
+mod files;
 mod hash;
 mod manifest;
 mod owners;

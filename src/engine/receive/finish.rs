@@ -13,11 +13,15 @@ use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
+use crate::engine::wire::sentences;
 use crate::net::link::Link;
-use crate::net::message::{Busy, Committed, PlanLines};
-use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
+use crate::net::message::{Committed, PlanLines};
+use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
+
+/// Bytes of a dry run's lines after which a message is closed.
+const LINES_BYTES_TARGET: usize = 512 * 1024;
 
 /// How a round ended.
 pub(super) enum Finished {
@@ -29,9 +33,17 @@ pub(super) enum Finished {
 
 /// Tells what would be done.
 pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: &Planned) -> Result<(), EngineError> {
-    for lines in planned.plan.lines.chunks(BATCH_COUNT_MAX / 4) {
-        link.send(PlanLines { lines: lines.iter().map(wire_line).collect() })?;
+    run.busy.leave();
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for line in planned.plan.lines.iter().map(wire_line) {
+        bytes += 8 + line.1.0.len() + line.2.0.len();
+        lines.push(line);
+        if lines.len() >= BATCH_COUNT_MAX || bytes >= LINES_BYTES_TARGET {
+            link.send(PlanLines { lines: std::mem::take(&mut lines) })?;
+            bytes = 0;
+        }
     }
+    link.send(PlanLines { lines })?;
     link.send(Committed {
         run: run.begin.run,
         snapshot: 0,
@@ -68,11 +80,7 @@ pub(super) fn commit(
     planned: Planned,
     content_bytes: u64,
 ) -> Result<Finished, EngineError> {
-    let busy = |phase| {
-        // A client that has gone does not stop a commit.
-        let _ = link.send(Busy { phase });
-    };
-    busy(2);
+    run.busy.enter(2);
     let Planned { plan, nothing, draft: early } = planned;
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
@@ -107,14 +115,16 @@ pub(super) fn commit(
         if plan.is_empty() {
             publish(run, &record, &draft, !nothing)?;
         } else {
-            rows = Some(place(scope, run, &plan, &prepared, &record, &draft, &busy)?);
+            rows = Some(place(scope, run, &plan, &prepared, &record, &draft)?);
             watch.lap("commit");
         }
+        run.log.committed(record.number);
         // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
         run.lease.finishing();
         let mut receipt = receipt_of(&record);
-        receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
+        receipt.notes = sentences(notes);
         tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
+        run.busy.leave();
         let told = link.send(receipt);
         if let Some(rows) = rows {
             look_again(run, &plan, rows);
@@ -217,7 +227,6 @@ fn place<'scope>(
     prepared: &'scope Prepared,
     record: &'scope SnapshotRecord,
     draft: &ManifestDraft,
-    busy: &dyn Fn(u8),
 ) -> Result<Rows<'scope>, EngineError> {
     let parent = run.root.parent().unwrap_or_default();
     run.copy.dir.make_dirs(&parent, 0o755)?;
@@ -232,13 +241,15 @@ fn place<'scope>(
         prepared,
     };
     let dirs = run.hub.commit_dirs(&run.copy);
+    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
+    // First: it tells whose the copies are, should this end before the journal.
+    publish.prepare()?;
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
-    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
     // The catalog is written while the disk flushes, and while the client already has its receipt.
     let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
-    commit_plan(&dirs, &journal, &publish, busy).map_err(|e| failed(run, e))?;
+    commit_plan(&dirs, &journal, &publish, &|phase| run.busy.enter(phase)).map_err(|e| failed(run, e))?;
     Ok(rows)
 }

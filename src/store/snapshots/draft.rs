@@ -43,6 +43,11 @@ pub fn record_draft_name(run: RunId) -> String {
     format!("{TEMP_PREFIX}{run}.record")
 }
 
+/// The name that it has once the commit may have begun to change the copy.
+pub fn begun_name(run: RunId) -> String {
+    format!("{TEMP_PREFIX}{run}.begun")
+}
+
 /// A sorted file being written.
 struct Draft<T> {
     path: PathBuf,

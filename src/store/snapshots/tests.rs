@@ -246,10 +246,23 @@ fn a_failed_draft_leaves_nothing_and_a_reader_sees_what_comes_later() {
 fn a_record_that_was_prepared_is_put_into_place_or_written_again() {
     let f = Fixture::new();
     let draft = f.draft(None, vec![put("a", 1)]);
+    let run = RunId([1; 16]);
+    f.snapshots.prepare(&SnapshotRecord { run, ..f.record("home", &draft) }).unwrap();
+    assert_eq!(f.snapshots.prepared().unwrap(), [run]);
+    f.snapshots.begin(run).unwrap();
+    f.snapshots.begin(run).unwrap();
+    assert!(f.snapshots.prepared().unwrap().is_empty() && f.snapshots.is_prepared(run));
+    f.snapshots.discard(run);
+    let draft = f.draft(None, vec![put("a", 1)]);
     for half in [false, true] {
-        let record = SnapshotRecord { run: RunId([1; 16]), ..f.record("home", &draft) };
+        let record = SnapshotRecord { run, ..f.record("home", &draft) };
         let place = f.dir.path().join("n@u").join(record_draft_name(record.run));
         f.snapshots.prepare(&record).unwrap();
+        assert_eq!(
+            f.snapshots.prepared().unwrap(),
+            if half { vec![] } else { vec![record.run] },
+            "the run is committed"
+        );
         assert!(f.snapshots.is_prepared(record.run));
         if half {
             fs::write(&place, "half").unwrap();

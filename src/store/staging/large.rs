@@ -154,6 +154,11 @@ impl LargeWriter {
         self.settle()
     }
 
+    /// Whether nothing that was announced is still to come.
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Takes the bytes of the next chunk that arrives: the first in the queue, or, if nothing was announced, simply
     /// the next of the file.
     ///
