@@ -55,6 +55,9 @@ use crate::store::staging::Staging;
 /// The store's file system is local; its timestamps tick at least this often.
 pub(crate) const STORE_TICK_NANOS: u32 = 20_000_000;
 
+/// What a stat pass could not look at that is told in the log.
+const NOTES_LOGGED_MAX: usize = 100;
+
 /// One run on the store's side.
 pub(super) struct Run<'a> {
     pub(super) hub: &'a Hub,
@@ -209,6 +212,9 @@ fn look(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool) -> Result<P
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive, safe_before };
     let mut watch = Stopwatch::start();
     let found = pass(&hub.catalog, &reader, &place)?;
+    for note in found.notes.iter().take(NOTES_LOGGED_MAX) {
+        tracing::warn!("{note}");
+    }
     watch.lap(&format!("stat pass ({} entries, {} repaired)", found.entries, found.repaired));
     Ok(found)
 }
