@@ -111,9 +111,13 @@ fn serve_run(
     commit(&dirs, &journal, &publish, &|phase| drop(link.sender.try_send(Busy { phase })))
         .map_err(|e| hub.commit_failed(request.run, who.copy(), e))?;
     log.committed(record.number);
-    placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
-    placed::look_again(hub, &copy, &root, &plan)?;
-    staging.remove(&hub.own_dir("staging")?)?;
+    // It is committed whatever becomes of the rest, which the next run puts right.
+    let told = placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)
+        .and_then(|()| placed::look_again(hub, &copy, &root, &plan))
+        .and_then(|()| Ok(staging.remove(&hub.own_dir("staging")?)?));
+    if let Err(error) = told {
+        tracing::warn!("after the commit: {error}");
+    }
     Ok(link.send(super::receive::receipt_of(&record))?)
 }
 

@@ -240,7 +240,20 @@ impl Merge<'_> {
             Some(_) => self.dirs.parent_of(path)?,
             None => (Arc::clone(self.dirs.root()), &b"."[..]),
         };
-        let row = look_at(&dir, name, path, stat, self.place.safe_before)?;
+        let row = match look_at(&dir, name, path, stat, self.place.safe_before) {
+            Ok(row) => row,
+            // Somebody took it away just now.
+            Err(e) if e.is_not_found() => {
+                self.updates.push(Update::Remove(path.clone()));
+                return Ok(());
+            }
+            Err(e) if stat.kind == FileKind::File => {
+                // What cannot be read is no content: it comes again, and this stays in history.
+                self.pass.notes.push(format!("{e}; its content is taken for lost"));
+                unread(path, stat)
+            }
+            Err(e) => return Err(e.into()),
+        };
         self.updates.push(Update::Put(row));
         if self.updates.len() >= UPDATES_MAX { self.flush() } else { Ok(()) }
     }
@@ -285,6 +298,13 @@ pub(crate) fn row_kind(kind: FileKind) -> RowKind {
 pub(crate) fn plain_xattrs(xattrs: Vec<Xattr>) -> Vec<Xattr> {
     let plain = |name: &[u8]| name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_");
     xattrs.into_iter().filter(|x| plain(x.name.as_slice())).collect()
+}
+
+/// The row of a file that cannot be read; looked at again by every pass.
+fn unread(path: &RelPath, stat: &Stat) -> Row {
+    let (fingerprint, mode, uid, gid) = (stat.fingerprint(), stat.mode, stat.uid, stat.gid);
+    let (kind, digest, xattrs) = (row_kind(stat.kind), None, Vec::new());
+    Row { path: path.clone(), kind, fingerprint, mode, uid, gid, racy: true, digest, xattrs }
 }
 
 /// A row made from what is on disk; a file is hashed.

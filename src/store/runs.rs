@@ -1,8 +1,10 @@
 //! [`Runs`]: one immutable record of every run of a copy, failed ones too, with its errors.
 //!
 //! `runs/<node>@<user>/<end secs>.<end nanos>-<run id>.run`: the names sort by time. This is a log for people, not what
-//! a restore stands on, so no run waits for it to reach the disk: what a power cut damages is passed over in a list.
+//! a restore stands on, so no run waits for it to reach the disk: what a power cut damages is passed over in a list. The
+//! oldest go when there are too many: a client that is refused again and again shall not fill the disk.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use crate::backup::snapshot::{RecordError, RunRecord};
 
 const SUFFIX: &str = ".run";
 const RECORD_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Records that a copy keeps.
+const RECORDS_MAX: usize = 10_000;
 
 /// Why a run's record cannot be kept or listed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +51,17 @@ impl Runs {
         let fail = |source| RunsError::Io { path: self.dir.clone(), source };
         durable::make_dir(&self.dir).map_err(fail)?;
         let name = format!("{:012}.{:09}-{}{SUFFIX}", record.ended.secs.max(0), record.ended.nanos, record.run);
-        durable::write_file_lazily(&self.dir, &name, &record.encode()?).map_err(fail)
+        durable::write_file_lazily(&self.dir, &name, &record.encode()?).map_err(fail)?;
+        self.keep(RECORDS_MAX)
+    }
+
+    /// Removes the oldest beyond so many.
+    fn keep(&self, count_max: usize) -> Result<(), RunsError> {
+        for name in self.names()?.iter().skip(count_max) {
+            let path = self.dir.join(name);
+            fs::remove_file(&path).map_err(|source| RunsError::Io { path, source })?;
+        }
+        Ok(())
     }
 
     /// The newest records, newest first; damaged ones are passed over.
@@ -55,6 +69,15 @@ impl Runs {
     /// # Errors
     /// [`RunsError::Io`].
     pub fn newest(&self, count_max: usize) -> Result<Vec<RunRecord>, RunsError> {
+        let read = |name: &OsString| {
+            let bytes = durable::read_file(&self.dir.join(name), RECORD_BYTES_MAX).ok()?;
+            RunRecord::decode(&bytes).ok()
+        };
+        Ok(self.names()?.iter().filter_map(read).take(count_max).collect())
+    }
+
+    /// All names, newest first.
+    fn names(&self) -> Result<Vec<OsString>, RunsError> {
         let fail = |source| RunsError::Io { path: self.dir.clone(), source };
         let mut names = Vec::new();
         match fs::read_dir(&self.dir) {
@@ -71,11 +94,7 @@ impl Runs {
             }
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
-        let read = |name: &std::ffi::OsString| {
-            let bytes = durable::read_file(&self.dir.join(name), RECORD_BYTES_MAX).ok()?;
-            RunRecord::decode(&bytes).ok()
-        };
-        Ok(names.iter().filter_map(read).take(count_max).collect())
+        Ok(names)
     }
 }
 
@@ -112,5 +131,8 @@ mod tests {
         }
         fs::write(dir.path().join("n@u/9-x.run"), b"").unwrap();
         assert_eq!(runs.newest(2).unwrap(), [record(3), record(2)]);
+        fs::remove_file(dir.path().join("n@u/9-x.run")).unwrap();
+        runs.keep(2).unwrap();
+        assert_eq!(runs.newest(9).unwrap(), [record(3), record(2)], "the oldest went");
     }
 }

@@ -10,6 +10,7 @@ pub mod file_system;
 pub mod metadata;
 pub mod read;
 pub mod safe_dir;
+pub mod shared_read;
 pub mod stat;
 pub mod walk;
 pub mod write;

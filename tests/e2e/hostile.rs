@@ -4,7 +4,9 @@ use rbbackup::backup::bytes::Bytes;
 use rbbackup::backup::digest::Digest;
 use rbbackup::backup::limits::UNSEEN_BYTES_MAX;
 use rbbackup::net::link::Link;
-use rbbackup::net::message::{Changes, ChunkOffer, FileOpen, Manifest, Message, WireChange, WireChunk};
+use rbbackup::net::message::{
+    Busy, Changes, ChunkOffer, FileOpen, Manifest, ManifestEnd, Message, WireChange, WireChunk,
+};
 
 use crate::support::client::Client;
 use crate::support::daemon::{Daemon, World};
@@ -68,4 +70,21 @@ fn what_is_beyond_a_limit_is_refused_by_name() {
     assert!(said.contains("could not be seen"), "{said}");
     client.push("-r", &world.source);
     assert_same(&world.copy(), &world.source);
+}
+
+/// A client waits ten minutes for a sign; whatever takes long after its last word, the sign comes at once and again.
+#[test]
+fn who_has_said_everything_is_told_that_the_run_goes_on() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    plant(&world.source);
+    client.push("-r", &world.source);
+    let mut holder = Holder::take(&daemon, &client, &world.path("elsewhere"), true);
+    let link = holder.link();
+    let (users, groups, errors) = (Vec::new(), Vec::new(), Vec::new());
+    let digest = Digest([0; 32]);
+    link.send(Manifest { base: None, digest, entries: 0, incomplete: false, users, groups, errors }).unwrap();
+    link.send(ManifestEnd { bytes_read: 0 }).unwrap();
+    assert_eq!(link.recv(), Ok(Busy { phase: 1 }.into()), "before the stat pass and the plan are done");
 }

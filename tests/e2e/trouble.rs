@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rbbackup::backup::bytes::Bytes;
 use rbbackup::backup::digest::RunId;
@@ -13,6 +14,8 @@ use rbbackup::store::catalog::{Catalog, CatalogReader, Update};
 use rbbackup::store::journal::{Journal, ParkStep};
 use rbbackup::store::layout::{OpenMode, Store};
 use rbbackup::store::names::CopyName;
+use rbbackup::store::present::{PassPlace, pass};
+use rbbackup::tree::safe_dir::SafeDir;
 
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, is_root, login, skipped, wait_until};
@@ -348,4 +351,27 @@ fn a_store_is_read_beside_its_daemon_and_without_its_catalog() {
     let empty = Client::new(&world.path("home-local"), &["--store", world.source.to_str().unwrap()]);
     empty.run(&["ls"]).expect(1, &["no rbbackup store"]);
     assert!(!world.source.join(".rbbackup").exists());
+}
+
+/// A bad sector costs the file that lies on it, not all runs for ever.
+#[test]
+fn a_file_of_the_copy_that_cannot_be_read_is_no_content() {
+    let world = World::new();
+    plant(&world.source);
+    let file = world.source.join("docs/private");
+    let mut command = std::process::Command::new("mount");
+    // The memory of another process: a file whose first page cannot be read.
+    if !is_root() || Outcome::of(command.args(["--bind", "/proc/1/mem"]).arg(&file)).code != 0 {
+        return skipped("it needs root, to mount a file that cannot be read");
+    }
+    let _mounted = Small(file);
+    let catalog = Catalog::open(&world.path("catalog")).unwrap();
+    let copy = catalog.copy_id(&CopyName::new(b"n", b"u").unwrap()).unwrap();
+    let dir = Arc::new(SafeDir::open_operator(&world.source).unwrap());
+    let (root, reader) = (RelPath::root(), catalog.reader().unwrap());
+    let place = PassPlace { copy_dir: &dir, copy, root: &root, recursive: true, safe_before: Timestamp::default() };
+    let found = pass(&catalog, &reader, &place).unwrap();
+    assert!(found.notes.len() == 1 && found.notes[0].contains("docs/private"), "{:?}", found.notes);
+    let digest = |path: &str| reader.get(copy, &RelPath::new(path.as_bytes()).unwrap()).unwrap().unwrap().digest;
+    assert!(digest("docs/private").is_none() && digest("docs/script").is_some());
 }

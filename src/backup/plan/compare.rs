@@ -50,7 +50,8 @@ pub(super) struct Arrival {
     /// Something else had this name.
     pub replaces: bool,
     /// The directory that this one was before it got this name.
-    pub moved: Option<Present>,
+    /// (Boxed: few have moved, and of new files there may be many.)
+    pub moved: Option<Box<Present>>,
 }
 
 /// Where the inode of a hard-link group is before the commit, when the copy has it already.

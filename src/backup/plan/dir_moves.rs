@@ -222,7 +222,7 @@ fn reconcile<'a>(
         old_root = leave.present.path.clone();
         new_root = arrival.wanted.entry.path.clone();
         inside.both(planner, leave.clone(), arrival.clone(), &mut std::iter::empty(), None);
-        inside.arrivals.push(Arrival { moved: Some(leave.present), ..arrival });
+        inside.arrivals.push(Arrival { moved: Some(Box::new(leave.present)), ..arrival });
     }
     loop {
         let rel_old = old.peek().and_then(|l| l.present.path.strip_prefix(&old_root));

@@ -13,6 +13,7 @@ use crate::backup::hash_cache::CacheRecord;
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, ManifestRecord};
 use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::EngineError;
+use crate::tree::shared_read::SharedRead;
 
 fn cannot(error: &dyn std::fmt::Display) -> EngineError {
     failed(format!("cannot note the manifest's changes in the cache folder: {error}"))
@@ -65,7 +66,7 @@ impl ChangeNotes {
         self.gone_before(None)?;
         let (sink, _) = self.writer.finish().map_err(|e| cannot(&e))?;
         sink.into_inner().map_err(|e| cannot(e.error()))?;
-        Ok((!self.damaged).then(|| Changes(Arc::new(self.file))))
+        Ok((!self.damaged).then(|| Changes(SharedRead::new(Arc::new(self.file)))))
     }
 
     /// Old records before `new` (or all) are gone.
@@ -91,14 +92,13 @@ impl ChangeNotes {
     }
 }
 
-/// The changes, to be read any number of times, one after the other.
+/// The changes, to be read any number of times.
 #[derive(Clone, Debug)]
-pub(super) struct Changes(Arc<File>);
+pub(super) struct Changes(SharedRead);
 
 impl Changes {
     pub(super) fn read(&self) -> Result<impl Iterator<Item = Result<ChangeRecord, SortedError>> + use<>, EngineError> {
-        let file = self.0.try_clone().map_err(|e| cannot(&e))?;
-        let ((), reader) = SortedReader::open(file, CHANGES_MAGIC).map_err(|e| cannot(&e))?;
+        let ((), reader) = SortedReader::open(self.0.clone(), CHANGES_MAGIC).map_err(|e| cannot(&e))?;
         Ok(reader)
     }
 }

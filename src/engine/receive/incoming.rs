@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::sync::Arc;
 
 use super::Run;
 use crate::backup::digest::Digest;
@@ -16,6 +17,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Change, WireError, change_from_wire, owners_from_wire};
 use crate::net::message::{Changes, Manifest, ManifestEnd};
 use crate::store::snapshots::SnapshotError;
+use crate::tree::shared_read::SharedRead;
 
 /// Name of the spool in staging.
 const SPOOL: &[u8] = b"changes";
@@ -36,7 +38,8 @@ pub(super) struct Incoming {
     unseen_bytes: usize,
     spool: Option<SortedWriter<BufWriter<File>, ChangeRecord>>,
     last: Option<RelPath>,
-    read: File,
+    /// The spool, to be read side by side.
+    read: SharedRead,
 }
 
 fn spool_error(error: impl Into<SortedError>) -> EngineError {
@@ -70,7 +73,7 @@ impl Incoming {
             unseen_bytes: 0,
             spool: Some(spool),
             last: None,
-            read: dir.open_read(SPOOL)?,
+            read: SharedRead::new(Arc::new(dir.open_read(SPOOL)?)),
         })
     }
 
@@ -124,9 +127,8 @@ impl Incoming {
     pub(super) fn spooled(
         &self,
     ) -> Result<impl Iterator<Item = Result<ChangeRecord, EngineError>> + use<>, EngineError> {
-        let file = self.read.try_clone().map_err(spool_error)?;
-        let (_, reader): ((), SortedReader<File, ChangeRecord>) =
-            SortedReader::open(file, CHANGES_MAGIC).map_err(spool_error)?;
+        let (_, reader): ((), SortedReader<SharedRead, ChangeRecord>) =
+            SortedReader::open(self.read.clone(), CHANGES_MAGIC).map_err(spool_error)?;
         Ok(reader.map(|record| record.map_err(spool_error)))
     }
 

@@ -92,7 +92,7 @@ fn with_kept(
         let mut is_kept = false;
         while let Some(next) = kept.peek() {
             match (*next).cmp(&path) {
-                Ordering::Less => changed.push(Ok(ChangeRecord::Put(made_of_copy(run, next)?))),
+                Ordering::Less => changed.extend(made_of_copy(run, next)?.map(|r| Ok(ChangeRecord::Put(r)))),
                 Ordering::Equal => is_kept = true,
                 Ordering::Greater => break,
             }
@@ -110,18 +110,22 @@ fn with_kept(
         }
     }
     for path in kept {
-        changed.push(Ok(ChangeRecord::Put(made_of_copy(run, path)?)));
+        changed.extend(made_of_copy(run, path)?.map(|r| Ok(ChangeRecord::Put(r))));
     }
     Ok(changed.into_iter())
 }
 
-/// A kept path that no manifest knew: described by what is on disk.
-fn made_of_copy(run: &Run<'_>, path: &RelPath) -> Result<ManifestRecord, EngineError> {
+/// A kept path that no manifest knew: described by what is on disk. None: a file that cannot be read.
+fn made_of_copy(run: &Run<'_>, path: &RelPath) -> Result<Option<ManifestRecord>, EngineError> {
     let at = run.root.join_path(path).map_err(crate::engine::wire::WireError::from)?;
     let row = run.reader.get(run.copy.id, &at)?;
     let gone = || EngineError::new(ErrorKind::Failed, format!("'{at}' vanished from the copy; run it again"));
-    let entry = entry_of(run, row.ok_or_else(gone)?, path.clone())?;
-    Ok(ManifestRecord { entry, kept: true })
+    let row = row.ok_or_else(gone)?;
+    if row.kind == RowKind::File && row.digest.is_none() {
+        return Ok(None);
+    }
+    let entry = entry_of(run, row, path.clone())?;
+    Ok(Some(ManifestRecord { entry, kept: true }))
 }
 
 fn entry_of(run: &Run<'_>, row: Row, path: RelPath) -> Result<Entry, EngineError> {

@@ -61,6 +61,8 @@ pub(crate) const STORE_TICK_NANOS: u32 = 20_000_000;
 const OLD_LINK_QUIET: Duration = Duration::from_millis(500);
 /// And in any case after so many looks.
 const OLD_LINK_LOOKS_MAX: u32 = 20;
+/// What a stat pass could not look at that is told in the log.
+const NOTES_LOGGED_MAX: usize = 100;
 
 /// One run on the store's side.
 pub(super) struct Run<'a> {
@@ -230,6 +232,9 @@ fn look(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool) -> Result<P
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive, safe_before };
     let mut watch = Stopwatch::start();
     let found = pass(&hub.catalog, &reader, &place)?;
+    for note in found.notes.iter().take(NOTES_LOGGED_MAX) {
+        tracing::warn!("{note}");
+    }
     watch.lap(&format!("stat pass ({} entries, {} repaired)", found.entries, found.repaired));
     Ok(found)
 }

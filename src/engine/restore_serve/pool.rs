@@ -2,7 +2,7 @@
 //!
 //! A ticket is a group of small files, or one large file. Its answer goes into a queue of its own, whose receiving end
 //! was put in line when the ticket was made. Memory: [`IN_LINE_MAX`] groups of [`GROUP_BYTES`], or per reader the two
-//! pieces of a large file; about 50 MiB together.
+//! pieces of a large file; about 16 MiB together.
 
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -21,7 +21,7 @@ const READERS: usize = 16;
 /// Answers that are being made or wait for their turn.
 const IN_LINE_MAX: usize = 32;
 /// Small files are gathered to this size, and a larger file is delivered in pieces of it.
-const GROUP_BYTES: u64 = BATCH_BYTES_TARGET as u64;
+const GROUP_BYTES: u64 = BATCH_BYTES_TARGET as u64 / 4;
 /// Most files in a group: the first ones should not wait for too many others.
 const GROUP_FILES_MAX: usize = 128;
 
