@@ -22,6 +22,9 @@ struct State {
     passed: AtomicU64,
     /// Counts of `passed` at which the connection is cut, the next one last.
     cuts: Mutex<Vec<u64>>,
+    /// The same for the bytes of the server.
+    passed_back: AtomicU64,
+    cuts_back: Mutex<Vec<u64>>,
     /// From here on nothing passes; the connections stay.
     stall_at: AtomicU64,
     stalled: AtomicBool,
@@ -44,7 +47,8 @@ impl Proxy {
                 let state = shared.clone();
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || upstream(&state, from, to));
-                std::thread::spawn(move || downstream(server, client));
+                let shared = shared.clone();
+                std::thread::spawn(move || downstream(&shared, server, client));
             }
         });
         Self { address, state }
@@ -54,6 +58,12 @@ impl Proxy {
     pub fn cut(&self, every: u64, count: u64) {
         let from = self.passed();
         *self.state.cuts.lock().unwrap() = (1..=count).rev().map(|i| from + i * every).collect();
+    }
+
+    /// Cuts after `every` further bytes of the server, `count` times.
+    pub fn cut_back(&self, every: u64, count: u64) {
+        let from = self.passed_back();
+        *self.state.cuts_back.lock().unwrap() = (1..=count).rev().map(|i| from + i * every).collect();
     }
 
     /// Lets `after` further bytes of the clients pass, then nothing.
@@ -77,9 +87,14 @@ impl Proxy {
         self.state.passed.load(Ordering::SeqCst)
     }
 
+    /// Bytes of the server that have passed.
+    pub fn passed_back(&self) -> u64 {
+        self.state.passed_back.load(Ordering::SeqCst)
+    }
+
     /// Cuts that are still to come.
     pub fn cuts_left(&self) -> usize {
-        self.state.cuts.lock().unwrap().len()
+        self.state.cuts.lock().unwrap().len() + self.state.cuts_back.lock().unwrap().len()
     }
 
     pub fn connections(&self) -> u64 {
@@ -110,7 +125,15 @@ fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
     close(&client, &server);
 }
 
-fn downstream(mut server: TcpStream, mut client: TcpStream) {
-    let _ = std::io::copy(&mut server, &mut client);
+fn downstream(state: &State, mut server: TcpStream, mut client: TcpStream) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(bytes @ 1..) = server.read(&mut buffer) {
+        let passed = state.passed_back.load(Ordering::SeqCst) + bytes as u64;
+        let due = state.cuts_back.lock().unwrap().pop_if(|cut| *cut <= passed).is_some();
+        if due || client.write_all(&buffer[..bytes]).is_err() {
+            break;
+        }
+        state.passed_back.store(passed, Ordering::SeqCst);
+    }
     close(&client, &server);
 }
