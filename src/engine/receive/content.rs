@@ -25,7 +25,7 @@ use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, une
 use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
 use crate::store::catalog::{RowKind, Update};
-use crate::store::staging::{Chunk, LargeWriter, Staging, chunks_of};
+use crate::store::staging::{Chunk, LargeWriter, OwnChunks, Staging, chunks_of};
 use crate::tree::metadata::StorePolicy;
 
 /// Files of the store that stay open as sources of chunks.
@@ -61,9 +61,25 @@ impl Shared<'_> {
 
 /// An open large file.
 struct Large {
-    writer: LargeWriter,
+    taker: Taker,
     base: Option<Recipe>,
     base_digest: Option<Digest>,
+}
+
+/// What becomes of a large file's chunks.
+enum Taker {
+    Writer(Box<LargeWriter>),
+    /// A dry run: they are looked for, and not written.
+    Dry(OwnChunks),
+}
+
+impl Taker {
+    fn own(&mut self) -> &mut OwnChunks {
+        match self {
+            Self::Writer(writer) => writer.own(),
+            Self::Dry(own) => own,
+        }
+    }
 }
 
 /// Files of the store that chunks are copied from, open; the last few.
@@ -168,8 +184,12 @@ impl<'a> ContentReceiver<'a> {
             return Err(WireError::Bounds("too many large files are open").into());
         }
         self.learn_recipe(&path, class)?;
-        let writer = LargeWriter::open(&self.run.staging, &path, class)?;
-        self.large.insert(open.file, Large { writer, base, base_digest: open.base });
+        let taker = if self.run.begin.dry_run {
+            Taker::Dry(OwnChunks::look(&self.run.staging, &path, class))
+        } else {
+            Taker::Writer(Box::new(LargeWriter::open(&self.run.staging, &path, class)?))
+        };
+        self.large.insert(open.file, Large { taker, base, base_digest: open.base });
         Ok(())
     }
 
@@ -212,7 +232,10 @@ impl<'a> ContentReceiver<'a> {
                 let from = self.locate(&mut large, &digest, len, at)?;
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
-                large.writer.announce(digest, len, from)?;
+                match &mut large.taker {
+                    Taker::Writer(writer) => writer.announce(digest, len, from)?,
+                    Taker::Dry(own) => own.announce(digest, len),
+                }
             }
         }
         self.large.insert(offer.file, large);
@@ -221,7 +244,7 @@ impl<'a> ContentReceiver<'a> {
 
     /// Where a chunk of the open file is. `at`: its offset in the base, if it is part of it.
     fn locate(&mut self, large: &mut Large, digest: &Digest, len: u32, at: Option<u64>) -> Result<Chunk, EngineError> {
-        if let Some(own) = large.writer.own(digest, len) {
+        if let Some(own) = large.taker.own().find(digest, len) {
             return Ok(own);
         }
         if let (Some(base), Some(offset)) = (large.base_digest, at)
@@ -239,14 +262,16 @@ impl<'a> ContentReceiver<'a> {
     }
 
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
-        let large = self.large.get_mut(&chunks.file).ok_or(NOT_OPEN)?;
+        let Some(Large { taker: Taker::Writer(writer), .. }) = self.large.get_mut(&chunks.file) else {
+            return Err(NOT_OPEN.into());
+        };
         let mut rest = payload;
         for len in &chunks.lens {
             let (chunk, after) = rest
                 .split_at_checked(*len as usize)
                 .filter(|(c, _)| !c.is_empty() && c.len() <= CHUNK_BYTES_MAX)
                 .ok_or(WireError::Bounds("chunks are not as long as they say"))?;
-            large.writer.arrive(chunk)?;
+            writer.arrive(chunk)?;
             rest = after;
         }
         if !rest.is_empty() {
@@ -258,11 +283,11 @@ impl<'a> ContentReceiver<'a> {
 
     fn done(&mut self, done: FileDone) -> Result<(), EngineError> {
         let large = self.large.remove(&done.file).ok_or(NOT_OPEN)?;
-        let Some(entry) = done.entry else { return Ok(()) };
+        let (Some(entry), Taker::Writer(writer)) = (done.entry, large.taker) else { return Ok(()) };
         let entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a large file is no file"))?.clone();
         let form = form_of(self.run.hub.store.policy(), &entry, None).unwrap_or_default();
-        let recipe = large.writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
+        let recipe = writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
         let update = match recipe {
             Some(recipe) => Some(Update::PutRecipe { digest: content.digest, recipe }),
             // A stored chunk was not what the catalog said: do not offer it again.

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::Staging;
+use super::{Staging, staged_path};
 use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Meta, SizeClass};
@@ -43,6 +43,50 @@ struct Announced {
     from: Chunk,
 }
 
+/// What a large file holds itself of the chunks that are announced for it. By itself it serves a dry run, which asks
+/// and writes nothing.
+pub struct OwnChunks {
+    /// Bytes announced.
+    announced: u64,
+    /// Chunks that the file holds already where they belong (an earlier, cut attempt).
+    prefix: VecDeque<(Digest, u32)>,
+    /// Chunks of this file by content.
+    seen: HashMap<Digest, u64>,
+}
+
+impl OwnChunks {
+    fn new(prefix: VecDeque<(Digest, u32)>) -> Self {
+        Self { announced: 0, prefix, seen: HashMap::new() }
+    }
+
+    /// Looks at what an earlier attempt left at the place of `path` in staging; nothing is changed.
+    pub fn look(staging: &Staging, path: &RelPath, class: SizeClass) -> Self {
+        let left = staged_path(path).and_then(|staged| {
+            let dir = staging.tree().open_dir(&staged.parent().unwrap_or_default())?;
+            dir.open_read(staged.name().unwrap_or_default())
+        });
+        Self::new(left.map_or_else(|_| VecDeque::new(), |file| chunks_of(&file, class)))
+    }
+
+    /// Where a chunk is without the client, as far as this file itself knows. The next to be announced.
+    pub fn find(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
+        match self.prefix.front() {
+            Some((d, l)) if d == digest && *l == len => {
+                self.prefix.pop_front();
+                return Some(Chunk::Here(self.announced));
+            }
+            _ => self.prefix.clear(),
+        }
+        self.seen.get(digest).map(|offset| Chunk::Here(*offset))
+    }
+
+    /// The next chunk.
+    pub fn announce(&mut self, digest: Digest, len: u32) {
+        self.seen.entry(digest).or_insert(self.announced);
+        self.announced += u64::from(len);
+    }
+}
+
 /// A large file on its way.
 pub struct LargeWriter {
     path: RelPath,
@@ -51,15 +95,10 @@ pub struct LargeWriter {
     file: File,
     /// Bytes done.
     at: u64,
-    /// Bytes announced.
-    announced: u64,
+    own: OwnChunks,
     queue: VecDeque<Announced>,
     whole: blake3::Hasher,
     recipe: Recipe,
-    /// Chunks that the file holds already where they belong (an earlier, cut attempt).
-    prefix: VecDeque<(Digest, u32)>,
-    /// Chunks of this file by content.
-    seen: HashMap<Digest, u64>,
     failed: Option<String>,
 }
 
@@ -86,26 +125,17 @@ impl LargeWriter {
             place: (dir.label().to_vec(), name),
             file,
             at: 0,
-            announced: 0,
+            own: OwnChunks::new(prefix),
             queue: VecDeque::new(),
             whole: blake3::Hasher::new(),
             recipe: Recipe { class, chunks: Vec::new() },
-            prefix,
-            seen: HashMap::new(),
             failed: None,
         })
     }
 
-    /// Where a chunk is without the client, as far as this file itself knows. The next to be announced.
-    pub fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
-        match self.prefix.front() {
-            Some((d, l)) if d == digest && *l == len => {
-                self.prefix.pop_front();
-                return Some(Chunk::Here(self.announced));
-            }
-            _ => self.prefix.clear(),
-        }
-        self.seen.get(digest).map(|offset| Chunk::Here(*offset))
+    /// See [`OwnChunks`].
+    pub fn own(&mut self) -> &mut OwnChunks {
+        &mut self.own
     }
 
     /// Queues the next chunk.
@@ -113,8 +143,7 @@ impl LargeWriter {
     /// # Errors
     /// The disk fails.
     pub fn announce(&mut self, digest: Digest, len: u32, from: Chunk) -> Result<(), TreeError> {
-        self.seen.entry(digest).or_insert(self.announced);
-        self.announced += u64::from(len);
+        self.own.announce(digest, len);
         self.queue.push_back(Announced { digest, len, from });
         self.settle()
     }
@@ -127,7 +156,7 @@ impl LargeWriter {
     pub fn arrive(&mut self, content: &[u8]) -> Result<(), TreeError> {
         let digest = Digest::of(content);
         match self.queue.pop_front() {
-            None => self.announced += content.len() as u64,
+            None => self.own.announced += content.len() as u64,
             Some(front) if front.digest == digest => {}
             Some(_) => self.fail("a chunk that arrived is not the one that was announced"),
         }
