@@ -28,6 +28,9 @@ struct State {
     /// From here on nothing passes; the connections stay.
     stall_at: AtomicU64,
     stalled: AtomicBool,
+    /// From here on everything waits, and nothing is lost.
+    pause_at: AtomicU64,
+    paused: AtomicBool,
     connections: AtomicU64,
 }
 
@@ -36,8 +39,9 @@ impl Proxy {
     pub fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state =
-            Arc::new(State { server: server.to_owned(), stall_at: AtomicU64::new(u64::MAX), ..State::default() });
+        let never = || AtomicU64::new(u64::MAX);
+        let state = State { server: server.to_owned(), stall_at: never(), pause_at: never(), ..State::default() };
+        let state = Arc::new(state);
         let shared = state.clone();
         // Ends with the test's process.
         std::thread::spawn(move || {
@@ -76,9 +80,20 @@ impl Proxy {
         wait_until("the wire to stall", || self.state.stalled.load(Ordering::SeqCst));
     }
 
-    /// New connections pass again.
+    /// Holds the clients' bytes back once `after` further ones have passed.
+    pub fn pause(&self, after: u64) {
+        self.state.pause_at.store(self.passed() + after, Ordering::SeqCst);
+    }
+
+    /// Waits until bytes are held back.
+    pub fn wait_paused(&self) {
+        wait_until("the wire to pause", || self.state.paused.load(Ordering::SeqCst));
+    }
+
+    /// New connections pass again, and what was held back goes on.
     pub fn open(&self) {
         self.state.stall_at.store(u64::MAX, Ordering::SeqCst);
+        self.state.pause_at.store(u64::MAX, Ordering::SeqCst);
         self.state.stalled.store(false, Ordering::SeqCst);
     }
 
@@ -115,6 +130,10 @@ fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
             // Nothing passes, but whoever goes is seen to go: reads into the void until then.
             while let Ok(1..) = client.read(&mut buffer) {}
             break;
+        }
+        if passed > state.pause_at.load(Ordering::SeqCst) {
+            state.paused.store(true, Ordering::SeqCst);
+            wait_until("the wire to open", || passed <= state.pause_at.load(Ordering::SeqCst));
         }
         let due = state.cuts.lock().unwrap().pop_if(|cut| *cut <= passed).is_some();
         if due || server.write_all(&buffer[..bytes]).is_err() {
