@@ -11,6 +11,7 @@ mod cut;
 mod delete;
 mod delta;
 mod identity;
+mod metadata;
 mod output;
 mod refusals;
 mod restore;

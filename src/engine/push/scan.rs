@@ -186,7 +186,7 @@ impl Merge<'_> {
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
         let meta = match self.meta(&walked, vouched.as_ref()) {
             Ok(meta) => meta,
-            // What it holds needs its directory: it goes without its attributes, and the run is incomplete.
+            // What it holds needs its directory: it goes without its attributes. If it vanished, so did what it holds.
             Err(item) if walked.stat.kind == FileKind::Dir => {
                 self.other(item)?;
                 walked.stat.meta()
@@ -202,7 +202,10 @@ impl Merge<'_> {
     fn meta(&self, walked: &SourceEntry, vouched: Option<&CacheRecord>) -> Result<Meta, Item> {
         let xattrs = match vouched {
             Some(old) => old.entry.meta.xattrs.clone(),
-            None => walked.read_xattrs().map_err(|e| Item::Failed(walked.path.clone(), e.to_string()))?,
+            None => walked.read_xattrs().map_err(|e| match e.is_not_found() {
+                true => Item::Skipped(walked.path.clone(), "it vanished during the run".to_owned()),
+                false => Item::Failed(walked.path.clone(), e.to_string()),
+            })?,
         };
         Ok(Meta { xattrs, ..walked.stat.meta() })
     }
