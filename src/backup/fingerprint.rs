@@ -38,8 +38,11 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// Whether the file changed so shortly before `safe_before` that a second change could have left the same times.
     /// `safe_before` is the moment of observation minus the clock's granularity.
+    ///
+    /// The ctime decides: every change moves it to the kernel's present, and nobody can set it, while an mtime may say
+    /// anything, also a moment years from now. Where the inode is not believed (0), neither is the ctime.
     pub fn is_racy(&self, safe_before: Timestamp) -> bool {
-        self.mtime >= safe_before || self.ctime >= safe_before
+        self.ctime >= safe_before || (self.ino == 0 && self.mtime >= safe_before)
     }
 }
 
@@ -54,8 +57,10 @@ mod tests {
         let old = Timestamp { secs: 97, nanos: 0 };
         let print = |mtime, ctime| Fingerprint { ino: 1, size: 1, mtime, ctime };
         assert!(!print(old, old).is_racy(limit));
-        assert!(print(now, old).is_racy(limit));
-        assert!(print(old, limit).is_racy(limit));
+        assert!(print(old, limit).is_racy(limit) && print(old, now).is_racy(limit));
+        let future = Timestamp { secs: 1 << 40, nanos: 0 };
+        assert!(!print(future, old).is_racy(limit), "set by somebody, before the tick");
+        assert!(Fingerprint { ino: 0, ..print(now, old) }.is_racy(limit), "a ctime that is not to be believed");
         assert_eq!(now.minus(0, 10), Timestamp { secs: 99, nanos: 999_999_995 });
     }
 }

@@ -21,7 +21,7 @@ use super::relpath::RelPath;
 use super::sorted_file::SortedRecord;
 
 /// Magic of a hash cache.
-pub const CACHE_MAGIC: [u8; 8] = *b"RBCACH01";
+pub const CACHE_MAGIC: [u8; 8] = *b"RBCACH02";
 
 /// What the client knows of one path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct CacheRecord {
     pub racy: bool,
     /// How a large file was cut; none for what is not cut.
     pub recipe: Option<Recipe>,
+    /// A directory on which something was mounted: empty without it, it is *unseen*.
+    pub mounted: bool,
 }
 
 impl SortedRecord for CacheRecord {
@@ -125,7 +127,7 @@ mod tests {
     fn record(path: &str, ino: u64, racy: bool) -> CacheRecord {
         let time = Timestamp { secs: 1_700_000_000, nanos: 5 };
         let fingerprint = Fingerprint { ino, size: 10, mtime: time, ctime: time };
-        CacheRecord { entry: file(path, 10), fingerprint, racy, recipe: None }
+        CacheRecord { entry: file(path, 10), fingerprint, racy, recipe: None, mounted: false }
     }
 
     fn header() -> CacheHeader {
@@ -189,10 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn caches_of_version_1_are_read() {
+    fn caches_of_version_2_are_read() {
         let recipe =
             Recipe { class: SizeClass::Kib64, chunks: vec![(Digest::of(b"c"), 40_000), (Digest::of(b"d"), 9)] };
-        let records = [record("a", 30, true), CacheRecord { recipe: Some(recipe), ..record("b", 10, false) }];
+        let records = [
+            record("a", 30, true),
+            CacheRecord { recipe: Some(recipe), ..record("b", 10, false) },
+            CacheRecord { entry: entry("c", 7), mounted: true, ..record("c", 11, false) },
+        ];
         let golden = include_str!("../../tests/goldens/v1/disk/hash_cache.hex");
         check_golden(golden, CACHE_MAGIC, &header(), &records);
     }

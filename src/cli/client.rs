@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use super::args::{self, BackupArgs, Request, RestoreArgs, SharedArgs};
 use super::environment::Environment;
 use super::exit::Exit;
+use super::interrupt::Interrupt;
 use super::logging::{self, Program};
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
-use super::{json, render, signals};
+use super::{json, render};
 use crate::backup::bytes::escape;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Observer, Summary};
 use crate::engine::push::{PushOptions, push};
 use crate::engine::restore::{RestoreOptions, RestoreSummary, restore};
@@ -63,30 +64,19 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
     let voice = settings.voice;
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Client, voice.quiet, voice.verbose, log.as_deref(), terminal.clone())?;
-    exit_on_signal(terminal, voice.json);
+    let interrupt = Interrupt::watch(settings.client.stop.clone(), terminal, voice.json);
     let command = Command { settings: &settings, env: &env, terminal };
-    match request {
+    let exit = match request {
         Request::Backup(args) => command.backup(args, push),
         Request::Restore(args) => command.restore(args, restore),
         Request::List(path) => command.list(path.as_deref()),
         Request::Forget(root) => command.forget(root),
         Request::Status => Ok(command.status()),
+    }?;
+    if exit == Exit::Interrupted {
+        interrupt.tell();
     }
-}
-
-/// An interrupted client just goes: the daemon notices, and an embedded store is made for being killed at any moment.
-pub(super) fn exit_on_signal(terminal: &Terminal, json: bool) {
-    let mine = terminal.clone();
-    let watching = signals::watch(move |_| {
-        mine.close();
-        if json || mine.stderr_is_terminal() {
-            complain(&mine, json, "interrupted", Exit::Interrupted);
-        }
-        std::process::exit(Exit::Interrupted.code().into());
-    });
-    if let Err(error) = watching {
-        tracing::warn!("cannot watch signals: {error}");
-    }
+    Ok(exit)
 }
 
 struct Command<'a> {
@@ -188,6 +178,9 @@ impl Command<'_> {
 
     fn refused(&self, error: &EngineError) -> Exit {
         let exit = Exit::from_code(error.exit_code());
+        if exit == Exit::Interrupted {
+            return exit;
+        }
         complain(self.terminal, self.settings.voice.json, &error.to_string(), exit);
         exit
     }
@@ -209,7 +202,10 @@ impl Command<'_> {
         for (i, path) in paths.iter().enumerate() {
             let exit = run(path, Reporter::begin(self.settings.voice, self.terminal));
             exits.push(exit);
-            if matches!(exit, Exit::Unreachable | Exit::NotAllowed | Exit::Interrupted) {
+            if exit == Exit::Interrupted {
+                break;
+            }
+            if matches!(exit, Exit::Unreachable | Exit::NotAllowed) {
                 for left in &paths[i + 1..] {
                     let reporter = Reporter::begin(self.settings.voice, self.terminal);
                     exits.push(fail(reporter, left, "not tried, for the same reason", exit));
@@ -227,6 +223,10 @@ fn fail(reporter: Reporter, path: &Path, message: &str, exit: Exit) -> Exit {
 }
 
 fn fail_engine(reporter: Reporter, path: &Path, error: &EngineError) -> Exit {
+    if error.kind == ErrorKind::Interrupted {
+        // That is said once, whatever was under way.
+        return Exit::Interrupted;
+    }
     fail(reporter, path, &error.to_string(), Exit::from_code(error.exit_code()))
 }
 

@@ -25,6 +25,7 @@ pub mod daemon;
 pub mod environment;
 pub mod exit;
 pub mod filters;
+mod interrupt;
 pub mod json;
 pub mod logging;
 mod open_files;

@@ -117,6 +117,9 @@ impl Observer for Reporter {
         match event {
             Event::Failed { path, why } => self.path_failed(path, why),
             Event::Skipped { path, why } => self.skipped(path, why),
+            Event::Warned { path, why } if !self.voice.quiet => {
+                self.terminal.say(&format!("warning: {}: {}", escape(path), escape(why.as_bytes())));
+            }
             Event::PlanLine { action, path, other } if self.voice.json && self.voice.verbose > 0 => {
                 self.terminal.out(&json::plan(action, path, other));
             }
@@ -170,7 +173,7 @@ mod tests {
             _ => {}
         }
         let terminal = Terminal::of_process();
-        crate::cli::client::exit_on_signal(&terminal, voice.json);
+        crate::cli::interrupt::Interrupt::watch(Default::default(), &terminal, voice.json);
         let reporter = Reporter::begin(voice, &terminal);
         let tell = |event: Event<'_>, millis: u64| {
             reporter.event(&event);

@@ -11,6 +11,7 @@ use super::filters;
 use crate::backup::limits::{NAME_BYTES_MAX, PORT};
 use crate::engine::client::{ClientOptions, Target};
 use crate::engine::push::PushOptions;
+use crate::engine::stop::Stop;
 
 /// How long a lost connection is tried again, unless said otherwise: a router's restart, a daemon's update.
 const RETRY_FOR_DEFAULT: Duration = Duration::from_secs(600);
@@ -82,6 +83,7 @@ impl Settings {
             state_dir: config_dir.clone(),
             cache_dir: env.cache_dir().ok_or_else(no_cache)?,
             retry_for: args.retry_for.or(config.retry_for).unwrap_or(RETRY_FOR_DEFAULT),
+            stop: Stop::default(),
         };
         let voice = Voice {
             json: args.json,

@@ -6,7 +6,8 @@
 //! says so (until invitations carry its fingerprint).
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::session;
+use super::stop::Stop;
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
@@ -54,6 +56,8 @@ pub struct ClientOptions {
     pub cache_dir: PathBuf,
     /// How long a lost connection is tried again.
     pub retry_for: Duration,
+    /// Ends a command that runs with these options.
+    pub stop: Stop,
 }
 
 /// An open way to a store, past the handshake.
@@ -104,18 +108,31 @@ pub(crate) fn random_run_id() -> Result<RunId, EngineError> {
 pub(crate) fn open(options: &ClientOptions) -> Result<Session, EngineError> {
     match &options.target {
         Target::Server { server, bind } => open_server(options, server, *bind),
-        Target::Store(store) => open_store(options, store),
+        Target::Store(store) => open_store(options, Hub::open(store, HubOptions::in_process())?),
+    }
+    .map_err(|error| options.stop.or(error))
+}
+
+/// The same to ask and to read only: with `--store` this needs no lock, and goes on beside a daemon.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_to_read(options: &ClientOptions) -> Result<Session, EngineError> {
+    match &options.target {
+        Target::Server { .. } => open(options),
+        Target::Store(store) => open_store(options, Hub::open_to_read(store)?),
     }
 }
 
-fn open_store(options: &ClientOptions, store: &Path) -> Result<Session, EngineError> {
-    let hub = Arc::new(Hub::open(store, HubOptions::in_process())?);
+fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError> {
+    let hub = Arc::new(hub);
     let (mut ours, theirs) = Link::pair();
     let user = options.user.clone();
     let guest = std::thread::Builder::new()
         .name("store".to_owned())
         .spawn(move || session::serve_local(&hub, theirs))
         .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
+    options.stop.begin(&ours.sender)?;
     let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;
     Ok(Session { link: ours, welcome, guest: Some(Guest(guest)), keys: None })
 }
@@ -130,7 +147,7 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
         expected,
         timeout: CONNECT_PATIENCE,
     })
-    .map_err(|error| connect_error(server, error))?;
+    .map_err(|error| connect_error(&known, error))?;
     let peer = connected.peer;
     if expected.is_none() && peer.addr.ip().is_loopback() {
         let ours = rustix::process::geteuid().as_raw();
@@ -143,9 +160,10 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
         }
     }
     let mut link = connected.link;
+    options.stop.begin(&link.sender)?;
     let user = options.user.as_bytes();
     let mut welcome = client_hello(&mut link, user, &software()).map_err(handshake_error)?;
-    if !peer.addr.ip().is_loopback() {
+    if !is_this_machine(peer.addr) {
         welcome.store_place = (0, 0);
     }
     if expected.is_none() {
@@ -155,7 +173,14 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
     Ok(Session { link, welcome, guest: None, keys: Some((peer.key.fingerprint(), identity.public().fingerprint())) })
 }
 
-fn connect_error(server: &str, error: ConnectError) -> EngineError {
+/// Whether an address is one of this machine's own: then what a server says of its disk is true of ours.
+fn is_this_machine(addr: SocketAddr) -> bool {
+    let mut own = addr;
+    own.set_port(0);
+    addr.ip().is_loopback() || UdpSocket::bind(own).is_ok()
+}
+
+fn connect_error(known: &Known, error: ConnectError) -> EngineError {
     match &error {
         ConnectError::Unreachable { .. } => EngineError::new(
             ErrorKind::Unreachable,
@@ -163,7 +188,10 @@ fn connect_error(server: &str, error: ConnectError) -> EngineError {
         ),
         ConnectError::WrongKey { .. } => EngineError::new(
             ErrorKind::NotAllowed,
-            format!("{error}; if {server} was set up anew on purpose, remove its pin from the state folder"),
+            format!(
+                "{error}. If the daemon was set up anew on purpose, remove '{}' and run this again",
+                escape(known.pin_path().as_os_str().as_bytes())
+            ),
         ),
         _ => EngineError::new(ErrorKind::Unreachable, error.to_string()),
     }
@@ -197,8 +225,12 @@ impl Known {
         Identity::load_or_create(&path).map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))
     }
 
+    fn pin_path(&self) -> PathBuf {
+        self.dir.join("pin")
+    }
+
     fn pin(&self) -> Result<Option<PublicKey>, EngineError> {
-        let path = self.dir.join("pin");
+        let path = self.pin_path();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -217,7 +249,7 @@ impl Known {
     }
 
     fn keep_pin(&self, key: &PublicKey) -> Result<(), EngineError> {
-        let (path, temporary) = (self.dir.join("pin"), self.dir.join(format!("pin.{}", std::process::id())));
+        let (path, temporary) = (self.pin_path(), self.dir.join(format!("pin.{}", std::process::id())));
         fs::write(&temporary, format!("{}\n", key.to_hex()))
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot write '{}': {e}", path.display())))
@@ -244,5 +276,13 @@ mod tests {
         assert_eq!(file_name("127.0.0.1:8730"), "127.0.0.1:8730");
         assert_eq!(file_name("../x"), "_.._2f_x");
         assert_ne!(file_name("a/b"), file_name("a_b"));
+    }
+
+    #[test]
+    fn own_addresses_are_those_that_can_be_bound() {
+        let is_own = |addr: &str| is_this_machine(addr.parse().unwrap());
+        assert!(is_own("127.0.0.1:8730") && is_own("127.9.9.9:1") && is_own("[::1]:8730"));
+        // RFC 5737 keeps it from ever being anybody's.
+        assert!(!is_own("192.0.2.1:8730"));
     }
 }

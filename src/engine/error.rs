@@ -4,11 +4,14 @@
 
 use super::wire::WireError;
 use crate::backup::bytes::escape;
+use crate::backup::fingerprint::Timestamp;
+use crate::backup::lease::Conflict;
 use crate::net::link::LinkError;
 use crate::net::message::{RefusalKind, Refused};
 use crate::store::catalog::CatalogError;
 use crate::store::commit::CommitError;
 use crate::store::layout::StoreError;
+use crate::store::leases::LeaseError;
 use crate::store::present::PassError;
 use crate::store::registry::RegistryError;
 use crate::store::snapshots::SnapshotError;
@@ -79,6 +82,28 @@ impl EngineError {
     }
 }
 
+/// A moment for a sentence that travels: in UTC, for the reader's time zone is not known here.
+pub(super) fn show_moment(moment: Timestamp) -> String {
+    match jiff::Timestamp::from_second(moment.secs) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => format!("@{}", moment.secs),
+    }
+}
+
+/// Who holds what was asked for, and since when.
+pub(super) fn show_conflict(conflict: &Conflict) -> String {
+    format!("{conflict}, since {}", show_moment(conflict.holder.since))
+}
+
+impl From<LeaseError> for EngineError {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Locked(conflict) => Self::new(ErrorKind::Locked, show_conflict(&conflict)),
+            other => Self::new(ErrorKind::Unreachable, other.to_string()),
+        }
+    }
+}
+
 impl From<LinkError> for EngineError {
     fn from(error: LinkError) -> Self {
         let lasting = matches!(error, LinkError::Protocol { .. } | LinkError::Unsendable(_));
@@ -146,6 +171,7 @@ impl From<CommitError> for EngineError {
         let kind = match error {
             CommitError::Tree(error) | CommitError::Flush(error) => Self::from(error).kind,
             CommitError::Unfinished(inner) => Self::from(*inner).kind,
+            CommitError::Publish(error) => Self::from(error).kind,
             _ => ErrorKind::Failed,
         };
         Self::new(kind, message)
@@ -185,5 +211,24 @@ impl From<&EngineError> for Refused {
         let mut message = error.message.clone().into_bytes();
         message.truncate(REFUSAL_BYTES_MAX);
         Self { kind, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::digest::RunId;
+    use crate::backup::lease::Holder;
+    use crate::backup::relpath::RelPath;
+
+    #[test]
+    fn a_lock_names_its_holder_and_since_when() {
+        let since = Timestamp { secs: 1_790_000_000, nanos: 5 };
+        let holder = Holder { key: [0; 32], run: RunId([0; 16]), name: "u at 192.0.2.7".to_owned(), since };
+        let root = RelPath::new(b"home/u").unwrap();
+        let error = EngineError::from(LeaseError::Locked(Conflict { holder, root, queued: false }));
+        let expected = "locked by the backup of '/home/u' (u at 192.0.2.7), since 2026-09-21 14:13:20 UTC";
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Locked, expected));
+        assert_eq!(show_moment(Timestamp { secs: i64::MAX, nanos: 0 }), format!("@{}", i64::MAX));
     }
 }

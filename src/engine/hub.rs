@@ -7,16 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::client::now;
 use super::error::{EngineError, ErrorKind};
-use super::recover;
+use super::recover::{self, Pending};
+use crate::backup::digest::RunId;
+use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::ClientInfo;
 use crate::store::catalog::{Catalog, CopyId};
 use crate::store::commit::{CommitDirs, CommitError};
-use crate::store::layout::Store;
+use crate::store::layout::{OpenMode, Store};
 use crate::store::leases::Leases;
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Registry};
+use crate::store::staging::Staging;
 use crate::tree::safe_dir::SafeDir;
 
 /// How the hub lets peers in.
@@ -45,10 +49,14 @@ pub(crate) struct Hub {
     pub(crate) sessions: AtomicU32,
     /// A flush failed: nothing is written any more.
     closed: AtomicBool,
+    /// Commits that could not be finished; their copies take nothing new.
+    pending: Pending,
     /// Roots whose copy is known to be exactly a snapshot's manifest: by copy and root, the snapshot's number.
     exact: Mutex<HashMap<(CopyName, RelPath), u64>>,
     /// Whose turn it is to change a copy.
     turns: Mutex<HashMap<CopyName, Arc<Mutex<()>>>>,
+    /// Held while a staging folder is opened or taken away; when unclaimed ones were looked for last.
+    pub(super) swept: Mutex<Timestamp>,
 }
 
 impl Hub {
@@ -59,8 +67,30 @@ impl Hub {
     pub(crate) fn open(store: &Path, options: HubOptions) -> Result<Self, EngineError> {
         let store = Store::open_or_create(store)?;
         let own = Arc::new(store.meta_dir()?);
-        recover::finish_commits(&store, &own)?;
+        let pending = recover::finish_commits(&store, &own)?;
         let catalog = Catalog::open(&store.catalog_path())?;
+        Self::with(store, own, catalog, pending, options)
+    }
+
+    /// Opens the store to read it: beside a daemon, from a file system that is read-only, whatever became of the
+    /// catalog. Nothing is changed, and what a crash interrupted stays as it is.
+    ///
+    /// # Errors
+    /// There is no store, or it cannot be read.
+    pub(crate) fn open_to_read(store: &Path) -> Result<Self, EngineError> {
+        let store = Store::open(store, OpenMode::ReadOnly)?;
+        let own = Arc::new(store.meta_dir()?);
+        let catalog = Catalog::open_to_read(&store.catalog_path())?;
+        Self::with(store, own, catalog, Pending::default(), HubOptions::in_process())
+    }
+
+    fn with(
+        store: Store,
+        own: Arc<SafeDir>,
+        catalog: Catalog,
+        pending: Pending,
+        options: HubOptions,
+    ) -> Result<Self, EngineError> {
         let registry = Registry::open(&store.registry_path())?;
         Ok(Self {
             store,
@@ -72,8 +102,10 @@ impl Hub {
             started: Instant::now(),
             sessions: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            pending,
             exact: Mutex::default(),
             turns: Mutex::default(),
+            swept: Mutex::new(now()),
         })
     }
 
@@ -82,35 +114,80 @@ impl Hub {
         Ok(self.own.open_dir(&RelPath::new(name.as_bytes()).unwrap_or_default())?)
     }
 
+    /// The staging of a root whose lease is held.
+    pub(crate) fn open_staging(&self, copy: &CopyName, root: &RelPath) -> Result<Staging, EngineError> {
+        let _swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Staging::open(&self.own_dir("staging")?, copy, root, self.store.policy())?)
+    }
+
+    /// Whether another process may be the one that writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.store.mode() == OpenMode::ReadOnly
+    }
+
+    /// Whether a commit waits to be finished.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// What a commit to a copy works in.
     pub(crate) fn commit_dirs(&self, copy: &OpenCopy) -> CommitDirs {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = Arc::clone(turns.entry(copy.name.clone()).or_default());
+        let turn = self.turn(&copy.name);
         CommitDirs { own: Arc::clone(&self.own), copy: Arc::clone(&copy.dir), policy: self.store.policy(), turn }
     }
 
-    /// Refuses when a flush has failed before. To be asked with the lease in hand (who waited for it may wait for a
-    /// commit that failed), and again right before a commit.
-    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+    fn turn(&self, copy: &CopyName) -> Arc<Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(copy.clone()).or_default())
+    }
+
+    /// Finishes what an earlier commit of this copy left to do. To be asked with the lease in hand: who waited for it
+    /// may wait for a commit that failed.
+    ///
+    /// # Errors
+    /// Nothing can be written: to the store, since a flush failed, or to this copy, since that commit cannot be finished.
+    pub(crate) fn make_ready(&self, copy: &CopyName) -> Result<(), EngineError> {
+        self.check_flushed()?;
+        let retried = self.pending.retry(&self.store, &self.own, copy, &|name| self.turn(name));
+        retried.map_err(|(why, flush)| {
+            if flush {
+                self.close();
+            }
+            why
+        })
+    }
+
+    /// Refuses what [`Hub::make_ready`] would, and does nothing. To be asked right before a commit.
+    pub(crate) fn check_open(&self, copy: &CopyName) -> Result<(), EngineError> {
+        self.check_flushed()?;
+        self.pending.check(copy)
+    }
+
+    fn check_flushed(&self) -> Result<(), EngineError> {
+        if self.is_read_only() {
+            return Err(EngineError::new(ErrorKind::Failed, "the store was opened to be read only"));
+        }
         if self.closed.load(Ordering::SeqCst) {
-            let message =
-                "the store is closed for writing after a commit that failed; look at the disk, then restart rbbackupd";
+            let message = "the store is closed for writing since the disk failed to flush; look at the disk, then restart rbbackupd";
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
         Ok(())
     }
 
-    /// No more writing: the disk did not take a flush, or a journal waits for the next start.
+    /// No more writing: the disk did not take a flush.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// What to make of a commit that failed. Before its journal is written an error costs that run alone.
-    /// After anything else only the next start can tell what is on disk and finish the commit; another run of this
-    /// root would clear away what the journal still needs.
-    pub(crate) fn commit_failed(&self, error: CommitError) -> EngineError {
-        if !matches!(error, CommitError::Tree(_) | CommitError::Changed { .. }) {
+    /// What to make of a commit that failed. Before its journal is written an error costs that run alone. Afterwards
+    /// the copy is closed until the commit is finished: another run would clear away what the journal still needs.
+    /// After a flush that failed only the next start can tell what is on disk.
+    pub(crate) fn commit_failed(&self, run: RunId, copy: &CopyName, error: CommitError) -> EngineError {
+        if error.is_flush() {
             self.close();
+        } else if matches!(error, CommitError::Unfinished(_)) {
+            tracing::error!("{copy}: {error}");
+            self.pending.add(&self.store, run, copy, &error);
         }
         error.into()
     }

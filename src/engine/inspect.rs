@@ -131,10 +131,10 @@ pub fn list(
     listed: &mut dyn FnMut(ListedEntry),
 ) -> Result<Option<Listing>, EngineError> {
     let path = path.map(absolute).transpose()?;
-    let Session { mut link, guest, .. } = client::open(client)?;
+    let Session { mut link, guest, .. } = client::open_to_read(client)?;
     let listing = list_over(&mut link, path.as_ref(), listed);
     end(link, guest);
-    listing
+    listing.map_err(|error| client.stop.or(error))
 }
 
 fn list_over(
@@ -181,13 +181,13 @@ fn list_over(
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
 pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
-    let Session { mut link, welcome, guest, keys } = client::open(client)?;
+    let Session { mut link, welcome, guest, keys } = client::open_to_read(client)?;
     let reply = link.send(Status {}).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
         Message::StatusReply(reply) => Ok(reply),
         other => Err(unexpected(&other, "asking for the status").into()),
     });
     end(link, guest);
-    let reply = reply?;
+    let reply = reply.map_err(|error| client.stop.or(error))?;
     let roots = reply.roots.into_iter().map(|(root, snapshot, time_secs, complete, files, bytes)| RootStatus {
         root: with_slash(&root.0),
         snapshot,
@@ -236,7 +236,7 @@ pub fn forget(client: &ClientOptions, root: &Path, observer: &dyn Observer) -> R
     });
     let counters = link.counters();
     end(link, guest);
-    let receipt = receipt?;
+    let receipt = receipt.map_err(|error| client.stop.or(error))?;
     let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
     Ok(Summary {
         root: with_slash(root.as_bytes()),

@@ -68,6 +68,13 @@ pub enum Event<'a> {
         /// Why, in words.
         why: &'a str,
     },
+    /// All is well as far as this program can tell, but a person should look at this path.
+    Warned {
+        /// Its path.
+        path: &'a [u8],
+        /// Why, in words.
+        why: &'a str,
+    },
     /// One path failed; the run goes on and ends with exit code 3.
     Failed {
         /// Its path.
@@ -104,6 +111,63 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn event(&self, _: &Event<'_>) {}
+}
+
+/// Tells an observer of paths below a root by their absolute names.
+pub struct Below<'a> {
+    root: Vec<u8>,
+    observer: &'a dyn Observer,
+}
+
+impl<'a> Below<'a> {
+    /// `root` is absolute.
+    pub fn new(root: Vec<u8>, observer: &'a dyn Observer) -> Self {
+        Self { root, observer }
+    }
+
+    fn absolute(&self, path: &[u8]) -> Vec<u8> {
+        let mut absolute = self.root.clone();
+        if !path.is_empty() && !absolute.ends_with(b"/") {
+            absolute.push(b'/');
+        }
+        absolute.extend_from_slice(path);
+        absolute
+    }
+}
+
+impl Observer for Below<'_> {
+    fn event(&self, event: &Event<'_>) {
+        let full;
+        let told = match *event {
+            Event::FileBegun { path, bytes } => {
+                full = self.absolute(path);
+                Event::FileBegun { path: &full, bytes }
+            }
+            Event::FileDone { path } => {
+                full = self.absolute(path);
+                Event::FileDone { path: &full }
+            }
+            Event::Skipped { path, why } => {
+                full = self.absolute(path);
+                Event::Skipped { path: &full, why }
+            }
+            Event::Warned { path, why } => {
+                full = self.absolute(path);
+                Event::Warned { path: &full, why }
+            }
+            Event::Failed { path, why } => {
+                full = self.absolute(path);
+                Event::Failed { path: &full, why }
+            }
+            Event::PlanLine { action, path, other } => {
+                full = self.absolute(path);
+                let other = if other.is_empty() { Vec::new() } else { self.absolute(other) };
+                return self.observer.event(&Event::PlanLine { action, path: &full, other: &other });
+            }
+            _ => return self.observer.event(event),
+        };
+        self.observer.event(&told);
+    }
 }
 
 /// The end of a backup of one root: what the two last lines and the JSON summary say.
@@ -147,4 +211,42 @@ pub struct Summary {
     pub elapsed_secs: f64,
     /// What the store could not apply, in words.
     pub notes: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Observer for Told {
+        fn event(&self, event: &Event<'_>) {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            self.0.lock().unwrap().push(match event {
+                Event::PlanLine { path, other, .. } => format!("{} > {}", text(path), text(other)),
+                Event::Failed { path, .. } | Event::FileDone { path } => text(path),
+                other => format!("{other:?}"),
+            });
+        }
+    }
+
+    #[test]
+    fn paths_are_told_by_their_absolute_names() {
+        let told = Told::default();
+        let below = Below::new(b"/home/u".to_vec(), &told);
+        below.event(&Event::Failed { path: b"a/b", why: "" });
+        below.event(&Event::FileDone { path: b"" });
+        below.event(&Event::PlanLine { action: "move", path: b"a", other: b"b" });
+        below.event(&Event::PlanLine { action: "create", path: b"", other: b"" });
+        Below::new(b"/".to_vec(), &told).event(&Event::FileDone { path: b"etc" });
+        below.event(&Event::Advanced { bytes: 1 });
+        let told = told.0.into_inner().unwrap();
+        assert_eq!(
+            told,
+            ["/home/u/a/b", "/home/u", "/home/u/a > /home/u/b", "/home/u > ", "/etc", "Advanced { bytes: 1 }"]
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
-use super::{forget, inspect_serve, receive, restore_serve};
+use super::{forget, inspect_serve, receive, recover, restore_serve};
 use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
@@ -81,6 +81,9 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
         let _ = link.send(Refused::from(&error));
     }
     hub.sessions.fetch_sub(1, Ordering::SeqCst);
+    if let Err(error) = recover::sweep(hub, now()) {
+        tracing::warn!("unclaimed staging was not cleared: {error}");
+    }
 }
 
 fn requests(hub: &Arc<Hub>, link: &mut Link, who: &Who) -> Result<(), EngineError> {

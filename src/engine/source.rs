@@ -10,6 +10,7 @@ use super::push::PushOptions;
 use crate::backup::bytes::escape;
 use crate::backup::filter::Filter;
 use crate::backup::relpath::RelPath;
+use crate::tree::file_system::lasting_id;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::walk::WalkOptions;
 
@@ -21,7 +22,7 @@ pub(crate) struct Source {
     pub(crate) dir: Arc<SafeDir>,
     /// The root's name in `dir`, when it is a file.
     pub(crate) file_name: Option<Vec<u8>>,
-    /// Id of its file system.
+    /// Id of its file system; 0 when unknown.
     pub(crate) file_system: u64,
 }
 
@@ -40,11 +41,11 @@ impl Source {
             std::io::ErrorKind::NotFound => failed(format!("'{shown}' does not exist")),
             _ => failed(format!("cannot open '{shown}': {e}")),
         })?;
-        let open = |path: &Path| SafeDir::open_operator(path).map(Arc::new).map_err(|e| failed(e.to_string()));
         if std::fs::symlink_metadata(root).is_ok_and(|meta| meta.file_type().is_socket()) {
             return Err(failed(format!("'{shown}' is a socket: only the program that made it can use it")));
         }
-        let file_system = rustix::fs::statvfs(root).map_or(0, |s| s.f_fsid);
+        let open = |path: &Path| SafeDir::open_operator(path).map(Arc::new).map_err(|e| failed(e.to_string()));
+        let file_system = lasting_id(root);
         if meta.is_dir() {
             return Ok(Self { name, dir: open(root)?, file_name: None, file_system });
         }
@@ -83,4 +84,22 @@ fn lies_within(root: &Path, dir: (u64, u64)) -> bool {
     let place = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
     let is_dir = |at: &Path| std::fs::metadata(at).is_ok_and(|meta| (meta.dev(), meta.ino()) == dir);
     place.ancestors().any(is_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_no_root() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let Err(error) = Source::open(&path) else { panic!("it was taken") };
+        assert_eq!((error.kind, error.message.contains("is a socket")), (ErrorKind::Failed, true), "{error}");
+        // A link to one is a link, which can be kept.
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink("socket", &link).unwrap();
+        assert_eq!(Source::open(&link).unwrap().file_name.as_deref(), Some(b"link".as_slice()));
+    }
 }

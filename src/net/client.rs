@@ -61,7 +61,7 @@ pub enum ConnectError {
     /// It is not the daemon that it was.
     #[error(
         "{server} shows the key {found}, but {expected} is expected: another daemon answers there. \
-         Nothing was sent. If the daemon was set up anew on purpose, remove its old key first"
+         Nothing was sent"
     )]
     WrongKey {
         /// As given.

@@ -13,8 +13,8 @@
 //! delivered before the end is told; after the end every call says why, the same each time. All calls block and are
 //! for plain threads, never for a task.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::frame::{CodecError, Frame, check_message};
@@ -158,6 +158,25 @@ pub struct LinkSender {
     shared: Arc<SenderShared>,
 }
 
+/// A sender that keeps no link open.
+#[derive(Clone)]
+pub struct WeakLinkSender {
+    shared: Weak<SenderShared>,
+}
+
+impl WeakLinkSender {
+    /// The sender, if the link has not ended.
+    pub fn upgrade(&self) -> Option<LinkSender> {
+        Some(LinkSender { shared: self.shared.upgrade()? })
+    }
+}
+
+impl std::fmt::Debug for WeakLinkSender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeakLinkSender")
+    }
+}
+
 struct SenderShared {
     outlet: Outlet,
 }
@@ -184,6 +203,23 @@ impl LinkSender {
             }
             // Encoding is the caller's work, so that the connection only has to encrypt.
             Outlet::Wire { outbox, .. } => outbox.push(Frame::encode(message).map_err(LinkError::Unsendable)?),
+        }
+    }
+
+    /// For whoever may want to close it, and must not keep it open.
+    pub fn downgrade(&self) -> WeakLinkSender {
+        WeakLinkSender { shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// Queues a message if the queue has room, and never waits; false: it has none, and the message is dropped.
+    ///
+    /// # Errors
+    /// As [`LinkSender::send`].
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<bool, LinkError> {
+        let message = message.into();
+        match &self.shared.outlet {
+            Outlet::Memory(queue) => queue.try_push(message),
+            Outlet::Wire { outbox, .. } => outbox.try_push(Frame::encode(message).map_err(LinkError::Unsendable)?),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The commit: from a prepared staging folder to a new state of the copy, whole or not at all.
 //!
 //! ```text
-//! 1  syncfs                  everything staged (and the manifest) is durable
+//! 0  record draft, folders   what would need space later is made while nothing has happened yet
+//! 1  syncfs                  everything staged (the manifest and the record's draft too) is durable
 //! 2  journal, fsync          from here on the commit will be finished, whatever happens
 //! 3  parks, deepest first    every name that leaves goes to retired/ or aside
 //! 4  places, parents first   every name that arrives comes from staging or from aside, never over something
@@ -12,26 +13,31 @@
 //! ```
 //! Each step names its inode. After a crash the journal is carried out again from its start ([`replay`]): inode at its
 //! target = done, at its source = do it, nowhere = stop and report. An error from a flush is final: what reached the
-//! disk is not known, so the daemon stops writing until it is started again.
+//! disk is not known, so the daemon stops writing until it is started again. Any other error after the journal leaves
+//! the copy, and it alone, closed until the replay goes through.
 
 mod check;
+mod journals;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::check::check;
+use self::journals::write_journal;
+pub use self::journals::{pending, read_journal, remove_journal};
 
 use super::failpoint::failpoint;
 use super::journal::{Journal, JournalError, ParkStep, PlaceStep, kind_number, park_number};
 use super::names::CopyName;
+use super::snapshots::{SnapshotError, Snapshots};
 use super::staging::{Prepared, disk_form_of, staged_path};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::RunId;
 use crate::backup::plan::{ParkTo, PlaceFrom, Plan};
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, StorePolicy, apply};
@@ -61,9 +67,7 @@ pub enum CommitError {
         run: RunId,
     },
     /// The journal is durable, but not everything that it says could be done.
-    #[error(
-        "{0}; the commit is finished when rbbackupd is started again, and until then the store is closed for writing"
-    )]
+    #[error("{0}; the commit is finished by the next run of this copy or the next start of rbbackupd")]
     Unfinished(Box<CommitError>),
     /// Somebody changed the copy before the commit began: nothing has happened.
     #[error("'{path}' in the copy was changed while the run went on; nothing was done, run it again")]
@@ -80,8 +84,65 @@ pub enum CommitError {
         source: JournalError,
     },
     /// The snapshot's record could not be written.
-    #[error("{0}")]
-    Publish(String),
+    #[error(transparent)]
+    Publish(#[from] SnapshotError),
+}
+
+impl CommitError {
+    /// Whether a flush failed: nothing that was written meanwhile can be relied on.
+    pub fn is_flush(&self) -> bool {
+        match self {
+            Self::Unfinished(inner) => inner.is_flush(),
+            // Records are flushed one by one; which of the calls failed is not told apart.
+            Self::Flush(_) | Self::Publish(SnapshotError::Io { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What makes a run count.
+pub trait Publish {
+    /// Makes ready what can be before anything has happened, unflushed.
+    ///
+    /// # Errors
+    /// The store's disk fails or is full: nothing has happened.
+    fn prepare(&self) -> Result<(), SnapshotError>;
+
+    /// The journal comes next.
+    ///
+    /// # Errors
+    /// The store's disk fails or is full: nothing has happened.
+    fn begin(&self) -> Result<(), SnapshotError>;
+
+    /// Makes the snapshot's record durable; may be called again.
+    ///
+    /// # Errors
+    /// The store's disk fails or is full.
+    fn publish(&self) -> Result<(), SnapshotError>;
+}
+
+/// A snapshot to be.
+pub struct Publication<'a> {
+    /// Where.
+    pub snapshots: &'a Snapshots,
+    /// Its record.
+    pub record: &'a SnapshotRecord,
+    /// Its manifest's draft.
+    pub draft: Option<&'a str>,
+}
+
+impl Publish for Publication<'_> {
+    fn prepare(&self) -> Result<(), SnapshotError> {
+        self.snapshots.prepare(self.record)
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
+        self.snapshots.begin(self.record.run)
+    }
+
+    fn publish(&self) -> Result<(), SnapshotError> {
+        self.snapshots.publish(self.record, self.draft)
+    }
 }
 
 /// The folders that a commit works in.
@@ -171,7 +232,7 @@ impl CommitPlan<'_> {
     }
 }
 
-/// Does the commit; `publish` makes the snapshot's record durable; `phase` is told when flushing and placing begin.
+/// Does the commit; `phase` is told when flushing and placing begin.
 ///
 /// # Errors
 /// [`CommitError`]. Before the journal is durable nothing of the copy has changed; what fails later is
@@ -179,16 +240,19 @@ impl CommitPlan<'_> {
 pub fn commit(
     dirs: &CommitDirs,
     journal: &Journal,
-    publish: &dyn Fn() -> Result<(), String>,
+    publish: &dyn Publish,
     phase: &dyn Fn(u8),
 ) -> Result<(), CommitError> {
     phase(3);
+    publish.prepare()?;
+    drop(Folders::make(dirs, journal)?);
     failpoint("before-flush");
     dirs.own.sync_fs().map_err(CommitError::Flush)?;
     failpoint("before-journal");
     phase(4);
     let turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
     check(dirs, journal)?;
+    publish.begin()?;
     write_journal(dirs, journal)?;
     failpoint("after-journal");
     let placed = carry_out(dirs, journal, true);
@@ -198,89 +262,53 @@ pub fn commit(
         .map_err(|error| CommitError::Unfinished(Box::new(error)))
 }
 
-/// Finishes a commit that a crash interrupted.
+/// Finishes a commit that was interrupted.
 ///
 /// # Errors
 /// [`CommitError`]; the journal stays.
-pub fn replay(
-    dirs: &CommitDirs,
-    journal: &Journal,
-    publish: &dyn Fn() -> Result<(), String>,
-) -> Result<(), CommitError> {
+pub fn replay(dirs: &CommitDirs, journal: &Journal, publish: &dyn Publish) -> Result<(), CommitError> {
+    let _turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    // A power cut may have kept the journal and not the name.
+    publish.begin()?;
     carry_out(dirs, journal, false)?;
     publish_and_close(dirs, journal, publish)
 }
 
-fn publish_and_close(
-    dirs: &CommitDirs,
-    journal: &Journal,
-    publish: &dyn Fn() -> Result<(), String>,
-) -> Result<(), CommitError> {
+fn publish_and_close(dirs: &CommitDirs, journal: &Journal, publish: &dyn Publish) -> Result<(), CommitError> {
     failpoint("before-second-flush");
     dirs.own.sync_fs().map_err(CommitError::Flush)?;
     failpoint("before-record");
-    publish().map_err(CommitError::Publish)?;
+    publish.publish()?;
     failpoint("after-record");
-    let folder = dirs.own.open_dir(&rel("journal"))?;
-    folder.unlink(journal.run.to_hex().as_bytes())?;
-    folder.sync().map_err(CommitError::Flush)?;
+    remove_journal(&dirs.own, journal.run)?;
     failpoint("after-journal-removed");
     Ok(())
 }
 
-fn write_journal(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
-    let (name, temporary) = (journal.run.to_hex(), format!("{}.tmp", journal.run.to_hex()));
-    let bytes = journal.encode().map_err(|source| CommitError::Journal { name: name.clone(), source })?;
-    let folder = dirs.own.open_dir(&rel("journal"))?;
-    let io = |e: std::io::Error| TreeError::new("write", b"journal", temporary.as_bytes(), e);
-    match folder.unlink(temporary.as_bytes()) {
-        Err(e) if !e.is_not_found() => return Err(e.into()),
-        _ => {}
-    }
-    let mut file = folder.create_new(temporary.as_bytes(), 0o600)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.sync_all().map_err(|e| CommitError::Flush(io(e)))?;
-    folder.rename(temporary.as_bytes(), &folder, name.as_bytes())?;
-    folder.sync().map_err(CommitError::Flush)
+/// Where a commit puts things; made before its journal, so that a full disk is met while nothing has happened.
+struct Folders {
+    retired: SafeDir,
+    aside: SafeDir,
+    tree: Arc<SafeDir>,
 }
 
-/// The journals of commits that were interrupted, oldest name first; unfinished temporary ones are removed.
-///
-/// # Errors
-/// A journal is damaged: nothing of it is carried out.
-pub fn pending(own: &SafeDir) -> Result<Vec<Journal>, CommitError> {
-    let folder = own.open_dir(&rel("journal"))?;
-    let mut journals = Vec::new();
-    for entry in folder.names()? {
-        if entry.name.ends_with(b".tmp") {
-            folder.unlink(&entry.name)?;
-            continue;
-        }
-        let mut bytes = Vec::new();
-        let mut file = folder.open_read(&entry.name)?;
-        std::io::Read::read_to_end(&mut file, &mut bytes)
-            .map_err(|e| TreeError::new("read", b"journal", &entry.name, e))?;
-        let name = crate::backup::bytes::escape(&entry.name);
-        journals.push(Journal::decode(&bytes).map_err(|source| CommitError::Journal { name, source })?);
+impl Folders {
+    fn make(dirs: &CommitDirs, journal: &Journal) -> Result<Self, TreeError> {
+        let staging = RelPath::new(&[b"staging/", journal.staging.as_slice()].concat()).unwrap_or_default();
+        let staging = dirs.own.make_dirs(&staging, 0o700)?;
+        Ok(Self {
+            retired: dirs.own.make_dirs(&rel(&format!("retired/{}", journal.run)), 0o700)?,
+            aside: staging.make_dirs(&rel("park"), 0o700)?,
+            tree: Arc::new(staging.make_dirs(&rel("tree"), 0o700)?),
+        })
     }
-    journals.sort_by_key(|j| j.run);
-    Ok(journals)
 }
 
 /// Steps 3 to 5. Can be carried out again from the start at any point; `fresh`: nothing of it has been done yet.
 fn carry_out(dirs: &CommitDirs, journal: &Journal, fresh: bool) -> Result<(), CommitError> {
-    let hex = journal.run.to_hex();
-    let staging = RelPath::new(&[b"staging/", journal.staging.as_slice()].concat()).unwrap_or_default();
-    let staging = Arc::new(dirs.own.make_dirs(&staging, 0o700)?);
-    let steps = Steps {
-        fresh,
-        dirs,
-        journal,
-        retired: dirs.own.make_dirs(&rel(&format!("retired/{hex}")), 0o700)?,
-        aside: staging.make_dirs(&rel("park"), 0o700)?,
-        tree: Arc::new(staging.make_dirs(&rel("tree"), 0o700)?),
-        targets: journal.places.iter().filter(|p| p.slot != 0).map(|p| (p.slot, p)).collect(),
-    };
+    let Folders { retired, aside, tree } = Folders::make(dirs, journal)?;
+    let targets = journal.places.iter().filter(|p| p.slot != 0).map(|p| (p.slot, p)).collect();
+    let steps = Steps { fresh, dirs, journal, retired, aside, tree, targets };
     steps.parks()?;
     failpoint("after-parks");
     steps.places()?;
@@ -320,7 +348,7 @@ impl Steps<'_> {
             if let Some((dir, name)) = there(&mut dirs, &step.path)?
                 && is_at(&dir, name, step.ino)?
             {
-                dir.rename_noreplace(name, to, slot.as_bytes())?;
+                dir.rename_noreplace(name, to, slot.as_bytes()).map_err(|e| named(e, &step.path))?;
                 dirs.forget(&step.path);
                 failpoint("park");
                 continue;
@@ -358,7 +386,7 @@ impl Steps<'_> {
                         let (from, from_name) = other?;
                         let there = is_at(&from, from_name, step.ino)?;
                         if there {
-                            from.rename_noreplace(from_name, &dir, name)?;
+                            from.rename_noreplace(from_name, &dir, name).map_err(|e| named(e, &step.path))?;
                         }
                         there
                     }
@@ -367,7 +395,8 @@ impl Steps<'_> {
                 let slot = step.slot.to_string();
                 let there = is_at(&self.aside, slot.as_bytes(), step.ino)?;
                 if there {
-                    self.aside.rename_noreplace(slot.as_bytes(), &dir, name)?;
+                    let moved = self.aside.rename_noreplace(slot.as_bytes(), &dir, name);
+                    moved.map_err(|e| named(e, &step.path))?;
                 }
                 there
             };
@@ -382,10 +411,7 @@ impl Steps<'_> {
     fn touches(&self) -> Result<(), CommitError> {
         let mut dirs = self.cache();
         for step in &self.journal.touches {
-            let kind = [FileKind::Dir, FileKind::File, FileKind::Symlink, FileKind::Fifo]
-                .get(usize::from(step.kind))
-                .copied()
-                .unwrap_or(FileKind::File);
+            let kind = kind_of(step.kind);
             let want = disk_form_of(&step.form, kind, self.dirs.policy);
             if kind == FileKind::Dir {
                 apply(Place::Dir(&*dirs.dir(&step.path)?), &want)?;
@@ -397,6 +423,17 @@ impl Steps<'_> {
         }
         Ok(())
     }
+}
+
+/// The kind of a touch.
+fn kind_of(number: u8) -> FileKind {
+    let kinds = [FileKind::Dir, FileKind::File, FileKind::Symlink, FileKind::Fifo];
+    kinds.get(usize::from(number)).copied().unwrap_or(FileKind::File)
+}
+
+/// A move that failed, told by the path that people know.
+fn named(error: TreeError, path: &RelPath) -> TreeError {
+    TreeError::new("move, for a commit,", b"", path.as_bytes(), error.source)
 }
 
 /// A directory, open, and a name in it.

@@ -195,6 +195,19 @@ impl Store {
         Self::open(path, OpenMode::Write)
     }
 
+    /// Whether a store is there already, looking only. False where [`Store::open_or_create`] would make one.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what stands there cannot be used, or the folder that would hold the store is missing.
+    pub fn is_made(path: &Path) -> Result<bool, StoreError> {
+        match Self::open(path, OpenMode::ReadOnly) {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotAStore { .. }) => Ok(false),
+            Err(StoreError::NotThere { .. }) if path.parent().is_some_and(Path::is_dir) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The store's id: 128 random bits.
     pub fn id(&self) -> [u8; 16] {
         self.id

@@ -22,6 +22,9 @@ use crate::backup::relpath::RelPath;
 /// How often whoever waits is asked whether it still wants to.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a run that is committed already is waited for while it puts its things away.
+const FINISHING_MAX: Duration = Duration::from_secs(60);
+
 /// Called when another session of the same run took the lease; must not block.
 pub type OnRevoke = Arc<dyn Fn() + Send + Sync>;
 
@@ -81,6 +84,8 @@ struct Slot {
     worker: Option<u64>,
     /// The owner gave up before the worker let go.
     abandoned: bool,
+    /// Its run is committed and its receipt given: it is about to end.
+    finishing: bool,
     on_revoke: OnRevoke,
 }
 
@@ -88,6 +93,11 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn is_finishing(&self, conflict: &Conflict) -> bool {
+        let theirs = |slot: &&Slot| slot.holder == conflict.holder && slot.scope.root == conflict.root;
+        self.slots.values().find(theirs).is_some_and(|slot| slot.finishing)
     }
 }
 
@@ -119,7 +129,18 @@ impl Leases {
         }
         let (copy, root, recursive) = (&scope.copy, &scope.root, scope.recursive);
         let id = match request.wait {
-            None => state.table.try_acquire(copy, root, recursive, request.holder.clone())?,
+            None => {
+                let deadline = Instant::now() + FINISHING_MAX;
+                loop {
+                    match state.table.try_acquire(copy, root, recursive, request.holder.clone()) {
+                        Ok(id) => break id,
+                        Err(conflict) if state.is_finishing(&conflict) && Instant::now() < deadline => {
+                            state = self.wait(state);
+                        }
+                        Err(conflict) => return Err(conflict.into()),
+                    }
+                }
+            }
             Some(wait) => {
                 let id = state.table.enqueue(copy, root, recursive, request.holder.clone());
                 state = self.queue(state, id, wait, keep_waiting)?;
@@ -128,7 +149,16 @@ impl Leases {
         };
         let lineage = state.number();
         let (holder, on_revoke) = (request.holder, request.on_revoke);
-        let slot = Slot { id, scope, holder, owner: session, worker: Some(session), abandoned: false, on_revoke };
+        let slot = Slot {
+            id,
+            scope,
+            holder,
+            owner: session,
+            worker: Some(session),
+            abandoned: false,
+            finishing: false,
+            on_revoke,
+        };
         state.slots.insert(lineage, slot);
         Ok(LeaseGuard { leases: self.clone(), lineage, session })
     }
@@ -188,7 +218,7 @@ impl Leases {
         let (Some(id), Some(slot)) = (taken, state.slots.get_mut(&lineage)) else { return Err(LeaseError::Revoked) };
         slot.id = id;
         slot.owner = session;
-        slot.abandoned = false;
+        (slot.abandoned, slot.finishing) = (false, false);
         let revoke = std::mem::replace(&mut slot.on_revoke, request.on_revoke);
         let busy = Conflict { holder: slot.holder.clone(), root: slot.scope.root.clone(), queued: false };
         drop(state);
@@ -267,6 +297,16 @@ impl LeaseGuard {
     }
 }
 
+impl LeaseGuard {
+    /// The run is committed and its receipt is about to be given: whoever asks from now on waits the moment until this
+    /// guard goes, and is not refused.
+    pub fn finishing(&self) {
+        if let Some(slot) = self.leases.lock().slots.get_mut(&self.lineage) {
+            slot.finishing = true;
+        }
+    }
+}
+
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.leases.let_go(self.lineage, self.session);
@@ -333,6 +373,29 @@ mod tests {
         // Keep the receiver alive: a waiter that cannot tell gives up.
         waiter.join().unwrap().unwrap();
         drop(told);
+    }
+
+    #[test]
+    fn a_run_that_is_committed_is_waited_for_while_it_ends() {
+        let leases = Leases::new();
+        let guard = at_once(&leases, "home", 1).unwrap();
+        assert!(at_once(&leases, "home/u", 2).is_err());
+        guard.finishing();
+        let (started, start) = mpsc::channel();
+        let next = thread::spawn({
+            let leases = leases.clone();
+            move || {
+                started.send(()).unwrap();
+                at_once(&leases, "home/u", 2).map(drop)
+            }
+        });
+        start.recv().unwrap();
+        for _ in 0..1000 {
+            thread::yield_now();
+        }
+        assert!(!next.is_finished());
+        drop(guard);
+        next.join().unwrap().unwrap();
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub enum PassError {
     Catalog(#[from] CatalogError),
 }
 
+/// How many names an inode has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedNames {
+    /// In what was looked at.
+    pub within: u32,
+    /// Altogether, wherever the others are.
+    pub all: u32,
+}
+
 /// What the pass found.
 #[derive(Debug, Default)]
 pub struct Pass {
@@ -46,18 +55,9 @@ pub struct Pass {
     /// Paths for which the catalog was wrong.
     pub repaired: u64,
     /// Files whose inode has several names.
-    pub shared: HashMap<u64, Names>,
+    pub shared: HashMap<u64, SharedNames>,
     /// What is there besides could not be read, in words.
     pub notes: Vec<String>,
-}
-
-/// Names of one inode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// That the pass has seen.
-    pub here: u32,
-    /// Wherever they are.
-    pub all: u32,
 }
 
 /// Where the pass goes.
@@ -191,7 +191,7 @@ struct Merge<'a> {
     dirs: DirCache,
     pass: Pass,
     updates: Vec<Update>,
-    links: HashMap<u64, Names>,
+    links: HashMap<u64, SharedNames>,
     /// Without -r: the directory seen last, whose rows are left alone.
     unseen_below: Option<RelPath>,
 }
@@ -229,7 +229,7 @@ impl Merge<'_> {
         }
         if stat.kind == FileKind::File && stat.nlink > 1 {
             let names = self.links.entry(stat.ino).or_default();
-            *names = Names { here: names.here + 1, all: stat.nlink };
+            (names.within, names.all) = (names.within + 1, stat.nlink);
         }
         let row = if self.next.as_ref().is_some_and(|row| row.path == *path) { self.advance()? } else { None };
         if row.is_some_and(|row| vouches(&row, stat)) {

@@ -16,7 +16,7 @@ mod purge;
 
 pub(crate) use adopt::hash_file;
 pub(crate) use large::chunks_of;
-pub use large::{Chunk, LargeWriter, OwnChunks};
+pub use large::{Chunk, KnownChunks, LargeWriter};
 pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
 
 use std::collections::{BTreeMap, HashMap};

@@ -6,6 +6,7 @@
 
 pub mod dir_cache;
 pub mod error;
+pub mod file_system;
 pub mod metadata;
 pub mod read;
 pub mod safe_dir;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
@@ -74,6 +75,27 @@ impl FileReader {
             match rustix::io::read(&self.file, rest) {
                 Ok(0) => break,
                 Ok(len) => filled += len,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(TreeError::new("read", &self.label, b"", e)),
+            }
+        }
+        self.offset += filled as u64;
+        Ok(filled)
+    }
+
+    /// Makes room for `len` bytes at the end of `buf` and fills it, and what more room there was, from where the last
+    /// call ended; says how many. Less than `len` means the end of the file. Nothing is written twice, as in a buffer
+    /// that is filled with zeros first.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn append(&mut self, buf: &mut Vec<u8>, len: usize) -> Result<usize, TreeError> {
+        buf.reserve(len);
+        let mut filled = 0;
+        while filled < len {
+            match rustix::io::read(&self.file, spare_capacity(buf)) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(TreeError::new("read", &self.label, b"", e)),
             }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::error::TreeError;
+use super::file_system::inodes_are_believed;
 use super::metadata::Place;
 use super::safe_dir::SafeDir;
 use super::stat::{FileKind, Stat};
@@ -25,6 +26,7 @@ use super::xattrs::{read_xattrs, read_xattrs_fd};
 use crate::backup::bytes::Bytes;
 use crate::backup::entry::Xattr;
 use crate::backup::filter::Filter;
+use crate::backup::fingerprint::Fingerprint;
 use crate::backup::relpath::RelPath;
 
 /// Items of a batch.
@@ -124,6 +126,10 @@ pub struct SourceEntry {
     pub target: Option<Bytes>,
     /// Its xattrs, if the walk was told to read them.
     pub xattrs: Option<Vec<Xattr>>,
+    /// Something is mounted here.
+    pub mounted: bool,
+    /// The file system keeps inode numbers (see [`SourceEntry::fingerprint`]).
+    pub ino_believed: bool,
     /// The name of a root that is no directory: its path is empty, its name is not.
     root_name: Option<Arc<[u8]>>,
 }
@@ -132,6 +138,18 @@ impl SourceEntry {
     /// Its name in [`SourceEntry::dir`]; none for a root that is a directory.
     pub fn name(&self) -> Option<&[u8]> {
         self.root_name.as_deref().or_else(|| self.path.name())
+    }
+
+    /// Its fingerprint; without the inode where file systems make those up.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let fingerprint = self.stat.fingerprint();
+        if self.ino_believed { fingerprint } else { Fingerprint { ino: 0, ..fingerprint } }
+    }
+
+    /// Whether this directory holds no name at all, asked of the disk.
+    pub fn is_empty_dir(&self) -> bool {
+        let Some(name) = self.path.name() else { return false };
+        self.dir.open_child(name).and_then(|dir| dir.names()).is_ok_and(|names| names.is_empty())
     }
 
     /// Where its metadata is.
@@ -194,7 +212,9 @@ fn walk_leaf(options: &WalkOptions, sink: &mut Sink<'_>, error: TreeError) -> Re
     }
     let target = if stat.kind == FileKind::Symlink { Some(dir.read_link(name)?.into()) } else { None };
     let xattrs = if options.read_xattrs { Some(read_xattrs(&dir, name)?) } else { None };
-    let entry = SourceEntry { path: RelPath::root(), stat, dir, target, xattrs, root_name: Some(name.into()) };
+    let path = RelPath::root();
+    let (root_name, ino_believed) = (Some(name.into()), inodes_are_believed(&*dir));
+    let entry = SourceEntry { path, stat, dir, target, xattrs, mounted: false, ino_believed, root_name };
     let _ = sink(vec![WalkItem::Entry(entry)]);
     Ok(())
 }

@@ -30,24 +30,6 @@ fn twenty_cuts_in_one_large_file_cost_less_than_a_twentieth() {
     assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 0);
 }
 
-/// A dry run in between counts what is still to be sent, and leaves alone what has arrived.
-#[test]
-fn a_dry_run_leaves_what_has_arrived() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let proxy = Proxy::to(&daemon.address);
-    let client = Client::new(&world.path("home"), &["-s", &proxy.address, "--retry-for", "0s"]);
-    write(&world.source.join("large"), noise(9, 12 << 20));
-    proxy.cut(6 * MIB, 1);
-    client.try_push("-r", &world.source).expect(10, &[]);
-    let dry = client.push("-rn", &world.source);
-    let left = dry["content_bytes_sent"].as_u64().unwrap();
-    assert!(left > 5 * MIB && left < 7 * MIB, "{dry}");
-    let real = client.push("-r", &world.source);
-    assert_eq!(real["content_bytes_sent"], left, "{dry} {real}");
-    assert_same(&world.copy(), &world.source);
-}
-
 #[test]
 fn small_files_that_have_arrived_are_not_sent_again() {
     let world = World::new();

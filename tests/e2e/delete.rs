@@ -168,6 +168,44 @@ fn what_is_mounted_below_the_root_loses_nothing() {
     drop(mount);
 }
 
+/// What the folder below a mount point shows once nothing is mounted there is not what the source lost.
+#[test]
+fn what_was_mounted_below_the_root_loses_nothing() {
+    if !is_root() {
+        return skipped("mounting needs root");
+    }
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    many(&world.source, 1, 3);
+    let disk = world.source.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = Mount::tmpfs(&disk, "size=1m");
+    write(&disk.join("precious/one"), "precious");
+    client.push("-r", &world.source);
+    drop(mount);
+    // However often it is seen so.
+    for _ in 0..2 {
+        let outcome = client.try_push("-rd", &world.source);
+        outcome.expect(0, &["warning", "/disk: something was mounted here", "\"incomplete\":false"]);
+        assert_eq!(outcome.summary()["deleted"], 0);
+        assert!(world.copy().join("disk/precious/one").exists());
+    }
+    let mount = Mount::tmpfs(&disk, "size=1m");
+    write(&disk.join("precious/two"), "also");
+    let outcome = client.try_push("-rd", &world.source);
+    assert!(!outcome.said().contains("warning"), "{}", outcome.said());
+    assert_same(&world.copy(), &world.source);
+    drop(mount);
+    client.push("-rd --force-delete", &world.source);
+    assert_same(&world.copy(), &world.source);
+    // A folder that is emptied is one, whatever was mounted once.
+    write(&disk.join("own"), "not mounted");
+    client.push("-rd", &world.source);
+    fs::remove_file(disk.join("own")).unwrap();
+    assert_eq!(client.push("-rd", &world.source)["deleted"], 1);
+}
+
 /// A file system that is gone with the test.
 pub struct Mount(std::path::PathBuf);
 

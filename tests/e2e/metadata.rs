@@ -26,7 +26,7 @@ fn what_vanishes_during_the_run_is_no_error() {
     fs::remove_dir_all(world.source.join("z")).unwrap();
     fs::remove_file(world.source.join("zz")).unwrap();
     proxy.open();
-    Outcome::end(run).expect(0, &["skipped z: it vanished", "skipped zz: it vanished"]);
+    Outcome::end(run).expect(0, &["/z: it vanished", "/zz: it vanished"]);
     client.push("-rd --force-delete", &world.source);
     assert_same(&world.copy(), &world.source);
 }

@@ -137,7 +137,7 @@ fn verbose_names_each_file_and_ends_with_two_lines() {
     many(&world.source, 1, 2);
     let _socket = std::os::unix::net::UnixListener::bind(world.source.join("socket")).unwrap();
     let outcome = client.run(&["-rv".as_ref(), world.source.as_os_str()]);
-    outcome.expect(0, &["f00/000", "f00/001", "skipped socket: a socket"]);
+    outcome.expect(0, &["f00/000", "f00/001", "/socket: a socket"]);
     let lines: Vec<_> = outcome.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("4 created") && lines[0].contains("snapshot 1"), "{lines:?}");
@@ -181,7 +181,11 @@ fn a_dry_run_says_what_the_run_then_does() {
     write(&world.source.join("new\nline"), "x");
     set_time(&world.source.join("touched"), 5, 5);
     let words = client.run(&["-rdn".as_ref(), world.source.as_os_str()]);
-    words.expect(0, &["update changed", "delete gone", "create new\\x0aline", "old name -> new name", "touch"]);
+    let at = |action: &str, name: &str| format!("{action} {}/{name}", world.source.display());
+    let lines = [at("update", "changed"), at("delete", "gone"), at("create", "new\\x0aline"), at("touch ", "touched")];
+    let moved = format!("{} -> {}", at("move  ", "old name"), world.source.join("new name").display());
+    words.expect(0, &lines.each_ref().map(String::as_str));
+    words.expect(0, &[moved.as_str()]);
     words.expect(0, &["1 created, 1 updated, 1 moved, 1 deleted", "would send 4 B"]);
     assert_eq!(words.stderr, "");
     compare(&client, &world);

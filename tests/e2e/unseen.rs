@@ -137,7 +137,7 @@ fn the_root_of_the_machine_can_be_backed_up() {
     client = client.with(&["-v", "--exclude-from", world.path("patterns").to_str().unwrap()]);
     for _ in 0..2 {
         let outcome = client.run(&["-rd", "/"]);
-        outcome.expect(0, &["the store that this backup is written to", "skipped proc: a file system of the kernel"]);
+        outcome.expect(0, &["the store that this backup is written to", "skipped /proc: a file system of the kernel"]);
         assert_same(&world.copy_of(&dir.join("source")), &world.source);
         assert!(!world.copy_of(&dir.join("store")).exists());
     }

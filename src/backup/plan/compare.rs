@@ -306,7 +306,7 @@ pub(super) fn verdict(present: &Present, wanted: &Wanted, form: &Meta, leaders: 
         (Kind::File(content), PresentKind::File) => {
             present.digest == Some(content.digest)
                 && match &content.link {
-                    Link::Single => !present.shared,
+                    Link::Single => !present.within,
                     Link::Leader => leaders.accept(&wanted.entry.path, present),
                     Link::Follower(leader) => leaders.accept(leader, present),
                 }
@@ -314,10 +314,7 @@ pub(super) fn verdict(present: &Present, wanted: &Wanted, form: &Meta, leaders: 
         _ => false,
     };
     let touch = !same_form(&present.meta, form, present.kind);
-    if !same || (touch && present.outside) {
-        return Verdict::Differs;
-    }
-    Verdict::Same { touch }
+    if same && !(touch && present.outside) { Verdict::Same { touch } } else { Verdict::Differs }
 }
 
 /// A hard-linked file that stays, or moves with its directory, gives its group the inode.

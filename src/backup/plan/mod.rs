@@ -62,15 +62,15 @@ pub struct Present {
     /// Metadata as on disk.
     pub meta: Meta,
     /// Another path below the root is the same inode.
-    pub shared: bool,
-    /// A path that this run is not about is the same inode: what is done to the one shows in the other.
+    pub within: bool,
+    /// A path outside of the root is, where nothing may change: this name may leave the inode, not alter it.
     pub outside: bool,
 }
 
 impl Present {
-    /// Whether its inode has other names.
-    pub(super) fn is_linked(&self) -> bool {
-        self.shared || self.outside
+    /// Another path is the same inode, wherever.
+    pub fn is_shared(&self) -> bool {
+        self.within || self.outside
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
     let mut sources: HashMap<Digest, Vec<usize>> = HashMap::new();
     for (i, leave) in planner.leaves.iter().enumerate().rev() {
         if let (PresentKind::File, false, Some(digest)) =
-            (leave.present.kind, leave.present.is_linked(), leave.present.digest)
+            (leave.present.kind, leave.present.is_shared(), leave.present.digest)
         {
             sources.entry(digest).or_default().push(i);
         }
@@ -276,7 +276,7 @@ impl Resolver<'_> {
         if top.kind == PresentKind::File {
             // A file that gets new content is not a deletion.
             self.plan.files_gone += u64::from(heir != Heir::File);
-            if top.is_linked() {
+            if top.is_shared() {
                 return self.park_shared(&top);
             }
             has_files = true;
@@ -289,7 +289,7 @@ impl Resolver<'_> {
             let present = self.leaves[j].present.clone();
             if present.kind == PresentKind::File {
                 self.plan.files_gone += 1;
-                if present.is_linked() {
+                if present.is_shared() {
                     self.park_shared(&present);
                 } else {
                     has_files = true;

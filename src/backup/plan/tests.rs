@@ -30,21 +30,6 @@ fn nothing_to_do_is_an_empty_plan() {
     assert_eq!((plan.counts, plan.files_before, plan.files_gone), (counts(0, 0, 0, 0, 0, 7), 3, 0));
 }
 
-/// The copy has names of the inode that this run is not about.
-#[test]
-fn a_link_from_outside_stays_as_long_as_nothing_is_done_to_it() {
-    let mut case = Case::new(&["a/", "a/x=1"], &["a/", "a/x=1"], true);
-    let ino = case.copy.at(Area::Copy, &rel("a/x")).unwrap();
-    case.copy.link(ino, Area::Elsewhere, &rel("y"));
-    assert!(case.check().0.is_empty());
-    case.wanted.get_mut(&rel("a/x")).unwrap().form = Some(meta(7));
-    let (plan, _) = case.check();
-    assert_eq!((plan.counts.updated, plan.counts.touched, plan.missing.len()), (1, 0, 0));
-    // Nor can it be moved: its new name would carry the new metadata over.
-    case.wanted = World::of(&["z=1"]).wanted();
-    assert_eq!(case.check().0.parks.iter().filter(|park| park.preserve).count(), 1);
-}
-
 #[test]
 fn a_new_directory_is_one_rename_whatever_it_holds() {
     let plan = check(&[], &["a/", "a/b/", "a/b/x=1", "a/c->2", "a/d|"]);

@@ -9,11 +9,12 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
+use super::changes::{ChangeNotes, Changes};
 use crate::backup::digest::Digest;
 use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::{CACHE_MAGIC, CacheHeader, CacheRecord};
 use crate::backup::manifest::ManifestHasher;
-use crate::backup::sorted_file::{SortedReader, SortedWriter};
+use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::{EngineError, ErrorKind};
 
 pub(super) type Reader = SortedReader<BufReader<File>, CacheRecord>;
@@ -73,7 +74,7 @@ impl CachePaths {
     }
 }
 
-fn failed(message: String) -> EngineError {
+pub(super) fn failed(message: String) -> EngineError {
     EngineError::new(ErrorKind::Failed, message)
 }
 
@@ -86,6 +87,8 @@ pub(super) struct CacheEnd {
     pub(super) entries: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// What differs from the old cache, if it was to be noted and could be.
+    pub(super) changes: Option<Changes>,
 }
 
 /// Writes the new cache, lazily. See the module.
@@ -95,16 +98,20 @@ pub(super) struct CacheKeeper {
     header: CacheHeader,
     same: u64,
     writer: Option<(Writer, ManifestHasher)>,
+    note_changes: bool,
+    notes: Option<ChangeNotes>,
     files: u64,
     bytes: u64,
     entries: u64,
 }
 
 impl CacheKeeper {
-    /// `header` is the new cache's, but for what is known only at the end.
-    pub(super) fn new(paths: CachePaths, header: CacheHeader) -> Self {
+    /// `header` is the new cache's, but for what is known only at the end. `note_changes`: the manifest will travel as
+    /// changes to the old cache's.
+    pub(super) fn new(paths: CachePaths, header: CacheHeader, note_changes: bool) -> Self {
         let old = paths.open();
-        Self { paths, old, header, same: 0, writer: None, files: 0, bytes: 0, entries: 0 }
+        let (writer, notes) = (None, None);
+        Self { paths, old, header, same: 0, writer, note_changes, notes, files: 0, bytes: 0, entries: 0 }
     }
 
     /// The next record of the new manifest, canonical order.
@@ -120,7 +127,10 @@ impl CacheKeeper {
                 self.same += 1;
                 return Ok(());
             }
-            self.start()?;
+            self.start(next)?;
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.push(record)?;
         }
         if let Some((writer, hasher)) = &mut self.writer {
             hasher.push(&record.entry);
@@ -129,8 +139,8 @@ impl CacheKeeper {
         Ok(())
     }
 
-    /// Copies the records that were equal so far.
-    fn start(&mut self) -> Result<(), EngineError> {
+    /// Copies the records that were equal so far. `next`: the old cache's record that differs.
+    fn start(&mut self, next: Option<Result<CacheRecord, SortedError>>) -> Result<(), EngineError> {
         let cannot = |e: &dyn std::fmt::Display| failed(format!("cannot write the hash cache: {e}"));
         let file = File::create(&self.paths.next).map_err(|e| cannot(&e))?;
         let sink = BufWriter::with_capacity(256 * 1024, file);
@@ -146,7 +156,10 @@ impl CacheKeeper {
                 writer.push(&record).map_err(|e| cannot(&e))?;
             }
         }
-        self.old = None;
+        let old = self.old.take().map(|(_, reader)| reader);
+        if self.note_changes {
+            self.notes = Some(ChangeNotes::new(&self.paths.next.with_extension("changes"), old, next)?);
+        }
         self.writer = Some((writer, hasher));
         Ok(())
     }
@@ -155,13 +168,15 @@ impl CacheKeeper {
     pub(super) fn finish(mut self, owners: &OwnerNames) -> Result<CacheEnd, EngineError> {
         let (files, bytes, entries) = (self.files, self.bytes, self.entries);
         if self.writer.is_none() {
-            if let Some((header, reader)) = &mut self.old
-                && header.owners == *owners
-                && reader.next().is_none()
-            {
-                return Ok(CacheEnd { unchanged: true, manifest: header.manifest, entries, files, bytes });
+            let mut next = None;
+            if let Some((header, reader)) = &mut self.old {
+                next = reader.next();
+                if header.owners == *owners && next.is_none() {
+                    let manifest = header.manifest;
+                    return Ok(CacheEnd { unchanged: true, manifest, entries, files, bytes, changes: None });
+                }
             }
-            self.start()?;
+            self.start(next)?;
         }
         let Some((mut writer, hasher)) = self.writer else {
             return Err(failed("the hash cache was not started".to_owned()));
@@ -171,6 +186,7 @@ impl CacheKeeper {
         writer.set_header(&header).map_err(|e| failed(format!("cannot write the hash cache: {e}")))?;
         let (sink, _) = writer.finish().map_err(|e| failed(format!("cannot write the hash cache: {e}")))?;
         sink.into_inner().map_err(|e| failed(format!("cannot write the hash cache: {}", e.error())))?;
-        Ok(CacheEnd { unchanged: false, manifest, entries, files, bytes })
+        let changes = self.notes.map(ChangeNotes::finish).transpose()?.flatten();
+        Ok(CacheEnd { unchanged: false, manifest, entries, files, bytes, changes })
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct ToRead {
     pub(super) entry: Entry,
     /// Size when it was walked.
     pub(super) size: u64,
+    /// Its inode number may be part of its fingerprint.
+    pub(super) ino_believed: bool,
 }
 
 /// Small files, read as one.
@@ -129,7 +131,7 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
     let outcome = read();
     outcome.unwrap_or_else(|error| {
         payload.truncate(start);
-        Outcome::Failed(file.entry.path.clone(), error.to_string())
+        lost(&file.entry.path, &error)
     })
 }
 
@@ -137,9 +139,7 @@ fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> 
     loop {
         let filled = payload.len();
         let hint = usize::try_from(reader.stat().size).unwrap_or(0).saturating_sub(filled - start);
-        payload.resize(filled + hint + 1, 0);
-        let read = reader.read(payload.get_mut(filled..).unwrap_or_default())?;
-        payload.truncate(filled + read);
+        let read = reader.append(payload, hint + 1)?;
         if payload.len() - start >= SMALL_BYTES_MAX {
             return Err(TreeError::new("read", b"", &[], rustix::io::Errno::FBIG));
         }
@@ -150,14 +150,15 @@ fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> 
 }
 
 fn open(file: &ToRead) -> Result<FileReader, Outcome> {
-    let path = &file.entry.path;
-    FileReader::open(&file.dir, &file.name).map_err(|error| {
-        if error.is_not_found() {
-            Outcome::Vanished(path.clone())
-        } else {
-            Outcome::Failed(path.clone(), error.to_string())
-        }
-    })
+    FileReader::open(&file.dir, &file.name).map_err(|error| lost(&file.entry.path, &error))
+}
+
+fn lost(path: &RelPath, error: &TreeError) -> Outcome {
+    if error.is_not_found() {
+        Outcome::Vanished(path.clone())
+    } else {
+        Outcome::Failed(path.clone(), error.to_string())
+    }
 }
 
 /// The record of a file that was read to its end.
@@ -168,7 +169,10 @@ fn record(
     digest: Digest,
     safe_before: Timestamp,
 ) -> Result<CacheRecord, TreeError> {
-    let (fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    let (mut fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    if !file.ino_believed {
+        fingerprint.ino = 0;
+    }
     let mut entry = file.entry.clone();
     entry.meta = Meta { xattrs: reader.xattrs()?, ..reader.stat().meta() };
     if let Kind::File(content) = &mut entry.kind {
@@ -176,7 +180,7 @@ fn record(
         content.sparse = content.sparse && reader.has_holes();
     }
     let racy = unstable || fingerprint.is_racy(safe_before) || fingerprint.size != size;
-    Ok(CacheRecord { entry, fingerprint, racy, recipe: None })
+    Ok(CacheRecord { entry, fingerprint, racy, recipe: None, mounted: false })
 }
 
 fn read_large(job: &LargeJob, safe_before: Timestamp) {
@@ -196,9 +200,7 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
     let (mut size, mut rest, mut eof) = (0_u64, Vec::new(), false);
     while !eof {
         let from = rest.len();
-        rest.resize(from + PIECE_BYTES, 0);
-        let read = reader.read(rest.get_mut(from..).unwrap_or_default()).map_err(|e| failed(&e))?;
-        rest.truncate(from + read);
+        let read = reader.append(&mut rest, PIECE_BYTES).map_err(|e| failed(&e))?;
         eof = read < PIECE_BYTES;
         whole.update(&rest[from..]);
         size += (rest.len() - from) as u64;

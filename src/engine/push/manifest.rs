@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use super::cache::{CacheEnd, CachePaths};
 use super::send::{Found, Replies};
-use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::{BATCH_COUNT_MAX, COMMIT_SECS};
-use crate::backup::manifest::{ChangeRecord, ManifestRecord, diff};
+use crate::backup::manifest::{ChangeRecord, ManifestRecord};
 use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::SortedError;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer};
-use crate::engine::wire::{entry_to_wire, unexpected};
+use crate::engine::wire::{entry_bytes, entry_to_wire, sentences, unexpected};
 use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{Changes, Committed, Manifest, ManifestEnd, Message, WireChange, WireEntry, WireKind};
+use crate::net::message::{Changes, Committed, Manifest, ManifestEnd, Message, WireChange};
 
 /// Bytes of xattrs and names after which a message is closed early.
 const CHANGES_BYTES_TARGET: usize = 256 * 1024;
@@ -49,9 +48,9 @@ fn damaged(error: &SortedError) -> EngineError {
 impl ManifestSender<'_> {
     /// Sends all of it and waits for the answer.
     pub(super) fn send(&self, end: &CacheEnd) -> Result<Answer, EngineError> {
-        let errors = self.found.errors.iter().take(100).map(|e| Bytes(e.clone().into_bytes())).collect();
+        let errors = sentences(self.found.errors.iter().cloned());
         self.link.send(Manifest {
-            base: self.base,
+            base: self.base(end),
             digest: end.manifest,
             entries: end.entries,
             incomplete: self.found.failed > 0,
@@ -83,22 +82,23 @@ impl ManifestSender<'_> {
         self.answer()
     }
 
+    /// What the changes are made to: a new manifest whose changes are not known travels whole.
+    fn base(&self, end: &CacheEnd) -> Option<Digest> {
+        self.base.filter(|_| end.unchanged || end.changes.is_some())
+    }
+
     /// The changes to the base, or everything.
     fn changes(
         &self,
         end: &CacheEnd,
     ) -> Result<Box<dyn Iterator<Item = Result<ChangeRecord, SortedError>>>, EngineError> {
-        let old = || self.paths.open().map(|(_, reader)| reader);
-        let record = |r: Result<CacheRecord, SortedError>| r.map(|r| ManifestRecord { entry: r.entry, kept: false });
-        Ok(match (self.base.is_some(), end.unchanged) {
-            (true, true) => Box::new(std::iter::empty()),
-            (true, false) => {
-                let new = self.paths.open_next()?.map(record);
-                Box::new(diff(old().into_iter().flatten().map(record), new))
-            }
-            (false, unchanged) => {
-                let all = if unchanged { old() } else { Some(self.paths.open_next()?) };
-                Box::new(all.into_iter().flatten().map(record).map(|r| r.map(ChangeRecord::Put)))
+        let put = |r: CacheRecord| ChangeRecord::Put(ManifestRecord { entry: r.entry, kept: false });
+        Ok(match (self.base(end), &end.changes) {
+            (Some(_), Some(changes)) => Box::new(changes.read()?),
+            (Some(_), None) => Box::new(std::iter::empty()),
+            (None, _) => {
+                let all = if end.unchanged { self.paths.open().map(|(_, r)| r) } else { Some(self.paths.open_next()?) };
+                Box::new(all.into_iter().flatten().map(move |r| r.map(put)))
             }
         })
     }
@@ -159,13 +159,4 @@ impl Batch<'_> {
         let changes = std::mem::take(&mut self.changes);
         if changes.is_empty() { Ok(()) } else { self.link.send(Changes { changes }) }
     }
-}
-
-fn entry_bytes(entry: &WireEntry) -> usize {
-    let target = match &entry.kind {
-        WireKind::Symlink { target } => target.0.len(),
-        WireKind::File { leader, .. } => leader.0.len(),
-        _ => 0,
-    };
-    entry.path.0.len() + target + entry.xattrs.iter().map(|(n, v)| n.0.len() + v.0.len()).sum::<usize>()
 }

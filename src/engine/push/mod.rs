@@ -11,12 +11,15 @@
 
 mod budget;
 mod cache;
+mod changes;
+mod files;
 mod hash;
 mod manifest;
 mod owners;
 mod resend;
 mod scan;
 mod send;
+mod stand_in;
 
 use std::path::PathBuf;
 use std::thread;
@@ -26,9 +29,10 @@ use self::budget::Budget;
 use self::cache::{CacheEnd, CacheKeeper, CachePaths};
 use self::manifest::{Answer, ManifestSender};
 use self::send::{ContentSender, Found, Replies, Sink};
+use self::stand_in::StandIn;
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
-use super::observer::{Event, Observer, Phase, Summary};
+use super::observer::{Below, Event, Observer, Phase, Summary};
 use super::source::Source;
 use super::stopwatch::Stopwatch;
 use super::wire::{sentence, unexpected};
@@ -38,7 +42,7 @@ use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheHeader;
 use crate::backup::limits::{CHUNK_BYTES_MAX, MISSING_ROUNDS_MAX, WINDOW_BYTES};
 use crate::net::link::{Link, LinkError, LinkReceiver};
-use crate::net::message::{Begin, Committed, Granted, Message};
+use crate::net::message::{Begin, Committed, Granted, Message, Welcome};
 
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
@@ -80,7 +84,10 @@ pub struct PushOptions {
 pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observer) -> Result<Summary, EngineError> {
     let started = Instant::now();
     let source = Source::open(&options.root)?;
+    let observer = &Below::new(source.absolute(), observer);
     let run = client::random_run_id()?;
+    let stand_in = if options.dry_run { StandIn::of(client)? } else { None };
+    let client = stand_in.as_ref().map_or(client, |stand_in| &stand_in.client);
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
     let mut spent = Spent::default();
     loop {
@@ -89,8 +96,12 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
         let outcome = attempt.run(&mut now);
         spent.add(&now);
         let error = match outcome {
-            Ok(summary) => return Ok(Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) }),
-            Err(error) => error,
+            Ok(summary) => {
+                let mut summary = Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) };
+                summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
+                return Ok(summary);
+            }
+            Err(error) => client.stop.or(error),
         };
         // Only what got on is worth another full patience: content that was sent need not be sent again.
         if now.content > PROGRESS_BYTES {
@@ -103,7 +114,7 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
             return Err(error);
         }
         observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        thread::sleep(pause);
+        client.stop.pause(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
     }
 }
@@ -153,6 +164,16 @@ impl Attempt<'_> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open(self.client)?;
         spent.reached = true;
+        // The link has ended when this returns, well or not; a store in this process then closes.
+        let outcome = self.over(link, &welcome, spent);
+        if let Some(guest) = guest {
+            guest.finish();
+        }
+        outcome
+    }
+
+    /// All of it, over a link past the handshake, which is closed at the end.
+    fn over(&self, link: Link, welcome: &Welcome, spent: &mut Spent) -> Result<Summary, EngineError> {
         let counters = link.counters();
         let user = self.client.user.as_bytes();
         let paths = CachePaths::new(&self.client.cache_dir, welcome.store, user, self.source.name.as_bytes())?;
@@ -180,9 +201,6 @@ impl Attempt<'_> {
             outcome
         });
         drop(sender);
-        if let (Ok(_), Some(guest)) = (&outcome, guest) {
-            guest.finish();
-        }
         (spent.wire_sent, spent.wire_received) = (counters.sent(), counters.received());
         if outcome.is_err() {
             paths.discard();
@@ -277,7 +295,7 @@ impl Work<'_> {
             owners: OwnerNames::default(),
             file_system: source.file_system,
         };
-        let keeper = CacheKeeper::new(self.paths.clone(), header.clone());
+        let keeper = CacheKeeper::new(self.paths.clone(), header.clone(), self.base.is_some());
         (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
         sender.sink = Sink::Cache(Box::new(keeper));
         let walk = source.walk_options(options, store_place)?;
@@ -330,7 +348,15 @@ impl Work<'_> {
         let budget = Budget::new(if self.granted.ask { WINDOW_BYTES } else { WINDOW_BYTES / 2 });
         let cache = self.paths.clone();
         let window = budget.clone();
-        let scan = scan::Scan { walk, cache, jobs, items, budget, safe_before };
+        let scan = scan::Scan {
+            walk,
+            cache,
+            jobs,
+            items,
+            budget,
+            safe_before,
+            force_delete: self.attempt.options.force_delete,
+        };
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         thread::scope(|scope| {
             let walker = scope.spawn(move || scan.run());

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use super::cache::{CacheEnd, CachePaths, Reader};
+use super::changes::ChangeNotes;
 use super::hash::{Job, LargeJob, SmallJob, ToRead, pieces, work};
-use super::scan::{Item, LargeFile, queue};
+use super::scan::{Item, VANISHED, queue};
 use super::send::{ContentSender, Sink};
 use crate::backup::chunker::class_for;
 use crate::backup::entry::{OwnerNames, SizeClass};
@@ -106,14 +107,14 @@ fn job_for(
     let dir = match opened {
         Ok(dir) => dir,
         Err(e) if e.is_not_found() => {
-            return Some((Item::Skipped(record.entry.path, "it vanished during the run".to_owned()), None));
+            return Some((Item::Skipped(record.entry.path, VANISHED.to_owned()), None));
         }
         Err(e) => return Some((Item::Failed(record.entry.path, e.to_string()), None)),
     };
     let (path, size) = (record.entry.path.clone(), content.size);
     let name = file.or_else(|| record.entry.path.name()).unwrap_or(b".").to_vec();
     let class = if content.class == SizeClass::Whole { class_for(size) } else { content.class };
-    let to_read = ToRead { dir, name, entry: record.entry.clone(), size };
+    let to_read = ToRead { dir, name, entry: record.entry.clone(), size, ino_believed: record.fingerprint.ino != 0 };
     if size < WHOLE_FILE_BYTES_MAX {
         let (reply, receiver) = crossbeam_channel::bounded(1);
         let share = budget.take(size)?;
@@ -123,8 +124,7 @@ fn job_for(
     let (piece_sender, receiver) = pieces();
     let share = budget.take(size.min(WINDOW_BYTES / 2))?;
     let old = Some(Box::new(record));
-    let file = LargeFile { path, size, class, sparse: content.sparse };
-    let item = Item::Large { file, old, pieces: receiver, share };
+    let item = Item::Large { path, size, class, sparse: content.sparse, old, pieces: receiver, share };
     Some((item, Some(Job::Large(LargeJob { file: to_read, class, pieces: piece_sender }))))
 }
 
@@ -142,10 +142,14 @@ pub(super) fn rewrite(
     let file = File::create(&again).map_err(|e| cannot(&e))?;
     let mut writer = SortedWriter::create(BufWriter::new(file), CACHE_MAGIC, header).map_err(|e| cannot(&e))?;
     let mut hasher = ManifestHasher::new();
+    let mut old = paths.open().map(|(_, reader)| reader);
+    let first = old.as_mut().and_then(Iterator::next);
+    let mut notes = ChangeNotes::new(&paths.next.with_extension("changes"), old, first)?;
     for record in records.into_iter().flatten() {
         let record = record.map_err(|e| cannot(&e))?;
         let Some(record) = overrides.remove(&record.entry.path).unwrap_or(Some(record)) else { continue };
         hasher.push(&record.entry);
+        notes.push(&record)?;
         writer.push(&record).map_err(|e| cannot(&e))?;
     }
     let counts = hasher.counts();
@@ -155,6 +159,7 @@ pub(super) fn rewrite(
     let (sink, _) = writer.finish().map_err(|e| cannot(&e))?;
     sink.into_inner().map_err(|e| cannot(e.error()))?;
     fs::rename(&again, &paths.next).map_err(|e| cannot(&e))?;
-    *end = CacheEnd { unchanged: false, manifest, entries: counts.entries, files: counts.files, bytes: counts.bytes };
+    let (entries, files, bytes) = (counts.entries, counts.files, counts.bytes);
+    *end = CacheEnd { unchanged: false, manifest, entries, files, bytes, changes: notes.finish()? };
     Ok(())
 }

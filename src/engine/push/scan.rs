@@ -22,6 +22,7 @@ use crate::backup::fingerprint::{Fingerprint, Timestamp};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX};
 use crate::backup::relpath::RelPath;
+use crate::tree::error::TreeError;
 use crate::tree::stat::FileKind;
 use crate::tree::walk::{SourceEntry, WalkItem, WalkOptions, walk};
 
@@ -34,6 +35,9 @@ const JOB_DIRS_MAX: usize = 16;
 /// Budget that a large file holds while it is read and asked about.
 const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
 
+/// Said of what was there when its folder was listed.
+pub(super) const VANISHED: &str = "it vanished during the run";
+
 /// The scan's output, canonical order.
 pub(super) enum Item {
     /// Entries that need no reading.
@@ -41,22 +45,23 @@ pub(super) enum Item {
     /// Small files being read; interleaved with entries that need no reading: `true` takes the next file.
     Small { order: Vec<Option<CacheRecord>>, reply: Receiver<SmallRead>, bytes: u64 },
     /// A large file being read.
-    Large { file: LargeFile, old: Option<Box<CacheRecord>>, pieces: Receiver<LargePiece>, share: super::budget::Share },
+    Large {
+        path: RelPath,
+        size: u64,
+        class: SizeClass,
+        sparse: bool,
+        old: Option<Box<CacheRecord>>,
+        pieces: Receiver<LargePiece>,
+        share: super::budget::Share,
+    },
     /// Not seen: keep what the copy has.
     Unseen(RelPath),
+    /// Empty, and something was mounted on it at the last run: a word is due.
+    Unmounted(RelPath),
     /// Not in the backup, harmlessly.
     Skipped(RelPath, String),
     /// Could not be read.
     Failed(RelPath, String),
-}
-
-/// What is known of a large file before it is read.
-pub(super) struct LargeFile {
-    pub(super) path: RelPath,
-    pub(super) size: u64,
-    pub(super) class: SizeClass,
-    /// It has holes: zeros, which travel once if its chunks are offered.
-    pub(super) sparse: bool,
 }
 
 /// What the scan works with.
@@ -67,6 +72,8 @@ pub(super) struct Scan {
     pub(super) items: Sender<Item>,
     pub(super) budget: Budget,
     pub(super) safe_before: Timestamp,
+    /// A folder on which nothing is mounted any more is empty because somebody meant it.
+    pub(super) force_delete: bool,
 }
 
 /// A queue of items.
@@ -80,17 +87,7 @@ impl Scan {
     /// # Errors
     /// A sentence: the root itself cannot be walked.
     pub(super) fn run(self) -> Result<(), String> {
-        let cache = self.cache.open().map(|(_, reader)| reader);
-        let mut merge = Merge {
-            old: cache.map(Peek::new),
-            renamed: None,
-            links: HashMap::new(),
-            order: Vec::new(),
-            files: Vec::new(),
-            bytes: 0,
-            dirs: 0,
-            scan: &self,
-        };
+        let mut merge = Merge::new(&self);
         let walked = walk(&self.walk, &mut |batch| {
             for item in batch {
                 if merge.item(item).is_err() {
@@ -143,6 +140,8 @@ struct Inode {
 struct Known {
     digest: Digest,
     class: SizeClass,
+    /// It has no xattrs.
+    plain: bool,
 }
 
 struct Merge<'a> {
@@ -159,7 +158,20 @@ struct Merge<'a> {
     dirs: usize,
 }
 
-impl Merge<'_> {
+impl<'a> Merge<'a> {
+    fn new(scan: &'a Scan) -> Self {
+        Self {
+            old: scan.cache.open().map(|(_, reader)| Peek::new(reader)),
+            renamed: None,
+            links: HashMap::new(),
+            order: Vec::new(),
+            files: Vec::new(),
+            bytes: 0,
+            dirs: 0,
+            scan,
+        }
+    }
+
     fn item(&mut self, item: WalkItem) -> Result<(), Gone> {
         let other = match item {
             WalkItem::Entry(entry) => return self.entry(entry),
@@ -172,7 +184,7 @@ impl Merge<'_> {
 
     fn entry(&mut self, walked: SourceEntry) -> Result<(), Gone> {
         let stat = &walked.stat;
-        let fingerprint = stat.fingerprint();
+        let fingerprint = walked.fingerprint();
         let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
         let kind = match stat.kind {
             FileKind::Dir => Kind::Dir,
@@ -183,29 +195,34 @@ impl Merge<'_> {
             FileKind::File => return self.file(walked, fingerprint, old),
             FileKind::Socket | FileKind::Unknown => return Ok(()),
         };
+        let mut mounted = walked.mounted;
+        if !mounted && old.as_ref().is_some_and(|old| old.mounted) && !self.scan.force_delete && walked.is_empty_dir() {
+            // So it stays, run after run, until something is there again.
+            mounted = true;
+            self.other(Item::Unmounted(walked.path.clone()))?;
+        }
         let vouched = old.filter(|old| !old.racy && old.fingerprint == fingerprint);
+        let mut racy = fingerprint.is_racy(self.scan.safe_before);
         let meta = match self.meta(&walked, vouched.as_ref()) {
             Ok(meta) => meta,
-            // What it holds needs its directory: it goes without its attributes. If it vanished, so did what it holds.
+            // What it holds may be in the manifest already, and needs its directory: it goes without its attributes,
+            // and nothing vouches for that.
             Err(item) if walked.stat.kind == FileKind::Dir => {
                 self.other(item)?;
+                racy = true;
                 walked.stat.meta()
             }
             Err(item) => return self.other(item),
         };
-        let racy = fingerprint.is_racy(self.scan.safe_before);
         let entry = Entry { path: walked.path, meta, kind };
-        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None })
+        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None, mounted })
     }
 
     /// Metadata; xattrs are read only where no fingerprint vouches for those of the last run (they move ctime).
     fn meta(&self, walked: &SourceEntry, vouched: Option<&CacheRecord>) -> Result<Meta, Item> {
         let xattrs = match vouched {
             Some(old) => old.entry.meta.xattrs.clone(),
-            None => walked.read_xattrs().map_err(|e| match e.is_not_found() {
-                true => Item::Skipped(walked.path.clone(), "it vanished during the run".to_owned()),
-                false => Item::Failed(walked.path.clone(), e.to_string()),
-            })?,
+            None => walked.read_xattrs().map_err(|e| unreadable(&walked.path, &e))?,
         };
         Ok(Meta { xattrs, ..walked.stat.meta() })
     }
@@ -225,19 +242,23 @@ impl Merge<'_> {
         let mut content = FileContent { size, digest: unknown, class, link, sparse, unstable: false };
         let vouched = old.as_ref().filter(|old| old.vouches_for(&fingerprint).is_some());
         let known = match vouched.and_then(|old| old.entry.file()) {
-            Some(known) => Some(Known { digest: known.digest, class: known.class }),
+            Some(known) => Some(Known { digest: known.digest, class: known.class, plain: false }),
             None if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) => self.renamed(fingerprint),
             None => None,
         };
         if let Some(known) = known {
             (content.digest, content.class) = (known.digest, known.class);
-            let meta = match self.meta(&walked, vouched) {
-                Ok(meta) => meta,
-                Err(item) => return self.other(item),
+            let meta = match vouched {
+                // Attributes cannot change without the ctime, by which it was recognised.
+                None if known.plain => walked.stat.meta(),
+                _ => match self.meta(&walked, vouched) {
+                    Ok(meta) => meta,
+                    Err(item) => return self.other(item),
+                },
             };
             let recipe = vouched.and_then(|old| old.recipe.clone());
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe });
+            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe, mounted: false });
         }
         if matches!(content.link, Link::Follower(_)) {
             // The leader's content is its own; the sender puts it in.
@@ -246,11 +267,11 @@ impl Merge<'_> {
                 Err(item) => return self.other(item),
             };
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None });
+            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None, mounted: false });
         }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
-        let file = ToRead { dir: walked.dir, name, entry, size };
+        let file = ToRead { dir: walked.dir, name, entry, size, ino_believed: walked.ino_believed };
         if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 
@@ -269,7 +290,7 @@ impl Merge<'_> {
 
     /// A file that the cache knows under another path.
     fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Known> {
-        self.old.as_ref()?;
+        self.old.as_ref().filter(|_| fingerprint.ino != 0)?;
         let cache = &self.scan.cache;
         let map = self.renamed.get_or_insert_with(|| by_inode(cache));
         let Fingerprint { ino, size, mtime, ctime } = fingerprint;
@@ -301,10 +322,11 @@ impl Merge<'_> {
         self.flush()?;
         let share = self.scan.budget.take(LARGE_FILE_SHARE.min(file.size)).ok_or(Gone)?;
         let (sender, receiver) = pieces();
+        let (path, size) = (file.entry.path.clone(), file.size);
         let sparse = file.entry.file().is_some_and(|content| content.sparse);
-        let large = LargeFile { path: file.entry.path.clone(), size: file.size, class, sparse };
         let old = old.map(Box::new);
-        self.scan.items.send(Item::Large { file: large, old, pieces: receiver, share }).map_err(|_| Gone)?;
+        let item = Item::Large { path, size, class, sparse, old, pieces: receiver, share };
+        self.scan.items.send(item).map_err(|_| Gone)?;
         self.scan.jobs.send(Job::Large(LargeJob { file, class, pieces: sender })).map_err(|_| Gone)
     }
 
@@ -326,14 +348,26 @@ impl Merge<'_> {
     }
 }
 
+/// What is gone by now is no error: it vanished.
+fn unreadable(path: &RelPath, error: &TreeError) -> Item {
+    if error.is_not_found() {
+        return Item::Skipped(path.clone(), VANISHED.to_owned());
+    }
+    Item::Failed(path.clone(), error.to_string())
+}
+
 fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     let mut map = HashMap::new();
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
-        if let (false, Some(content)) = (record.racy, record.entry.file()) {
+        if let (false, Some(content)) = (record.racy || record.fingerprint.ino == 0, record.entry.file()) {
             let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
-            let known = Known { digest: content.digest, class: content.class };
+            let plain = record.entry.meta.xattrs.is_empty();
+            let known = Known { digest: content.digest, class: content.class, plain };
             map.insert(Inode { ino, size, mtime, ctime }, known);
         }
     }
     map
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,12 @@ use crossbeam_channel::{Receiver, select};
 
 use super::budget::Share;
 use super::cache::CacheKeeper;
+use super::files::in_messages;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
-use super::scan::{Item, LargeFile};
+use super::scan::{Item, VANISHED};
 use crate::backup::digest::Digest;
-use crate::backup::entry::{FileContent, Kind, Link};
+use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::CHUNK_FRAME_BYTES;
 use crate::backup::relpath::RelPath;
@@ -21,7 +22,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer};
 use crate::engine::wire::{Bits, class_to_wire, entry_to_wire, unexpected};
 use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
+use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Message, Need, Offer, WireChunk};
 
 /// Chunk offers of the open file that may wait for their answer.
 const CHUNK_OFFERS_MAX: usize = 12;
@@ -40,8 +41,6 @@ enum Waiting {
 /// A large file between its opening and its end; the next one may be offered meanwhile.
 struct OpenFile {
     path: RelPath,
-    /// Its chunks are offered, not simply sent.
-    ask: bool,
     /// Offers that wait for their answer.
     waiting: usize,
     /// Its end, once all of it has been offered.
@@ -150,12 +149,20 @@ impl<'a> ContentSender<'a> {
                     self.small(order, read)?;
                 }
             }
-            Item::Large { file, old, pieces, share } => {
-                self.observer.event(&Event::Planned { bytes: file.size });
-                self.observer.event(&Event::FileBegun { path: file.path.as_bytes(), bytes: file.size });
-                self.large(file, old.as_deref(), &pieces, share)?;
+            Item::Large { path, size, class, sparse, old, pieces, share } => {
+                self.observer.event(&Event::Planned { bytes: size });
+                self.observer.event(&Event::FileBegun { path: path.as_bytes(), bytes: size });
+                // Holes are the same chunk over and over: asked for, it travels once.
+                let ask = self.ask || sparse;
+                self.large(path, (size, class), ask, old.as_deref(), &pieces, share)?;
             }
             Item::Unseen(path) => self.found.unseen.push(path),
+            Item::Unmounted(path) => {
+                let why =
+                    "something was mounted here at the last backup and is not now: what the copy holds of it stays";
+                self.observer.event(&Event::Warned { path: path.as_bytes(), why });
+                self.found.unseen.push(path);
+            }
             Item::Skipped(path, why) => {
                 self.observer.event(&Event::Skipped { path: path.as_bytes(), why: &why });
             }
@@ -250,7 +257,7 @@ impl<'a> ContentSender<'a> {
     }
 
     fn vanished(&mut self, path: &RelPath) {
-        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: "it vanished during the run" });
+        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: VANISHED });
     }
 
     fn next_batch(&mut self) -> u32 {
@@ -268,8 +275,9 @@ impl<'a> ContentSender<'a> {
         }
         self.found.content_bytes_sent += bytes;
         if !self.dry_run {
-            let entries = files.iter().map(|r| entry_to_wire(&r.entry)).collect();
-            self.link.send(Message::Files(Files { entries }, payload))?;
+            for (files, payload) in in_messages(files, payload) {
+                self.link.send(Message::Files(files, payload))?;
+            }
         }
         self.observer.event(&Event::Advanced { bytes });
         Ok(())
@@ -357,23 +365,23 @@ impl<'a> ContentSender<'a> {
     /// Offers a large file piece by piece; its answers may come while the next file is offered.
     fn large(
         &mut self,
-        large: LargeFile,
+        path: RelPath,
+        (size, class): (u64, SizeClass),
+        ask: bool,
         old: Option<&CacheRecord>,
         pieces: &Receiver<LargePiece>,
         share: Share,
     ) -> Result<(), EngineError> {
-        let LargeFile { path, size, class, sparse } = large;
         let file = self.file;
         self.file += 1;
-        let base = old.filter(|_| self.ask).and_then(|old| {
+        let base = old.filter(|_| ask).and_then(|old| {
             let recipe = old.recipe.as_ref().filter(|r| r.chunks.len() >= RANGE_CHUNKS_MIN && r.class == class)?;
             Some((old.entry.file()?.digest, recipe))
         });
         let wire_path = path.as_bytes().into();
         let open = FileOpen { file, path: wire_path, size, class: class_to_wire(class), base: base.map(|b| b.0) };
         self.link.send(open)?;
-        let ask = self.ask || sparse;
-        self.open.insert(file, OpenFile { path: path.clone(), ask, waiting: 0, done: None, _share: share });
+        self.open.insert(file, OpenFile { path: path.clone(), waiting: 0, done: None, _share: share });
         let mut known: HashMap<Digest, u32> = HashMap::new();
         if let Some((_, recipe)) = base {
             while self.ready.as_ref().is_none_or(|ready| ready.file != file) {
@@ -387,7 +395,11 @@ impl<'a> ContentSender<'a> {
             let outcome = match self.wait(pieces)? {
                 Some(LargePiece::Data { data, chunks }) => {
                     self.found.bytes_read += data.len() as u64;
-                    self.piece(file, data, &chunks, &known)?;
+                    if ask {
+                        self.piece(file, data, &chunks, &known)?;
+                    } else {
+                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), &data)?;
+                    }
                     continue;
                 }
                 Some(LargePiece::End(outcome)) => *outcome,
@@ -405,9 +417,6 @@ impl<'a> ContentSender<'a> {
         known: &HashMap<Digest, u32>,
     ) -> Result<(), EngineError> {
         let lens: Vec<u32> = chunks.iter().map(|(_, len)| *len).collect();
-        if self.open.get(&file).is_none_or(|open| !open.ask) {
-            return self.send_chunks(file, lens, &data);
-        }
         let batch = self.next_batch();
         self.link.send(ChunkOffer { batch, file, items: offer_items(chunks, known) })?;
         self.waiting.insert(batch, Waiting::Chunks { file, data, lens });

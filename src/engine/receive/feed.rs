@@ -1,20 +1,23 @@
 //! Feeds the planner: what the copy holds (the catalog's rows after the stat pass) beside what the manifest wants.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::thread;
 
 use super::incoming::Incoming;
+use super::manifest_file::Drafter;
 use super::{PassResult, Run};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta};
 use crate::backup::guard::{GuardInput, check};
 use crate::backup::manifest::ManifestRecord;
-use crate::backup::plan::{
-    ContentPlace, Contents, MissingContent, Plan, PlanOptions, Planner, Present, PresentKind, Wanted,
-};
+use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::net::message::Begin;
 use crate::store::catalog::{Row, RowKind, Update};
-use crate::store::present::Names;
+use crate::store::present::SharedNames;
+use crate::store::snapshots::ManifestDraft;
 use crate::tree::metadata::{StorePolicy, disk_form};
 
 /// What is to be done, and what the manifest will be.
@@ -22,6 +25,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     /// The copy is exactly the newest snapshot, which has this manifest: nothing to do.
     pub(super) nothing: bool,
+    /// The new manifest, where it could be written while the plan was made.
+    pub(super) draft: Option<ManifestDraft>,
 }
 
 impl Run<'_> {
@@ -41,22 +46,34 @@ impl Run<'_> {
         {
             let mut plan = Plan::default();
             plan.counts.unchanged = newest.entries;
-            return Ok(Planned { plan, nothing: true });
+            return Ok(Planned { plan, nothing: true, draft: None });
         }
         let shared = found.with(|pass| pass.shared.clone())?;
-        let plan = self.compare(incoming, &shared)?;
-        self.guard(incoming, &plan)?;
-        Ok(Planned { plan, nothing: false })
+        let (plan, draft) = thread::scope(|scope| {
+            let drafter = Drafter::new(self, incoming);
+            let early = self.keeps_nothing(incoming).then(|| scope.spawn(move || drafter.of_seen()));
+            let plan = self.compare(incoming, &shared).and_then(|plan| self.guard(incoming, &plan).map(|()| plan));
+            (plan, early.map(|thread| thread.join().unwrap_or(Ok(None))))
+        });
+        let plan = plan.inspect_err(|_| self.snapshots.discard(self.begin.run))?;
+        let draft = draft.transpose()?.flatten().filter(|_| plan.kept.is_empty());
+        Ok(Planned { plan, nothing: false, draft })
     }
 
-    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, Names>) -> Result<Plan, EngineError> {
+    /// Whether it is plain from the start that the copy will hold nothing beyond the manifest.
+    fn keeps_nothing(&self, incoming: &Incoming) -> bool {
+        let Begin { dry_run, delete, recursive, delete_excluded, filters, .. } = self.begin;
+        !dry_run && *delete && *recursive && incoming.unseen.is_empty() && (*delete_excluded || filters.is_empty())
+    }
+
+    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, SharedNames>) -> Result<Plan, EngineError> {
         let mut planner = Planner::new(PlanOptions {
             delete: self.begin.delete,
             silent: !self.begin.dry_run,
             shallow: !self.begin.recursive,
         });
-        let mut rows = self.reader.range(self.copy.id, &self.root);
-        let mut row: Option<Row> = rows.next().transpose()?;
+        let mut rows = self.reader.range(self.copy.id, &self.root).map(|row| self.below(row?));
+        let mut row = rows.next().transpose()?;
         let nested = self.nested_roots()?;
         let mut open = OpenDirs::default();
         for record in incoming.entries(self)? {
@@ -65,47 +82,49 @@ impl Run<'_> {
                 let message = format!("the manifest has '{}', but not the directory that holds it", entry.path);
                 return Err(EngineError::new(ErrorKind::Failed, message));
             }
-            while let Some(before) = self.below(row.as_ref())?.filter(|path| *path < entry.path) {
-                self.push_present(&mut planner, row.take(), &before, shared, incoming);
-                row = rows.next().transpose()?;
-            }
-            let here = self.below(row.as_ref())?.is_some_and(|path| path == entry.path);
-            let present = if here { row.take() } else { None };
-            if present.is_some() {
-                row = rows.next().transpose()?;
+            let mut present = None;
+            while let Some((path, _)) = &row {
+                let order = path.cmp(&entry.path);
+                if order == Ordering::Greater {
+                    break;
+                }
+                let taken = std::mem::replace(&mut row, rows.next().transpose()?);
+                match taken {
+                    Some((_, row)) if order == Ordering::Equal => present = Some(row),
+                    Some((path, row)) => self.push_present(&mut planner, row, path, shared, incoming),
+                    None => {}
+                }
             }
             self.push_wanted(&mut planner, present, entry, shared, &nested)?;
         }
-        while let Some(path) = self.below(row.as_ref())? {
-            self.push_present(&mut planner, row.take(), &path, shared, incoming);
+        while let Some((path, gone)) = row {
+            self.push_present(&mut planner, gone, path, shared, incoming);
             row = rows.next().transpose()?;
         }
         Ok(planner.finish(&Stored(self)))
     }
 
-    /// A row's path below the root.
-    fn below(&self, row: Option<&Row>) -> Result<Option<RelPath>, EngineError> {
-        let Some(row) = row else { return Ok(None) };
+    /// A row, after its path below the root.
+    fn below(&self, row: Row) -> Result<(RelPath, Row), EngineError> {
         let outside =
             || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
-        Ok(Some(row.path.strip_prefix(&self.root).ok_or_else(outside)?))
+        Ok((row.path.strip_prefix(&self.root).ok_or_else(outside)?, row))
     }
 
     fn push_present(
         &self,
         planner: &mut Planner,
-        row: Option<Row>,
-        path: &RelPath,
-        shared: &HashMap<u64, Names>,
+        mut row: Row,
+        path: RelPath,
+        shared: &HashMap<u64, SharedNames>,
         incoming: &Incoming,
     ) {
-        let Some(mut row) = row else { return };
         if !self.begin.recursive && path.depth() > 1 {
             // The stat pass did not go there: it can leave with its directory, but nothing may be made of it.
             row.digest = None;
         }
-        let protected = self.is_protected(path, row.kind == RowKind::Dir, incoming);
-        planner.push(Some(present_of(row, path.clone(), shared)), None, protected);
+        let protected = self.is_protected(&path, row.kind == RowKind::Dir, incoming);
+        planner.push(Some(present_of(row, path, shared)), None, protected);
     }
 
     /// Whether a path that the manifest does not have is unseen rather than gone.
@@ -114,7 +133,7 @@ impl Run<'_> {
         if !self.begin.recursive && (path.depth() > 1 || is_dir && path.depth() == 1) {
             return true;
         }
-        let mut at = Some(path.clone());
+        let mut at = (!incoming.unseen.is_empty()).then(|| path.clone());
         while let Some(here) = at {
             if incoming.unseen.contains(&here) {
                 return true;
@@ -129,7 +148,7 @@ impl Run<'_> {
         planner: &mut Planner,
         present: Option<Row>,
         entry: Entry,
-        shared: &HashMap<u64, Names>,
+        shared: &HashMap<u64, SharedNames>,
         nested: &[RelPath],
     ) -> Result<(), EngineError> {
         if !self.begin.recursive && entry.path.depth() > 1 {
@@ -160,27 +179,6 @@ impl Run<'_> {
         let path = entry.path.clone();
         planner.push(present.map(|row| present_of(row, path, shared)), Some(Wanted { entry, form }), false);
         Ok(())
-    }
-
-    /// What leads to the root must be folders, in the copy too: another root may have left a file there.
-    pub(super) fn check_way(&self) -> Result<(), EngineError> {
-        let (mut at, mut in_the_way) = (self.root.parent(), None);
-        while let Some(dir) = at {
-            match self.copy.dir.open_dir(&dir) {
-                Err(e) if e.is_not_a_directory() || e.is_escape() => in_the_way = Some(dir.clone()),
-                Err(e) if e.is_not_found() => {}
-                _ => break,
-            }
-            at = dir.parent();
-        }
-        let Some(path) = in_the_way else { return Ok(()) };
-        let roots = self.snapshots.roots()?;
-        let holder = roots.iter().map(|r| &r.root).filter(|root| path.is_within(root)).max_by_key(|root| root.depth());
-        let way_out = holder.map_or(String::new(), |other| {
-            format!(", as the root '/{other}' has it; back that up again, or 'rbbackup forget /{other}' moves it into history")
-        });
-        let message = format!("'/{}' cannot be backed up: in the copy '/{path}' is no directory{way_out}", self.root);
-        Err(EngineError::new(ErrorKind::Failed, message))
     }
 
     /// Other roots of the copy that lie below this one.
@@ -239,7 +237,7 @@ pub(super) fn form_of(policy: StorePolicy, entry: &Entry, present: Option<&Row>)
 }
 
 /// A row as the planner sees it.
-pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, Names>) -> Present {
+pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u64, SharedNames>) -> Present {
     let kind = match row.kind {
         RowKind::Dir => PresentKind::Dir,
         RowKind::File => PresentKind::File,
@@ -248,10 +246,10 @@ pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u6
         RowKind::Other => PresentKind::Other,
     };
     let meta = Meta { mode: row.mode, uid: row.uid, gid: row.gid, mtime: row.fingerprint.mtime, xattrs: row.xattrs };
+    let names = shared.get(&row.fingerprint.ino).filter(|_| kind == PresentKind::File).copied().unwrap_or_default();
+    let (within, outside) = (names.within > 1, names.all > names.within);
     let (ino, size) = (row.fingerprint.ino, row.fingerprint.size);
-    let names = shared.get(&ino).filter(|_| kind == PresentKind::File).copied().unwrap_or_default();
-    let (shared, outside) = (names.here > 1, names.all > names.here);
-    Present { path, kind, ino, size, digest: row.digest, meta, shared, outside }
+    Present { path, kind, ino, size, digest: row.digest, meta, within, outside }
 }
 
 /// What the store holds, for the planner.
@@ -275,15 +273,18 @@ impl Contents for Stored<'_> {
     }
 }
 
-/// Content that turned out not to be what the catalog said: its places are looked at again by the next stat pass, and it
-/// is not found there until then.
-pub(super) fn forget_content(run: &Run<'_>, missing: &[MissingContent]) -> Result<(), EngineError> {
+/// Content that turned out not to be what the catalog said: its places are looked at again by the next stat pass, and
+/// neither it nor its chunks are found there until then.
+pub(super) fn forget_content(run: &Run<'_>, damaged: &[Digest]) -> Result<(), EngineError> {
     let mut updates = Vec::new();
-    for content in missing {
-        for row in run.reader.find_content(run.copy.id, &content.digest)? {
-            updates.push(Update::Put(Row { racy: true, digest: None, ..row }));
+    for digest in damaged {
+        let rows = run.reader.find_content(run.copy.id, digest)?;
+        // The copy is asked before what it retired: that may still be good.
+        if rows.is_empty() {
+            updates.push(Update::RemoveRetired(*digest));
         }
-        updates.push(Update::RemoveRetired(content.digest));
+        updates.extend(rows.into_iter().map(|row| Update::Put(Row { racy: true, digest: None, ..row })));
+        updates.push(Update::RemoveRecipe(*digest));
     }
     run.hub.catalog.apply(run.copy.id, updates)?;
     Ok(())

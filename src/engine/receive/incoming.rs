@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 
 use super::Run;
 use crate::backup::digest::Digest;
 use crate::backup::entry::OwnerNames;
-use crate::backup::limits::BATCH_COUNT_MAX;
+use crate::backup::limits::{BATCH_COUNT_MAX, UNSEEN_BYTES_MAX};
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, ManifestRecord, apply};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::errors_from_wire;
-use crate::backup::sorted_file::{SortedReader, SortedWriter};
+use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Change, WireError, change_from_wire, owners_from_wire};
 use crate::net::message::{Changes, Manifest, ManifestEnd};
@@ -33,13 +33,18 @@ pub(super) struct Incoming {
     pub(super) changes: u64,
     pub(super) unseen: HashSet<RelPath>,
     pub(super) bytes_read: u64,
+    unseen_bytes: usize,
     spool: Option<SortedWriter<BufWriter<File>, ChangeRecord>>,
     last: Option<RelPath>,
     read: File,
 }
 
-fn spool_error(error: &impl std::fmt::Display) -> EngineError {
-    EngineError::new(ErrorKind::Failed, format!("cannot keep the manifest in staging: {error}"))
+fn spool_error(error: impl Into<SortedError>) -> EngineError {
+    let error = error.into();
+    let full = matches!(&error, SortedError::Io(e)
+        if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+    let kind = if full { ErrorKind::NoSpace } else { ErrorKind::Failed };
+    EngineError::new(kind, format!("cannot keep the manifest in staging: {error}"))
 }
 
 impl Incoming {
@@ -51,7 +56,7 @@ impl Incoming {
         dir.unlink(SPOOL).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
         let file = dir.create_new(SPOOL, 0o600)?;
         let spool = SortedWriter::create(BufWriter::with_capacity(256 * 1024, file), CHANGES_MAGIC, &())
-            .map_err(|e| spool_error(&e))?;
+            .map_err(spool_error)?;
         Ok(Self {
             digest: head.digest,
             entries: head.entries,
@@ -62,6 +67,7 @@ impl Incoming {
             changes: 0,
             unseen: HashSet::new(),
             bytes_read: 0,
+            unseen_bytes: 0,
             spool: Some(spool),
             last: None,
             read: dir.open_read(SPOOL)?,
@@ -84,6 +90,12 @@ impl Incoming {
             self.last = Some(change.path().clone());
             let record = match change {
                 Change::Unseen(path) => {
+                    self.unseen_bytes += path.as_bytes().len();
+                    if self.unseen_bytes > UNSEEN_BYTES_MAX {
+                        let message = "too many paths could not be seen to remember them; back up less at once, \
+                                       or exclude what cannot be read";
+                        return Err(EngineError::new(ErrorKind::Failed, message));
+                    }
                     self.unseen.insert(path);
                     continue;
                 }
@@ -91,7 +103,7 @@ impl Incoming {
                 Change::Remove(path) => ChangeRecord::Remove(path),
             };
             if let Some(spool) = &mut self.spool {
-                spool.push(&record).map_err(|e| spool_error(&e))?;
+                spool.push(&record).map_err(spool_error)?;
                 self.changes += 1;
             }
         }
@@ -102,8 +114,8 @@ impl Incoming {
     pub(super) fn end(mut self, end: ManifestEnd) -> Result<Self, EngineError> {
         self.bytes_read = end.bytes_read;
         if let Some(spool) = self.spool.take() {
-            let (sink, _) = spool.finish().map_err(|e| spool_error(&e))?;
-            sink.into_inner().map_err(|e| spool_error(e.error()))?;
+            let (sink, _) = spool.finish().map_err(spool_error)?;
+            sink.into_inner().map_err(|e| spool_error(e.into_error()))?;
         }
         Ok(self)
     }
@@ -112,10 +124,10 @@ impl Incoming {
     pub(super) fn spooled(
         &self,
     ) -> Result<impl Iterator<Item = Result<ChangeRecord, EngineError>> + use<>, EngineError> {
-        let file = self.read.try_clone().map_err(|e| spool_error(&e))?;
+        let file = self.read.try_clone().map_err(spool_error)?;
         let (_, reader): ((), SortedReader<File, ChangeRecord>) =
-            SortedReader::open(file, CHANGES_MAGIC).map_err(|e| spool_error(&e))?;
-        Ok(reader.map(|record| record.map_err(|e| spool_error(&e))))
+            SortedReader::open(file, CHANGES_MAGIC).map_err(spool_error)?;
+        Ok(reader.map(|record| record.map_err(spool_error)))
     }
 
     /// The base that the changes apply to, `kept` records included.

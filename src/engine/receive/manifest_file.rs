@@ -4,26 +4,71 @@ use std::cmp::Ordering;
 
 use super::Run;
 use super::incoming::Incoming;
+use crate::backup::digest::RunId;
 use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, SizeClass};
 use crate::backup::manifest::{ChangeRecord, ManifestRecord, merge};
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::store::catalog::{Row, RowKind};
-use crate::store::snapshots::ManifestDraft;
+use crate::store::snapshots::{ManifestDraft, Snapshots};
 
-/// Writes the draft of the new manifest and checks that both sides mean the same.
-pub(super) fn draft(run: &Run<'_>, incoming: &Incoming, kept: &[RelPath]) -> Result<ManifestDraft, EngineError> {
-    let base = run.newest.as_ref().filter(|_| incoming.on_base).map(|r| r.number);
-    let changes = with_kept(run, incoming, kept)?;
-    let draft = run.snapshots.draft(run.begin.run, base, &incoming.owners, changes)?;
-    if draft.digest != incoming.digest || draft.counts.entries != incoming.entries {
-        let message = format!(
-            "the manifests of both sides differ: {} entries, digest {} here; {} entries, digest {} there",
-            draft.counts.entries, draft.digest, incoming.entries, incoming.digest
-        );
-        return Err(EngineError::new(ErrorKind::Failed, message));
+/// Where the new manifest is written, and what it is made from when nothing is kept. Unlike the run it may be used from
+/// another thread, while the plan is made.
+pub(super) struct Drafter<'a> {
+    snapshots: &'a Snapshots,
+    run: RunId,
+    newest: Option<&'a SnapshotRecord>,
+    incoming: &'a Incoming,
+}
+
+impl<'a> Drafter<'a> {
+    pub(super) fn new(run: &'a Run<'_>, incoming: &'a Incoming) -> Self {
+        Self { snapshots: &run.snapshots, run: run.begin.run, newest: run.newest.as_deref(), incoming }
     }
-    Ok(draft)
+
+    fn base(&self) -> Option<u64> {
+        self.newest.filter(|_| self.incoming.on_base).map(|newest| newest.number)
+    }
+
+    /// Whether the base has kept entries, which the client's changes know nothing of.
+    fn base_keeps(&self) -> Result<bool, EngineError> {
+        let Some(base) = self.base() else { return Ok(false) };
+        Ok(self.snapshots.open_manifest(base)?.header().counts.kept > 0)
+    }
+
+    /// The draft, if the base keeps nothing: the client's changes as they are. None: [`draft`] must make it.
+    pub(super) fn of_seen(&self) -> Result<Option<ManifestDraft>, EngineError> {
+        if self.base_keeps()? { Ok(None) } else { self.write(self.incoming.spooled()?).map(Some) }
+    }
+
+    /// Writes the draft and checks that both sides mean the same.
+    fn write(
+        &self,
+        changes: impl Iterator<Item = Result<ChangeRecord, EngineError>>,
+    ) -> Result<ManifestDraft, EngineError> {
+        let incoming = self.incoming;
+        let draft = self.snapshots.draft(self.run, self.base(), &incoming.owners, incoming.changes, changes)?;
+        if draft.digest != incoming.digest || draft.counts.entries != incoming.entries {
+            let message = format!(
+                "the manifests of both sides differ: {} entries, digest {} here; {} entries, digest {} there",
+                draft.counts.entries, draft.digest, incoming.entries, incoming.digest
+            );
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
+        Ok(draft)
+    }
+}
+
+/// Writes the draft of the new manifest.
+pub(super) fn draft(run: &Run<'_>, incoming: &Incoming, kept: &[RelPath]) -> Result<ManifestDraft, EngineError> {
+    let drafter = Drafter::new(run, incoming);
+    if kept.is_empty()
+        && let Some(draft) = drafter.of_seen()?
+    {
+        return Ok(draft);
+    }
+    drafter.write(with_kept(run, incoming, kept)?)
 }
 
 /// The client's changes, with what is kept put in and what was kept and is not any more taken out.

@@ -10,11 +10,14 @@
 //! ```
 //! All of it holds the lease; a lost connection lets it go and leaves staging to the next run.
 
+mod ancestors;
+mod busy;
 mod content;
 mod feed;
 mod finish;
 mod flusher;
 mod incoming;
+mod large;
 mod manifest_file;
 
 use std::collections::HashSet;
@@ -24,12 +27,14 @@ use std::time::Duration;
 
 pub(super) use self::feed::present_of;
 
+use self::busy::Busy;
 use self::content::ContentReceiver;
 use self::flusher::Flusher;
 use self::incoming::Incoming;
 use super::client::now;
-use super::error::{EngineError, ErrorKind};
+use super::error::{EngineError, ErrorKind, show_conflict};
 use super::hub::{Hub, OpenCopy, Who};
+use super::run_log::RunLog;
 use super::stopwatch::Stopwatch;
 use super::wire::unexpected;
 use crate::backup::digest::Digest;
@@ -40,10 +45,10 @@ use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX, MISSING_ROUNDS_M
 use crate::backup::plan::MissingContent;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
-use crate::net::link::Link;
+use crate::net::link::{Link, LinkCounters};
 use crate::net::message::{Begin, Committed, Granted, Message, Missing, Waiting};
 use crate::store::catalog::CatalogReader;
-use crate::store::leases::{LeaseError, LeaseGuard, LeaseRequest};
+use crate::store::leases::{LeaseGuard, LeaseRequest};
 use crate::store::present::{Pass, PassPlace, pass};
 use crate::store::snapshots::Snapshots;
 use crate::store::staging::Staging;
@@ -52,11 +57,17 @@ use crate::store::staging::Staging;
 /// The store's file system is local; its timestamps tick at least this often.
 pub(crate) const STORE_TICK_NANOS: u32 = 20_000_000;
 
+/// A connection whose run goes on over another one is closed when nothing has come for so long.
+const OLD_LINK_QUIET: Duration = Duration::from_millis(500);
+/// And in any case after so many looks.
+const OLD_LINK_LOOKS_MAX: u32 = 20;
+
 /// One run on the store's side.
 pub(super) struct Run<'a> {
     pub(super) hub: &'a Hub,
     pub(super) who: &'a Who,
     pub(super) begin: &'a Begin,
+    log: &'a RunLog,
     pub(super) root: RelPath,
     pub(super) filter: Filter,
     pub(super) copy: OpenCopy,
@@ -67,6 +78,9 @@ pub(super) struct Run<'a> {
     pub(super) staging: Staging,
     pub(super) reader: CatalogReader,
     pub(super) lease: LeaseGuard,
+    /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
+    pub(super) distrusted: Mutex<HashSet<RelPath>>,
+    busy: Busy,
 }
 
 /// Serves a backup.
@@ -75,27 +89,62 @@ pub(super) struct Run<'a> {
 /// Why it is refused or failed; the copy is as it was.
 pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Result<(), EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(super::wire::WireError::from)?;
+    let log = RunLog::begin(begin.run, RunKind::Backup, &root);
+    let served = serve_run(hub, who, link, &begin, root, &log);
+    if !begin.dry_run {
+        log.end(hub, who, &served);
+    }
+    served
+}
+
+fn serve_run(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    root: RelPath,
+    log: &RunLog,
+) -> Result<(), EngineError> {
     let pattern_bytes: usize = begin.filters.iter().map(|f| f.0.len()).sum();
     if begin.filters.len() > FILTER_COUNT_MAX || pattern_bytes > FILTER_BYTES_MAX {
         return Err(EngineError::new(ErrorKind::Usage, "too many or too long exclude patterns"));
     }
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
-    let lease = lease(hub, who, link, &begin, &root)?;
-    hub.check_open()?;
+    let lease = lease(hub, who, link, begin, &root)?;
+    hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
     let copy = OpenCopy::open(hub, who.copy())?;
-    let staging = Staging::open(&hub.own_dir("staging")?, who.copy(), &root, hub.store.policy())?;
+    ancestors::check(&copy, &snapshots, &root)?;
+    let staging = hub.open_staging(who.copy(), &root)?;
     staging.adopt()?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let reader = hub.catalog.reader()?;
-    let run =
-        Run { hub, who, begin: &begin, root, filter, copy, snapshots, newest, base_known, staging, reader, lease };
-    run.check_way()?;
-    run.serve(link)
+    let run = Run {
+        hub,
+        who,
+        begin,
+        log,
+        root,
+        filter,
+        copy,
+        snapshots,
+        newest,
+        base_known,
+        staging,
+        reader,
+        lease,
+        distrusted: Mutex::default(),
+        busy: Busy::new(link.sender.clone()),
+    };
+    let served = run.serve(link);
+    if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
+        run.make_room();
+    }
+    served
 }
 
 /// Gets the lease, telling the client while it waits.
@@ -113,16 +162,19 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         holder: Holder { key, run: begin.run, name: who.name(), since: now() },
         wait,
         on_revoke: {
-            let sender = link.sender.clone();
+            let (sender, counters) = (link.sender.clone(), link.counters());
             Arc::new(move || {
-                let sender = sender.clone();
-                thread::spawn(move || sender.close());
+                let (sender, counters) = (sender.clone(), Arc::clone(&counters));
+                thread::spawn(move || {
+                    wait_until_quiet(&counters);
+                    sender.close();
+                });
             })
         },
     };
     let mut told = None;
     let granted = hub.leases.acquire(request, &mut |conflict| {
-        let holder = conflict.to_string();
+        let holder = show_conflict(conflict);
         if told.as_ref() == Some(&holder) {
             // Any message means that the client does not want to wait any more; so does a lost link.
             return matches!(link.receiver.recv_timeout(Duration::from_millis(1)), Ok(None));
@@ -130,21 +182,31 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         told = Some(holder.clone());
         link.sender.send(Waiting { holder: holder.into_bytes().into() }).is_ok()
     });
-    granted.map_err(|error| match error {
-        LeaseError::Locked(conflict) => EngineError::new(ErrorKind::Locked, conflict.to_string()),
-        other => EngineError::new(ErrorKind::Unreachable, other.to_string()),
-    })
+    Ok(granted?)
+}
+
+/// What an old connection still has to deliver need not be sent again by the new one: a wire that was cut ends by itself
+/// when all has been read, and one that only hangs is soon quiet.
+fn wait_until_quiet(counters: &LinkCounters) {
+    let mut received = counters.received();
+    for _ in 0..OLD_LINK_LOOKS_MAX {
+        thread::sleep(OLD_LINK_QUIET);
+        let now = counters.received();
+        if std::mem::replace(&mut received, now) == now {
+            return;
+        }
+    }
 }
 
 /// The result of the stat pass, once it is there.
 #[derive(Default)]
 pub(super) struct PassResult {
-    done: Mutex<Option<Result<Pass, String>>>,
+    done: Mutex<Option<Result<Pass, EngineError>>>,
     ready: Condvar,
 }
 
 impl PassResult {
-    fn set(&self, result: Result<Pass, String>) {
+    fn set(&self, result: Result<Pass, EngineError>) {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         self.ready.notify_all();
     }
@@ -155,7 +217,7 @@ impl PassResult {
         let done = self.ready.wait_while(done, |done| done.is_none()).unwrap_or_else(PoisonError::into_inner);
         match &*done {
             Some(Ok(pass)) => Ok(use_it(pass)),
-            Some(Err(why)) => Err(EngineError::new(ErrorKind::Failed, why.clone())),
+            Some(Err(why)) => Err(why.clone()),
             None => Err(EngineError::new(ErrorKind::Failed, "the copy was not looked at")),
         }
     }
@@ -176,18 +238,35 @@ impl Run<'_> {
     fn serve(&self, link: &mut Link) -> Result<(), EngineError> {
         let found = PassResult::default();
         let (hub, copy, root, recursive) = (self.hub, &self.copy, &self.root, self.begin.recursive);
-        let outcome = thread::scope(|scope| {
+        thread::scope(|scope| {
             let result = &found;
-            scope.spawn(move || result.set(look(hub, copy, root, recursive).map_err(|e| e.to_string())));
+            scope.spawn(move || result.set(look(hub, copy, root, recursive)));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
+            let busy = &self.busy;
+            let _ending = busy.ending();
+            scope.spawn(move || busy.run(busy::EVERY));
             self.exchange(link, &found, flusher)
-        });
-        // What filled the store must not keep it full: the next run may want less. A journal still needs it.
-        if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::NoSpace) && hub.check_open().is_ok() {
-            let _ = hub.own_dir("staging").map(|staging| self.staging.remove(&staging));
+        })
+    }
+
+    /// The disk is full: what arrived is worth less than a store that can be used. Unless a journal needs it.
+    fn make_room(&self) {
+        let committed = self.hub.check_open(&self.copy.name).is_err()
+            || self.snapshots.by_run(self.begin.run).map_or(true, |record| record.is_some());
+        if committed {
+            return;
         }
-        outcome
+        let hex = self.begin.run.to_hex();
+        let places = [("staging", self.staging.id.as_bytes()), ("retired", hex.as_bytes())];
+        let removed = places.into_iter().try_for_each(|(folder, name)| {
+            let removed = self.hub.own_dir(folder)?.remove_tree(name);
+            Ok::<(), EngineError>(removed.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?)
+        });
+        self.snapshots.discard(self.begin.run);
+        if let Err(error) = removed {
+            tracing::warn!("what the run left in the full store could not be removed: {error}");
+        }
     }
 
     /// Whether nothing at all is here that a client could be spared.
@@ -204,7 +283,9 @@ impl Run<'_> {
             let mut watch = Stopwatch::start();
             let incoming = self.content(link, found, &flusher, &mut received)?;
             flusher.complete();
+            self.log.heard(received, &incoming.errors);
             watch.lap("receiving");
+            self.busy.enter(1);
             let planned = self.plan(&incoming, found)?;
             watch.lap("plan");
             let missing = if self.begin.dry_run {
@@ -217,6 +298,7 @@ impl Run<'_> {
             } else {
                 planned.plan.missing
             };
+            self.busy.leave();
             ask_for(link, &missing)?;
         }
         Err(EngineError::new(ErrorKind::Failed, "the content that was asked for did not come"))
@@ -231,7 +313,7 @@ impl Run<'_> {
         received: &mut u64,
     ) -> Result<Incoming, EngineError> {
         let mut incoming: Option<Incoming> = None;
-        ContentReceiver::with(self, found, flusher, |content| {
+        let (complete, bytes) = ContentReceiver::with(self, found, flusher, |content| {
             loop {
                 let message = link.receiver.recv()?;
                 match message {
@@ -241,16 +323,15 @@ impl Run<'_> {
                         None => return Err(unexpected(&Message::Changes(changes), "receiving content").into()),
                     },
                     Message::ManifestEnd(end) => match incoming.take() {
-                        Some(incoming) => {
-                            *received += content.bytes();
-                            return incoming.end(end);
-                        }
+                        Some(incoming) => return incoming.end(end),
                         None => return Err(unexpected(&Message::ManifestEnd(end), "receiving content").into()),
                     },
                     other => content.message(&link.sender, other)?,
                 }
             }
-        })
+        })?;
+        *received += bytes;
+        Ok(complete)
     }
 }
 

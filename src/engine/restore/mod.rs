@@ -191,7 +191,7 @@ pub fn restore(
             Ok(summary) => {
                 return Ok(RestoreSummary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) });
             }
-            Err(error) => error,
+            Err(error) => client.stop.or(error),
         };
         // Only what got on is worth another full patience: what is written now is not fetched again.
         if now.written > 0 {
@@ -203,7 +203,7 @@ pub fn restore(
             return Err(error);
         }
         observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        thread::sleep(pause);
+        client.stop.pause(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
     }
 }
@@ -249,7 +249,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&self, spent: &mut Spent) -> Result<RestoreSummary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
-        let Session { link, welcome, guest, .. } = client::open(self.client)?;
+        let Session { link, welcome, guest, .. } = client::open_to_read(self.client)?;
         // The link has ended when this returns, well or not; a store in this process then closes.
         let counters = link.counters();
         let outcome = self.over(link, welcome.store_place, spent);

@@ -84,6 +84,7 @@ impl World {
             state_dir: temp.path().join("state"),
             cache_dir: temp.path().join("cache"),
             retry_for: Duration::ZERO,
+            stop: Default::default(),
         };
         fs::create_dir(temp.path().join("src")).unwrap();
         Self { temp, client }
@@ -461,7 +462,7 @@ fn listing_status_and_forget() {
         listing.map(|listing| (listing, lines))
     };
     let nothing = list(Some(&world.src())).unwrap_err();
-    assert!(nothing.message.contains("nothing has been backed up"), "{nothing}");
+    assert!(nothing.message.contains("does not exist"), "{nothing}");
     world.push();
     let (listing, lines) = list(Some(&world.src())).unwrap();
     assert_eq!(listing.unwrap().snapshot, 1);

@@ -27,7 +27,7 @@ pub struct Begin {
     pub filters: Vec<Bytes>,
     /// Seconds to queue behind a lock; 0 = do not, `u32::MAX` = for ever.
     pub wait_secs: u32,
-    /// Id of the root's file system (`f_fsid`), 0 when unknown.
+    /// Id of the root's file system, which outlives a new numbering of devices; 0 when unknown.
     pub file_system: u64,
     /// Manifest digest of the client's hash cache for this root.
     pub base: Option<Digest>,
@@ -128,7 +128,8 @@ pub enum WireChunk {
     },
 }
 
-/// Needed chunks of the open file, in order. Payload: their bytes. Without asking ([`Granted::ask`] false) all chunks.
+/// Needed chunks of the open file, in order. Payload: their bytes. Without asking ([`Granted::ask`] false) all chunks; but a
+/// file with holes is asked about even then: its zeros are one chunk over and over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunks {
     /// The handle.

@@ -4,6 +4,24 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use crate::backup::entry::Meta;
+use crate::store::journal::TouchStep;
+
+struct Nothing;
+
+impl Publish for Nothing {
+    fn prepare(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+}
 
 struct Case {
     temp: tempfile::TempDir,
@@ -51,7 +69,7 @@ impl Case {
     }
 
     fn commit(&self) -> Result<(), CommitError> {
-        commit(&self.dirs, &self.journal, &|| Ok(()), &|_| {})
+        commit(&self.dirs, &self.journal, &Nothing, &|_| {})
     }
 
     /// Refused with nothing done.
@@ -110,6 +128,45 @@ fn what_goes_into_a_directory_that_arrives_needs_no_place_yet() {
 }
 
 #[test]
+fn a_name_that_somebody_took_in_a_directory_that_moves_is_noticed() {
+    let mut case = Case::new();
+    fs::create_dir(case.temp.path().join("copy/home/dir")).unwrap();
+    fs::rename(case.temp.path().join("own/staging/s/tree/r/new"), case.temp.path().join("new")).unwrap();
+    fs::create_dir_all(case.temp.path().join("own/staging/s/tree/r/moved")).unwrap();
+    fs::rename(case.temp.path().join("new"), case.temp.path().join("own/staging/s/tree/r/moved/new")).unwrap();
+    case.park("home/dir", 1);
+    case.journal.parks[0].to = 1;
+    case.place("home/moved", case.ino("copy/home/dir"), 1);
+    case.place("home/moved/new", case.ino("own/staging/s/tree/r/moved/new"), 0);
+    fs::write(case.temp.path().join("copy/home/dir/new"), "a stranger").unwrap();
+    case.refused("home/moved/new");
+    fs::remove_file(case.temp.path().join("copy/home/dir/new")).unwrap();
+    case.commit().unwrap();
+    assert!(case.temp.path().join("copy/home/moved/new").is_dir());
+}
+
+#[test]
+fn what_is_to_be_touched_must_be_there_and_be_what_it_was() {
+    let touch = |path: &str, kind| TouchStep { path: rel(path), form: Meta { mode: 0o600, ..Meta::default() }, kind };
+    let mut case = Case::new();
+    fs::create_dir(case.temp.path().join("copy/home/dir")).unwrap();
+    fs::write(case.temp.path().join("copy/home/dir/file"), "").unwrap();
+    case.park("home/dir", 1);
+    case.journal.parks[0].to = 1;
+    case.place("home/moved", case.ino("copy/home/dir"), 1);
+    for (path, kind) in
+        [("home/gone", 1), ("home/gone", 0), ("home/old", 0), ("home/moved/gone", 1), ("home/moved/file", 2)]
+    {
+        case.journal.touches = vec![touch(path, kind)];
+        case.refused(path);
+    }
+    case.journal.touches = vec![touch("home/moved/file", 1), touch("home/old", 1)];
+    case.commit().unwrap();
+    let mode = |path: &str| fs::metadata(case.temp.path().join("copy").join(path)).unwrap().mode() & 0o777;
+    assert_eq!((mode("home/moved/file"), mode("home/old")), (0o600, 0o600));
+}
+
+#[test]
 fn staged_things_that_are_not_there_are_noticed() {
     let mut case = Case::new();
     case.place("home/new", case.ino("own/staging/s/tree/r/new") + 1, 0);
@@ -117,4 +174,49 @@ fn staged_things_that_are_not_there_are_noticed() {
     let mut case = Case::new();
     case.place("home/new", case.ino("copy/home/old"), 5);
     case.refused("home/new");
+}
+
+/// A full disk at one of the two steps.
+struct Full {
+    prepares: bool,
+    full: std::cell::Cell<bool>,
+}
+
+impl Full {
+    fn at(&self, step: bool) -> Result<(), SnapshotError> {
+        if step && self.full.get() { Err(SnapshotError::NoSpace { path: "record".into() }) } else { Ok(()) }
+    }
+}
+
+impl Publish for Full {
+    fn prepare(&self) -> Result<(), SnapshotError> {
+        self.at(self.prepares)
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<(), SnapshotError> {
+        self.at(!self.prepares)
+    }
+}
+
+#[test]
+fn a_full_disk_is_met_before_the_journal_or_the_commit_is_finished_later() {
+    let mut case = Case::new();
+    case.place("home/new", case.ino("own/staging/s/tree/r/new"), 0);
+    let publish = Full { prepares: true, full: std::cell::Cell::new(true) };
+    let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
+    assert!(matches!(error, CommitError::Publish(SnapshotError::NoSpace { .. })) && !error.is_flush(), "{error}");
+    assert_eq!(pending(&case.dirs.own).unwrap(), []);
+    let publish = Full { prepares: false, ..publish };
+    let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
+    assert!(matches!(error, CommitError::Unfinished(_)) && !error.is_flush(), "{error}");
+    assert_eq!(pending(&case.dirs.own).unwrap(), [case.journal.run]);
+    publish.full.set(false);
+    let journal = read_journal(&case.dirs.own, case.journal.run).unwrap().unwrap();
+    replay(&case.dirs, &journal, &publish).unwrap();
+    assert_eq!(pending(&case.dirs.own).unwrap(), []);
+    assert!(case.temp.path().join("copy/home/new").is_dir());
 }

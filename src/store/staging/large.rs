@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{Staging, staged_path};
+use super::Staging;
 use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Meta, SizeClass};
@@ -32,6 +32,8 @@ pub enum Chunk {
         file: Arc<File>,
         /// Where in it.
         offset: u64,
+        /// The content that it is said to have.
+        of: Digest,
     },
     /// It is in this file already, at this offset.
     Here(u64),
@@ -43,33 +45,51 @@ struct Announced {
     from: Chunk,
 }
 
-/// What a large file holds itself of the chunks that are announced for it. By itself it serves a dry run, which asks
-/// and writes nothing.
-pub struct OwnChunks {
-    /// Bytes announced.
-    announced: u64,
-    /// Chunks that the file holds already where they belong (an earlier, cut attempt).
+/// A large file on its way.
+pub struct LargeWriter {
+    path: RelPath,
+    /// Its folder in staging, and its name there, for errors.
+    place: (Vec<u8>, Vec<u8>),
+    file: File,
+    /// Bytes done.
+    at: u64,
+    queue: VecDeque<Announced>,
+    whole: blake3::Hasher,
+    recipe: Recipe,
+    known: KnownChunks,
+    failed: Option<String>,
+    /// Contents whose file had other bytes than it was said to.
+    damaged: Vec<Digest>,
+}
+
+/// What a large file needs no client for: chunks that an earlier, cut attempt left, and those further up in itself.
+#[derive(Default)]
+pub struct KnownChunks {
+    /// Chunks that the file holds already where they belong.
     prefix: VecDeque<(Digest, u32)>,
     /// Chunks of this file by content.
     seen: HashMap<Digest, u64>,
+    /// Bytes announced.
+    announced: u64,
 }
 
-impl OwnChunks {
-    fn new(prefix: VecDeque<(Digest, u32)>) -> Self {
-        Self { announced: 0, prefix, seen: HashMap::new() }
-    }
-
-    /// Looks at what an earlier attempt left at the place of `path` in staging; nothing is changed.
-    pub fn look(staging: &Staging, path: &RelPath, class: SizeClass) -> Self {
-        let left = staged_path(path).and_then(|staged| {
-            let dir = staging.tree().open_dir(&staged.parent().unwrap_or_default())?;
-            dir.open_read(staged.name().unwrap_or_default())
+impl KnownChunks {
+    /// Of what staging holds at `path`, which is only looked at: for a dry run.
+    pub fn staged(staging: &Staging, path: &RelPath, class: SizeClass) -> Self {
+        let Ok(path) = super::staged_path(path) else { return Self::default() };
+        let opened = staging.tree().open_dir(&path.parent().unwrap_or_default()).and_then(|dir| {
+            let name = path.name().unwrap_or_default();
+            Ok((dir.stat(name)?.nlink, dir.open_read(name)?))
         });
-        Self::new(left.map_or_else(|_| VecDeque::new(), |file| chunks_of(&file, class)))
+        let prefix = match opened {
+            Ok((1, file)) => chunks_of(&file, class),
+            _ => VecDeque::new(),
+        };
+        Self { prefix, ..Self::default() }
     }
 
-    /// Where a chunk is without the client, as far as this file itself knows. The next to be announced.
-    pub fn find(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
+    /// Where the next chunk is, if it is known. To be asked once, then told of by [`KnownChunks::announce`].
+    pub fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
         match self.prefix.front() {
             Some((d, l)) if d == digest && *l == len => {
                 self.prefix.pop_front();
@@ -80,26 +100,11 @@ impl OwnChunks {
         self.seen.get(digest).map(|offset| Chunk::Here(*offset))
     }
 
-    /// The next chunk.
+    /// The next chunk, wherever it is.
     pub fn announce(&mut self, digest: Digest, len: u32) {
         self.seen.entry(digest).or_insert(self.announced);
         self.announced += u64::from(len);
     }
-}
-
-/// A large file on its way.
-pub struct LargeWriter {
-    path: RelPath,
-    /// Its folder in staging, and its name there, for errors.
-    place: (Vec<u8>, Vec<u8>),
-    file: File,
-    /// Bytes done.
-    at: u64,
-    own: OwnChunks,
-    queue: VecDeque<Announced>,
-    whole: blake3::Hasher,
-    recipe: Recipe,
-    failed: Option<String>,
 }
 
 impl LargeWriter {
@@ -125,17 +130,18 @@ impl LargeWriter {
             place: (dir.label().to_vec(), name),
             file,
             at: 0,
-            own: OwnChunks::new(prefix),
             queue: VecDeque::new(),
             whole: blake3::Hasher::new(),
             recipe: Recipe { class, chunks: Vec::new() },
+            known: KnownChunks { prefix, ..KnownChunks::default() },
             failed: None,
+            damaged: Vec::new(),
         })
     }
 
-    /// See [`OwnChunks`].
-    pub fn own(&mut self) -> &mut OwnChunks {
-        &mut self.own
+    /// Where a chunk is without the client, as far as this file itself knows. The next to be announced.
+    pub fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
+        self.known.own(digest, len)
     }
 
     /// Queues the next chunk.
@@ -143,9 +149,14 @@ impl LargeWriter {
     /// # Errors
     /// The disk fails.
     pub fn announce(&mut self, digest: Digest, len: u32, from: Chunk) -> Result<(), TreeError> {
-        self.own.announce(digest, len);
+        self.known.announce(digest, len);
         self.queue.push_back(Announced { digest, len, from });
         self.settle()
+    }
+
+    /// Whether nothing that was announced is still to come.
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Takes the bytes of the next chunk that arrives: the first in the queue, or, if nothing was announced, simply
@@ -156,7 +167,7 @@ impl LargeWriter {
     pub fn arrive(&mut self, content: &[u8]) -> Result<(), TreeError> {
         let digest = Digest::of(content);
         match self.queue.pop_front() {
-            None => self.own.announced += content.len() as u64,
+            None => self.known.announced += content.len() as u64,
             Some(front) if front.digest == digest => {}
             Some(_) => self.fail("a chunk that arrived is not the one that was announced"),
         }
@@ -169,12 +180,15 @@ impl LargeWriter {
         while let Some(front) = self.queue.pop_front_if(|c| !matches!(c.from, Chunk::Arrives)) {
             let mut buffer = vec![0; front.len as usize];
             let (read, at) = match &front.from {
-                Chunk::Stored { file, offset } => (file.read_exact_at(&mut buffer, *offset), u64::MAX),
+                Chunk::Stored { file, offset, .. } => (file.read_exact_at(&mut buffer, *offset), u64::MAX),
                 Chunk::Here(offset) => (self.file.read_exact_at(&mut buffer, *offset), *offset),
                 Chunk::Arrives => continue,
             };
             if read.is_err() || Digest::of(&buffer) != front.digest {
                 self.fail("a chunk that the store had is damaged");
+                if let Chunk::Stored { of, .. } = &front.from {
+                    self.damaged.push(*of);
+                }
             }
             let in_place = at == self.at;
             if in_place {
@@ -200,6 +214,11 @@ impl LargeWriter {
 
     fn write(&self, content: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(content, at)
+    }
+
+    /// Contents of the store that turned out to be damaged since this was asked last.
+    pub fn take_damaged(&mut self) -> Vec<Digest> {
+        std::mem::take(&mut self.damaged)
     }
 
     fn failed_to_write(&self, error: io::Error) -> TreeError {

@@ -15,6 +15,7 @@ use super::{BATCH_DIRS_MAX, BATCH_MAX, Sink, SourceEntry, UnseenReason, WalkItem
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
+use crate::tree::file_system::inodes_are_believed;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::{FileKind, Stat};
 use crate::tree::xattrs::{read_xattrs, read_xattrs_fd};
@@ -30,7 +31,8 @@ const TAG_TEXT: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 pub(super) fn walk_dir(options: &WalkOptions, root: Arc<SafeDir>, sink: &mut Sink<'_>) -> Result<(), TreeError> {
     let stat = root.stat_self()?;
     let batch = Vec::with_capacity(BATCH_MAX);
-    let mut driver = Driver { options, sink, root: stat, batch, batch_dirs: 0, last_dir: std::ptr::null() };
+    let made_up = if inodes_are_believed(&*root) { Vec::new() } else { vec![stat.dev] };
+    let mut driver = Driver { options, sink, root: stat, made_up, batch, batch_dirs: 0, last_dir: std::ptr::null() };
     // A break means that the sink has had enough, which is no error.
     let _ = driver.run(root, stat);
     Ok(())
@@ -48,6 +50,8 @@ struct Driver<'a, 's> {
     options: &'a WalkOptions,
     sink: &'a mut Sink<'s>,
     root: Stat,
+    /// Devices whose inode numbers are made up.
+    made_up: Vec<u64>,
     batch: Vec<WalkItem>,
     /// How many directories the batch holds open, counted by looking at `last_dir`, which is never read.
     batch_dirs: usize,
@@ -134,7 +138,7 @@ impl Driver<'_, '_> {
             self.unseen(path, UnseenReason::OtherFileSystem)?;
             STAY
         } else if stat.kind == FileKind::Dir {
-            self.directory(path, stat, &dir, name, is_dir, parent.stat.dev)
+            self.directory(path, stat, &dir, name, is_dir, &parent.stat)
         } else {
             self.leaf(path, stat, &dir, name)?;
             STAY
@@ -156,7 +160,13 @@ impl Driver<'_, '_> {
         };
         // What cannot be read here fails again, with its error, when the engine asks.
         let xattrs = if self.options.read_xattrs { read_xattrs(dir, name).ok() } else { None };
-        self.entry(SourceEntry { path, stat, dir: dir.clone(), target, xattrs, root_name: None })
+        self.entry(SourceEntry { target, xattrs, ..self.plain(path, stat, dir.clone()) })
+    }
+
+    /// An entry of which no more is known.
+    fn plain(&self, path: RelPath, stat: Stat, dir: Arc<SafeDir>) -> SourceEntry {
+        let ino_believed = !self.made_up.contains(&stat.dev);
+        SourceEntry { path, stat, dir, target: None, xattrs: None, mounted: false, ino_believed, root_name: None }
     }
 
     /// A directory: its entry, and whether to go in.
@@ -167,7 +177,7 @@ impl Driver<'_, '_> {
         parent: &Arc<SafeDir>,
         name: &[u8],
         listed_as_dir: bool,
-        parent_dev: u64,
+        above: &Stat,
     ) -> ControlFlow<(), Option<Level>> {
         if self.options.skip.contains(&(seen.dev, seen.ino)) {
             self.skip_store(path)?;
@@ -183,13 +193,18 @@ impl Driver<'_, '_> {
             Err(e) => {
                 // The directory itself is seen, only what it holds is not.
                 let xattrs = if self.options.read_xattrs { read_xattrs(parent, name).ok() } else { None };
-                let dir = parent.clone();
-                self.entry(SourceEntry { path: path.clone(), stat: seen, dir, target: None, xattrs, root_name: None })?;
+                // A mount point that nobody may enter stays what it was: the kernel shows the mounted folder's device.
+                let mounted = seen.dev != above.dev || seen.mnt_id != above.mnt_id;
+                self.entry(SourceEntry { xattrs, mounted, ..self.plain(path.clone(), seen, parent.clone()) })?;
                 self.fail(path, e)?;
                 return ControlFlow::Continue(None);
             }
         };
-        if stat.dev != parent_dev && is_kernels_own(&dir) {
+        let mounted = stat.dev != above.dev || stat.mnt_id != above.mnt_id;
+        if mounted && !inodes_are_believed(&*dir) && !self.made_up.contains(&stat.dev) {
+            self.made_up.push(stat.dev);
+        }
+        if stat.dev != above.dev && is_kernels_own(&dir) {
             self.item(WalkItem::Skipped { path: path.clone(), why: "a file system of the kernel, not files" })?;
             self.unseen(path, UnseenReason::KernelFileSystem)?;
             return ControlFlow::Continue(None);
@@ -200,7 +215,7 @@ impl Driver<'_, '_> {
         }
         let xattrs = if self.options.read_xattrs { read_xattrs_fd(&dir, dir.label()).ok() } else { None };
         let held = parent.clone();
-        self.entry(SourceEntry { path: path.clone(), stat, dir: held, target: None, xattrs, root_name: None })?;
+        self.entry(SourceEntry { xattrs, mounted, ..self.plain(path.clone(), stat, held) })?;
         if !listed_as_dir {
             // It took a file's place after the listing was read, and walkdir will not go in.
             let error =
@@ -220,7 +235,7 @@ impl Driver<'_, '_> {
 
     fn emit_dir(&mut self, path: RelPath, stat: Stat, dir: &Arc<SafeDir>) -> ControlFlow<()> {
         let xattrs = if self.options.read_xattrs { read_xattrs_fd(dir, dir.label()).ok() } else { None };
-        self.entry(SourceEntry { path, stat, dir: dir.clone(), target: None, xattrs, root_name: None })
+        self.entry(SourceEntry { xattrs, ..self.plain(path, stat, dir.clone()) })
     }
 
     fn shown(&self, path: &RelPath) -> Vec<u8> {

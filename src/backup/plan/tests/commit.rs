@@ -164,6 +164,10 @@ impl Case {
         let expected: BTreeSet<_> =
             kept.iter().chain(self.wanted.values().filter(|w| w.form.is_some()).map(|w| &w.entry.path)).collect();
         assert_eq!(new.keys().collect::<BTreeSet<_>>(), expected);
+        for (name, ino) in self.copy.names.iter().filter(|((area, _), _)| *area == Area::Elsewhere) {
+            assert_eq!(after.names.get(name), Some(ino), "{name:?}");
+            assert_eq!(after.inodes[ino].meta, self.copy.inodes[ino].meta, "{name:?} is another root's");
+        }
         let mut groups: BTreeMap<u64, RelPath> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for wanted in self.wanted.values() {
@@ -176,7 +180,7 @@ impl Case {
                 let group = match &file.link {
                     Link::Follower(leader) => leader,
                     link => {
-                        assert!(*link == Link::Leader || !is.shared, "{path:?} has other names");
+                        assert!(*link == Link::Leader || !is.within, "{path:?} has other names");
                         assert!(seen.insert(is.ino), "{path:?} is the inode of another group");
                         path
                     }
@@ -186,9 +190,6 @@ impl Case {
                 let node = &after.node(Area::Copy, path).unwrap().node;
                 assert_eq!(kind(node, Link::Single), wanted.entry.kind, "{path:?}");
             }
-        }
-        for (_, ino) in after.within(Area::Elsewhere, &RelPath::root()) {
-            assert_eq!(after.inodes[&ino].meta, self.copy.inodes[&ino].meta, "another root's file was touched");
         }
         for path in &kept {
             let (was, is) = (&old[path], &new[path]);

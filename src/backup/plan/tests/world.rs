@@ -154,14 +154,7 @@ impl World {
 
     /// The copy as the stat pass reports it.
     pub fn present(&self) -> BTreeMap<RelPath, Present> {
-        let names = |of: Area| {
-            let mut names: BTreeMap<u64, u32> = BTreeMap::new();
-            for (_, ino) in self.names.iter().filter(|((area, _), _)| *area == of) {
-                *names.entry(*ino).or_default() += 1;
-            }
-            names
-        };
-        let (links, elsewhere) = (names(Area::Copy), names(Area::Elsewhere));
+        let names = |ino, place| self.names.iter().filter(|((area, _), at)| *area == place && **at == ino).count();
         let all = self.within(Area::Copy, &RelPath::root()).into_iter();
         all.map(|(path, ino)| {
             let Inode { node, meta } = self.inodes[&ino].clone();
@@ -172,9 +165,9 @@ impl World {
                 Node::Fifo => (PresentKind::Fifo, 0, None),
                 Node::Device | Node::Other => (PresentKind::Other, 0, None),
             };
-            let is_file = kind == PresentKind::File;
-            let (shared, outside) = (is_file && links[&ino] > 1, is_file && elsewhere.contains_key(&ino));
-            (path.clone(), Present { path, kind, ino, size, digest, meta, shared, outside })
+            let within = kind == PresentKind::File && names(ino, Area::Copy) > 1;
+            let outside = kind == PresentKind::File && names(ino, Area::Elsewhere) > 0;
+            (path.clone(), Present { path, kind, ino, size, digest, meta, within, outside })
         })
         .collect()
     }
