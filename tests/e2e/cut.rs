@@ -79,3 +79,47 @@ fn a_server_that_does_not_come_back_is_given_up() {
     Outcome::end(run).expect(10, &["rbbackupd"]);
     assert!(!world.copy().exists());
 }
+
+/// What has been written is compared by the next attempt and does not come again.
+#[test]
+fn a_restore_goes_on_after_a_cut() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address]);
+    for file in 0..400 {
+        write(&world.source.join(format!("f{file:03}")), noise(file, 50_000));
+    }
+    write(&world.source.join("large"), noise(1, 3 << 20));
+    client.push("-r", &world.source);
+    let before = proxy.passed_back();
+    proxy.cut_back(6_000_000, 3);
+    let to = world.path("to");
+    let outcome = client.run(&["restore", "--json", world.source.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    outcome.expect(0, &[]);
+    assert_eq!(proxy.cuts_left(), 0);
+    assert_same(&to.join("source"), &world.source);
+    let names = std::fs::read_dir(to.join("source")).unwrap().count();
+    assert_eq!(names, 401, "nothing temporary is left");
+    let passed = proxy.passed_back() - before;
+    // The summary is of all attempts together.
+    let summary = outcome.summary();
+    assert!(summary["content_bytes_received"].as_u64().unwrap() >= 400 * 50_000 + 3 * MIB, "{summary}");
+    assert!(passed < 400 * 50_000 + 3 * MIB + 3 * 5 * MIB, "{passed} bytes came");
+}
+
+/// A restore that gets nowhere is given up: here the daemon sends half a file and is lost, each time.
+#[test]
+fn a_restore_that_gets_nowhere_is_given_up() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address, "--retry-for", "1s"]);
+    let file = world.source.join("large");
+    write(&file, noise(1, 6 << 20));
+    client.push("-r", &world.source);
+    proxy.cut_back(3 * MIB, 1000);
+    let to = world.path("to");
+    client.run(&["restore", file.to_str().unwrap(), "--to", to.to_str().unwrap()]).expect(10, &["lost"]);
+    assert!(!to.join("large").exists());
+}

@@ -16,6 +16,7 @@ mod hostile;
 mod identity;
 mod interrupt;
 mod long;
+mod metadata;
 mod output;
 mod refusals;
 mod restore;

@@ -3,8 +3,11 @@
 use std::fs;
 
 use crate::delete::Mount;
-use crate::support::client::Client;
+use rustix::process::Signal;
+
+use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, is_root, skipped};
+use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, assert_shape, many, noise, shape, write};
 
 /// The store is full: 13, and what was there is there. With room again, or with less to back up, all is well.
@@ -105,16 +108,27 @@ fn what_cannot_be_a_store_is_refused() {
     drop(daemon);
 }
 
-/// What is being backed up is finished; then the daemon ends.
+/// What is being backed up is finished, nothing new is begun; then the daemon ends.
 #[test]
-fn a_daemon_that_is_told_to_stop_ends_with_zero() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
-    many(&world.source, 1, 3);
-    client.push("-r", &world.source);
-    assert_eq!(daemon.stop().code(), Some(0));
-    client.with(&["--retry-for", "0s"]).try_push("-r", &world.source).expect(10, &["rbbackupd"]);
+fn a_daemon_that_is_told_to_stop_lets_a_run_finish() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let world = World::new();
+        let mut daemon = world.daemon();
+        let proxy = Proxy::to(&daemon.address);
+        let slow = Client::new(&world.path("home"), &["-s", &proxy.address]);
+        write(&world.source.join("large"), noise(1, 8 << 20));
+        proxy.pause(3 << 20);
+        let run = slow.start(&["-r".as_ref(), world.source.as_os_str()]);
+        proxy.wait_paused();
+        daemon.terminate(signal);
+        daemon.wait_for("draining");
+        let late = world.client(&daemon, "late").with(&["--retry-for", "0s"]);
+        late.try_push("-r", &world.source).expect(10, &[]);
+        proxy.open();
+        Outcome::end(run).expect(0, &[]);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_same(&world.copy(), &world.source);
+    }
 }
 
 /// Sockets are no files: skipped, which is no failure; as a PATH they are nothing that could be backed up.

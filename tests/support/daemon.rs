@@ -131,8 +131,18 @@ impl Daemon {
 
     /// SIGTERM, and waits for its end.
     pub fn stop(&mut self) -> ExitStatus {
+        self.terminate(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Tells it to stop.
+    pub fn terminate(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
     }
 

@@ -23,9 +23,15 @@ struct State {
     passed: AtomicU64,
     /// Counts of `passed` at which the connection is cut, the next one last.
     cuts: Mutex<Vec<u64>>,
+    /// The same for the bytes of the server.
+    passed_back: AtomicU64,
+    cuts_back: Mutex<Vec<u64>>,
     /// From here on nothing passes; the connections stay.
     stall_at: AtomicU64,
     stalled: AtomicBool,
+    /// From here on everything waits, and nothing is lost.
+    pause_at: AtomicU64,
+    paused: AtomicBool,
     connections: AtomicU64,
 }
 
@@ -34,8 +40,9 @@ impl Proxy {
     pub fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state =
-            Arc::new(State { server: server.to_owned(), stall_at: AtomicU64::new(u64::MAX), ..State::default() });
+        let never = || AtomicU64::new(u64::MAX);
+        let state = State { server: server.to_owned(), stall_at: never(), pause_at: never(), ..State::default() };
+        let state = Arc::new(state);
         let shared = state.clone();
         // Ends with the test's process.
         std::thread::spawn(move || {
@@ -45,7 +52,8 @@ impl Proxy {
                 let state = shared.clone();
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || upstream(&state, from, to));
-                std::thread::spawn(move || downstream(server, client));
+                let shared = shared.clone();
+                std::thread::spawn(move || downstream(&shared, server, client));
             }
         });
         Self { address, state }
@@ -55,6 +63,12 @@ impl Proxy {
     pub fn cut(&self, every: u64, count: u64) {
         let from = self.passed();
         *self.state.cuts.lock().unwrap() = (1..=count).rev().map(|i| from + i * every).collect();
+    }
+
+    /// Cuts after `every` further bytes of the server, `count` times.
+    pub fn cut_back(&self, every: u64, count: u64) {
+        let from = self.passed_back();
+        *self.state.cuts_back.lock().unwrap() = (1..=count).rev().map(|i| from + i * every).collect();
     }
 
     /// Lets `after` further bytes of the clients pass, then nothing.
@@ -67,9 +81,20 @@ impl Proxy {
         wait_until("the wire to stall", || self.state.stalled.load(Ordering::SeqCst));
     }
 
-    /// New connections pass again.
+    /// Holds the clients' bytes back once `after` further ones have passed.
+    pub fn pause(&self, after: u64) {
+        self.state.pause_at.store(self.passed() + after, Ordering::SeqCst);
+    }
+
+    /// Waits until bytes are held back.
+    pub fn wait_paused(&self) {
+        wait_until("the wire to pause", || self.state.paused.load(Ordering::SeqCst));
+    }
+
+    /// New connections pass again, and what was held back goes on.
     pub fn open(&self) {
         self.state.stall_at.store(u64::MAX, Ordering::SeqCst);
+        self.state.pause_at.store(u64::MAX, Ordering::SeqCst);
         self.state.stalled.store(false, Ordering::SeqCst);
     }
 
@@ -78,9 +103,14 @@ impl Proxy {
         self.state.passed.load(Ordering::SeqCst)
     }
 
+    /// Bytes of the server that have passed.
+    pub fn passed_back(&self) -> u64 {
+        self.state.passed_back.load(Ordering::SeqCst)
+    }
+
     /// Cuts that are still to come.
     pub fn cuts_left(&self) -> usize {
-        self.state.cuts.lock().unwrap().len()
+        self.state.cuts.lock().unwrap().len() + self.state.cuts_back.lock().unwrap().len()
     }
 
     pub fn connections(&self) -> u64 {
@@ -104,6 +134,10 @@ fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
             while let Ok(1..) = client.read(&mut buffer) {}
             break;
         }
+        if passed > state.pause_at.load(Ordering::SeqCst) {
+            state.paused.store(true, Ordering::SeqCst);
+            wait_until("the wire to open", || passed <= state.pause_at.load(Ordering::SeqCst));
+        }
         let due = state.cuts.lock().unwrap().pop_if(|cut| *cut <= passed).is_some();
         if due || server.write_all(&buffer[..bytes]).is_err() {
             break;
@@ -113,8 +147,16 @@ fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
     cut(&client, &server);
 }
 
-fn downstream(mut server: TcpStream, mut client: TcpStream) {
-    let _ = std::io::copy(&mut server, &mut client);
-    let _ = std::io::copy(&mut server, &mut std::io::sink());
+fn downstream(state: &State, mut server: TcpStream, mut client: TcpStream) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(bytes @ 1..) = server.read(&mut buffer) {
+        let passed = state.passed_back.load(Ordering::SeqCst) + bytes as u64;
+        let due = state.cuts_back.lock().unwrap().pop_if(|cut| *cut <= passed).is_some();
+        if due || client.write_all(&buffer[..bytes]).is_err() {
+            break;
+        }
+        state.passed_back.store(passed, Ordering::SeqCst);
+    }
     cut(&client, &server);
+    let _ = std::io::copy(&mut server, &mut std::io::sink());
 }

@@ -182,16 +182,22 @@ pub fn restore(
     let target = Target::of(options)?;
     let attempt = Attempt { client, options, observer, path: &path, target: &target };
     let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
+    let mut spent = Spent::default();
     loop {
-        let mut reached = false;
-        let error = match attempt.run(&mut reached) {
-            Ok(summary) => return Ok(RestoreSummary { elapsed_secs: started.elapsed().as_secs_f64(), ..summary }),
+        let mut now = Spent::default();
+        let outcome = attempt.run(&mut now);
+        spent.add(&now);
+        let error = match outcome {
+            Ok(summary) => {
+                return Ok(RestoreSummary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) });
+            }
             Err(error) => client.stop.or(error),
         };
-        if reached {
+        // Only what got on is worth another full patience: what is written now is not fetched again.
+        if now.written > 0 {
             (lost, pause) = (None, Duration::from_millis(200));
         }
-        let never_there = !reached && lost.is_none();
+        let never_there = !now.reached && lost.is_none();
         let since = *lost.get_or_insert_with(Instant::now);
         if error.kind != ErrorKind::Unreachable || never_there || since.elapsed() + pause > client.retry_for {
             return Err(error);
@@ -199,6 +205,36 @@ pub fn restore(
         observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
         client.stop.pause(pause);
         pause = (pause * 2).min(Duration::from_secs(15));
+    }
+}
+
+/// What an attempt came to and what it cost, or all of them together.
+#[derive(Default)]
+struct Spent {
+    /// The snapshot was granted.
+    reached: bool,
+    /// Paths that were made or put right.
+    written: u64,
+    /// Content bytes that came.
+    content: u64,
+    wire_sent: u64,
+    wire_received: u64,
+}
+
+impl Spent {
+    fn add(&mut self, one: &Self) {
+        self.content += one.content;
+        self.wire_sent += one.wire_sent;
+        self.wire_received += one.wire_received;
+    }
+
+    fn of(&self, summary: RestoreSummary) -> RestoreSummary {
+        RestoreSummary {
+            content_bytes_received: self.content,
+            wire_bytes_sent: self.wire_sent,
+            wire_bytes_received: self.wire_received,
+            ..summary
+        }
     }
 }
 
@@ -211,19 +247,21 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn run(&self, reached: &mut bool) -> Result<RestoreSummary, EngineError> {
+    fn run(&self, spent: &mut Spent) -> Result<RestoreSummary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
         let Session { link, welcome, guest, .. } = client::open_to_read(self.client)?;
         // The link has ended when this returns, well or not; a store in this process then closes.
-        let outcome = self.over(link, welcome.store_place, reached);
+        let counters = link.counters();
+        let outcome = self.over(link, welcome.store_place, spent);
+        (spent.wire_sent, spent.wire_received) = (counters.sent(), counters.received());
         if let Some(guest) = guest {
             guest.finish();
         }
         outcome
     }
 
-    /// All of it, over a link past the handshake, which is closed at the end. `reached`: it was granted.
-    fn over(&self, mut link: Link, store_place: (u64, u64), reached: &mut bool) -> Result<RestoreSummary, EngineError> {
+    /// All of it, over a link past the handshake, which is closed at the end.
+    fn over(&self, mut link: Link, store_place: (u64, u64), spent: &mut Spent) -> Result<RestoreSummary, EngineError> {
         let dry_run = self.options.dry_run;
         let all = !dry_run && self.target.is_empty();
         link.send(Read { path: self.path.as_bytes().into(), shallow: false, content: !dry_run, all })?;
@@ -232,7 +270,7 @@ impl Attempt<'_> {
             Message::Refused(refused) => return Err(refused.into()),
             other => return Err(unexpected(&other, "asking for a snapshot").into()),
         };
-        *reached = true;
+        spent.reached = true;
         owners_from_wire(granted.users.clone(), granted.groups.clone())?;
         self.observer.event(&Event::Phase(Phase::Restoring));
         self.observer.event(&Event::Planned { bytes: granted.bytes });
@@ -247,9 +285,12 @@ impl Attempt<'_> {
             tally: Tally::default(),
             table: Table::new(all),
         };
-        let counters = link.counters();
         let Link { sender, mut receiver, .. } = link;
-        let compared = exchange(&shared, &sender, &mut receiver)?;
+        let compared = exchange(&shared, &sender, &mut receiver);
+        let came_to = shared.tally.summary();
+        spent.written = came_to.created + came_to.updated + came_to.touched;
+        spent.content = came_to.content_bytes_received;
+        let compared = compared?;
         sender.close();
         drop((sender, receiver));
         finish::finish(&shared, compared)?;
@@ -259,8 +300,6 @@ impl Attempt<'_> {
             snapshot: granted.snapshot,
             time_secs: granted.time_secs,
             complete: granted.complete,
-            wire_bytes_sent: counters.sent(),
-            wire_bytes_received: counters.received(),
             ..shared.tally.summary()
         })
     }

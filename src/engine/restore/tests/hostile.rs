@@ -67,7 +67,7 @@ fn from_server(
     let client = World::new().client;
     let (target, path, ears) = (Target::of(&options).unwrap(), RelPath::new(b"x").unwrap(), Ears::default());
     let attempt = Attempt { client: &client, options: &options, observer: &ears, path: &path, target: &target };
-    let outcome = attempt.over(ours, (0, 0), &mut false);
+    let outcome = attempt.over(ours, (0, 0), &mut Spent::default());
     server.join().unwrap();
     (outcome, ears)
 }
