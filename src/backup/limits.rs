@@ -42,6 +42,14 @@ pub const FILTER_COUNT_MAX: usize = 4096;
 pub const FILTER_BYTES_MAX: usize = 256 * 1024;
 /// Most user and group names in one manifest.
 pub const OWNER_NAMES_MAX: usize = 8192;
+/// Bytes of the user names in one manifest, and of the group names: a message holds both.
+pub const OWNER_NAMES_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the sentences about errors that travel with a manifest, or of the notes with a receipt.
+pub const SENTENCES_BYTES_MAX: usize = 256 * 1024;
+/// Content of small files that was asked for and is not there yet, as far as it is not asked for twice.
+pub const PROMISED_COUNT_MAX: usize = 256 * 1024;
+/// Bytes of the paths of one run that could not be seen.
+pub const UNSEEN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Rounds of `Missing` before a run gives up.
 pub const MISSING_ROUNDS_MAX: usize = 5;
 

@@ -108,13 +108,24 @@ pub(crate) fn random_run_id() -> Result<RunId, EngineError> {
 pub(crate) fn open(options: &ClientOptions) -> Result<Session, EngineError> {
     match &options.target {
         Target::Server { server, bind } => open_server(options, server, *bind),
-        Target::Store(store) => open_store(options, store),
+        Target::Store(store) => open_store(options, Hub::open(store, HubOptions::in_process())?),
     }
     .map_err(|error| options.stop.or(error))
 }
 
-fn open_store(options: &ClientOptions, store: &Path) -> Result<Session, EngineError> {
-    let hub = Arc::new(Hub::open(store, HubOptions::in_process())?);
+/// The same to ask and to read only: with `--store` this needs no lock, and goes on beside a daemon.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_to_read(options: &ClientOptions) -> Result<Session, EngineError> {
+    match &options.target {
+        Target::Server { .. } => open(options),
+        Target::Store(store) => open_store(options, Hub::open_to_read(store)?),
+    }
+}
+
+fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError> {
+    let hub = Arc::new(hub);
     let (mut ours, theirs) = Link::pair();
     let user = options.user.clone();
     let guest = std::thread::Builder::new()

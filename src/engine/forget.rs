@@ -9,6 +9,7 @@ use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
 use super::placed;
 use super::receive::present_of;
+use super::run_log::RunLog;
 use crate::backup::entry::OwnerNames;
 use crate::backup::lease::Holder;
 use crate::backup::manifest::ChangeRecord;
@@ -18,7 +19,7 @@ use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::{Row, RowKind};
-use crate::store::commit::{CommitPlan, Publication, commit};
+use crate::store::commit::{CommitPlan, Publication, Publish as _, commit};
 use crate::store::leases::LeaseRequest;
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::{SnapshotError, Snapshots};
@@ -43,6 +44,20 @@ impl Contents for Nothing {
 /// The root is not known, is locked, or the store fails.
 pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Result<(), EngineError> {
     let root = RelPath::new(request.root.as_slice()).map_err(super::wire::WireError::from)?;
+    let log = RunLog::begin(request.run, RunKind::Forget, &root);
+    let served = serve_run(hub, who, link, &request, root, &log);
+    log.end(hub, who, &served);
+    served
+}
+
+fn serve_run(
+    hub: &Hub,
+    who: &Who,
+    link: &Link,
+    request: &Forget,
+    root: RelPath,
+    log: &RunLog,
+) -> Result<(), EngineError> {
     let snapshots = hub.store.snapshots(who.copy())?;
     if let Some(record) = snapshots.by_run(request.run)? {
         return Ok(link.send(super::receive::receipt_again(&record, RunKind::Forget, &root)?)?);
@@ -64,11 +79,12 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     let mut others = snapshots.roots()?;
     others.retain(|other| other.root != root);
     let plan = plan(hub, &copy, &root, newest.recursive, &others)?;
-    let record = record(who, &request, &root, &newest, &plan, &snapshots)?;
+    let record = record(who, request, &root, &newest, &plan, &snapshots)?;
     let draft = snapshots.draft(
         request.run,
         None,
         &OwnerNames::default(),
+        0,
         std::iter::empty::<Result<ChangeRecord, SnapshotError>>(),
     )?;
     let record = SnapshotRecord { manifest: draft.digest, manifest_file: draft.manifest_file, ..record };
@@ -85,14 +101,16 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
         plan: &plan,
         prepared: &prepared,
     };
+    let publish = Publication { snapshots: &snapshots, record: &record, draft: draft.name.as_deref() };
+    publish.prepare()?;
     placed::preserve(hub, &copy, &root, request.run, &plan)?;
     let journal = commit_plan.journal()?;
     let dirs = hub.commit_dirs(&copy);
-    let publish = Publication { snapshots: &snapshots, record: &record, draft: draft.name.as_deref() };
     hub.set_exact(who.copy(), &root, None);
     hub.check_open(who.copy())?;
-    commit(&dirs, &journal, &publish, &|phase| drop(link.send(Busy { phase })))
+    commit(&dirs, &journal, &publish, &|phase| drop(link.sender.try_send(Busy { phase })))
         .map_err(|e| hub.commit_failed(request.run, who.copy(), e))?;
+    log.committed(record.number);
     placed::update_catalog(hub, &copy, &root, request.run, &plan, &prepared)?;
     placed::look_again(hub, &copy, &root, &plan)?;
     staging.remove(&hub.own_dir("staging")?)?;

@@ -16,7 +16,7 @@ use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::ClientInfo;
 use crate::store::catalog::{Catalog, CopyId};
 use crate::store::commit::{CommitDirs, CommitError};
-use crate::store::layout::Store;
+use crate::store::layout::{OpenMode, Store};
 use crate::store::leases::Leases;
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Registry};
@@ -69,6 +69,28 @@ impl Hub {
         let own = Arc::new(store.meta_dir()?);
         let pending = recover::finish_commits(&store, &own)?;
         let catalog = Catalog::open(&store.catalog_path())?;
+        Self::with(store, own, catalog, pending, options)
+    }
+
+    /// Opens the store to read it: beside a daemon, from a file system that is read-only, whatever became of the
+    /// catalog. Nothing is changed, and what a crash interrupted stays as it is.
+    ///
+    /// # Errors
+    /// There is no store, or it cannot be read.
+    pub(crate) fn open_to_read(store: &Path) -> Result<Self, EngineError> {
+        let store = Store::open(store, OpenMode::ReadOnly)?;
+        let own = Arc::new(store.meta_dir()?);
+        let catalog = Catalog::open_to_read(&store.catalog_path())?;
+        Self::with(store, own, catalog, Pending::default(), HubOptions::in_process())
+    }
+
+    fn with(
+        store: Store,
+        own: Arc<SafeDir>,
+        catalog: Catalog,
+        pending: Pending,
+        options: HubOptions,
+    ) -> Result<Self, EngineError> {
         let registry = Registry::open(&store.registry_path())?;
         Ok(Self {
             store,
@@ -98,6 +120,11 @@ impl Hub {
         Ok(Staging::open(&self.own_dir("staging")?, copy, root, self.store.policy())?)
     }
 
+    /// Whether another process may be the one that writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.store.mode() == OpenMode::ReadOnly
+    }
+
     /// Whether a commit waits to be finished.
     pub(super) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -121,7 +148,13 @@ impl Hub {
     /// Nothing can be written: to the store, since a flush failed, or to this copy, since that commit cannot be finished.
     pub(crate) fn make_ready(&self, copy: &CopyName) -> Result<(), EngineError> {
         self.check_flushed()?;
-        self.pending.retry(&self.store, &self.own, copy, &|name| self.turn(name))
+        let retried = self.pending.retry(&self.store, &self.own, copy, &|name| self.turn(name));
+        retried.map_err(|(why, flush)| {
+            if flush {
+                self.close();
+            }
+            why
+        })
     }
 
     /// Refuses what [`Hub::make_ready`] would, and does nothing. To be asked right before a commit.
@@ -131,6 +164,9 @@ impl Hub {
     }
 
     fn check_flushed(&self) -> Result<(), EngineError> {
+        if self.is_read_only() {
+            return Err(EngineError::new(ErrorKind::Failed, "the store was opened to be read only"));
+        }
         if self.closed.load(Ordering::SeqCst) {
             let message = "the store is closed for writing since the disk failed to flush; look at the disk, then restart rbbackupd";
             return Err(EngineError::new(ErrorKind::Failed, message));

@@ -131,7 +131,7 @@ pub fn list(
     listed: &mut dyn FnMut(ListedEntry),
 ) -> Result<Option<Listing>, EngineError> {
     let path = path.map(absolute).transpose()?;
-    let Session { mut link, guest, .. } = client::open(client)?;
+    let Session { mut link, guest, .. } = client::open_to_read(client)?;
     let listing = list_over(&mut link, path.as_ref(), listed);
     end(link, guest);
     listing.map_err(|error| client.stop.or(error))
@@ -181,7 +181,7 @@ fn list_over(
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
 pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
-    let Session { mut link, welcome, guest, keys } = client::open(client)?;
+    let Session { mut link, welcome, guest, keys } = client::open_to_read(client)?;
     let reply = link.send(Status {}).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
         Message::StatusReply(reply) => Ok(reply),
         other => Err(unexpected(&other, "asking for the status").into()),

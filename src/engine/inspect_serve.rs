@@ -1,14 +1,18 @@
 //! The store's side of `Status`: the daemon, the asking identity's roots and runs, the space left.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::error::{EngineError, show_moment};
+use super::history;
 use super::hub::{Hub, Who};
+use super::wire::sentences;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::net::link::Link;
 use crate::net::message::StatusReply;
 
-/// Most running backups that are told of.
-const RUNNING_MAX: usize = 256;
+/// Bytes of the roots that are told of.
+const ROOTS_BYTES_MAX: usize = 512 * 1024;
 
 /// Answers `Status`. An identity sees nothing of others but how many sessions there are.
 ///
@@ -17,24 +21,35 @@ const RUNNING_MAX: usize = 256;
 pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineError> {
     let copy = who.copy();
     let roots = hub.store.snapshots(copy)?.roots()?;
-    let roots = roots.iter().map(|record| {
+    let mut bytes = 0;
+    let fits = |record: &&Arc<SnapshotRecord>| {
+        bytes += record.root.as_bytes().len() + 64;
+        bytes <= ROOTS_BYTES_MAX
+    };
+    let roots = roots.iter().take_while(fits).map(|record| {
         let root = record.root.as_bytes().into();
         (root, record.number, record.received.secs, record.complete, record.files, record.bytes)
     });
     let name = copy.to_string();
-    let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name).take(RUNNING_MAX);
+    let running = hub.leases.held().into_iter().filter(|(scope, _)| scope.copy == name);
     let running = running.map(|(scope, holder)| {
         let since = show_moment(holder.since);
-        format!("'/{}' by {}, since {since}", scope.root, holder.name).into_bytes().into()
+        format!("'/{}' by {}, since {since}", scope.root, holder.name)
     });
-    let retired = hub.catalog.reader()?.retired_totals(hub.catalog.copy_id(copy)?)?;
+    let known = hub.catalog.reader().and_then(|reader| reader.retired_totals(hub.catalog.copy_id(copy)?));
+    let retired = match known {
+        Ok(known) => known,
+        // Somebody else's catalog may be gone or in use: the files themselves can be counted.
+        Err(_) if hub.is_read_only() => history::count(hub, copy)?,
+        Err(error) => return Err(error.into()),
+    };
     let space = rustix::fs::statvfs(hub.store.root())
         .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));
     Ok(link.send(StatusReply {
         uptime_secs: hub.started.elapsed().as_secs(),
         sessions: hub.sessions.load(Ordering::SeqCst),
         roots: roots.collect(),
-        running: running.collect(),
+        running: sentences(running),
         retired,
         space,
     })?)

@@ -18,12 +18,14 @@
 //! | restore, list, status | yes | yes | yes |
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
-//! [`observer`] tells what happens, `recover` finishes what a crash interrupted.
+//! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `run_log` writes
+//! down how each run ended.
 
 pub mod client;
 pub mod daemon;
 pub mod error;
 mod forget;
+mod history;
 mod hub;
 pub mod inspect;
 mod inspect_serve;
@@ -34,6 +36,7 @@ mod receive;
 mod recover;
 pub mod restore;
 mod restore_serve;
+mod run_log;
 mod session;
 mod source;
 pub mod stop;

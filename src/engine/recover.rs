@@ -15,12 +15,12 @@ use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::lease::Scope;
 use crate::backup::relpath::RelPath;
-use crate::backup::snapshot::{ManifestRef, SnapshotRecord};
+use crate::backup::snapshot::{ManifestRef, RecordError, SnapshotRecord};
 use crate::store::commit::{CommitDirs, CommitError, Publication, pending, read_journal, remove_journal, replay};
 use crate::store::journal::Journal;
-use crate::store::layout::Store;
-use crate::store::names::CopyName;
-use crate::store::snapshots::draft_name;
+use crate::store::layout::{Store, StoreError};
+use crate::store::names::{CopyName, NameError};
+use crate::store::snapshots::{SnapshotError, draft_name};
 use crate::store::staging::staging_id;
 use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
@@ -39,6 +39,8 @@ struct Waiting {
     /// None: its journal does not say, so it may be any.
     copy: Option<CopyName>,
     why: EngineError,
+    /// A flush failed: what is on disk is not known.
+    flush: bool,
 }
 
 impl Waiting {
@@ -68,20 +70,20 @@ impl Pending {
     /// A commit of this process failed after its journal.
     pub(super) fn add(&self, store: &Store, run: RunId, copy: &CopyName, error: &CommitError) {
         let why = refusal(store, run, Some(copy), &error.to_string());
-        self.list().push(Waiting { run, copy: Some(copy.clone()), why });
+        self.list().push(Waiting { run, copy: Some(copy.clone()), why, flush: false });
     }
 
     /// Tries again to finish what waits in this copy. To be asked with a lease in hand.
     ///
     /// # Errors
-    /// The copy is still refused.
+    /// The copy is still refused; and whether a flush failed now.
     pub(super) fn retry(
         &self,
         store: &Store,
         own: &Arc<SafeDir>,
         copy: &CopyName,
         turn: &Turn<'_>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), (EngineError, bool)> {
         let mut list = self.list();
         let mut at = 0;
         while let Some(waiting) = list.get(at) {
@@ -91,17 +93,17 @@ impl Pending {
             }
             let run = waiting.run;
             if let Err(failed) = finish(store, own, run, turn) {
-                let why = failed.why.clone();
+                let told = (failed.why.clone(), failed.flush);
                 list.splice(at..=at, [failed]);
-                return Err(why);
+                return Err(told);
             }
             list.remove(at);
         }
         Ok(())
     }
 
-    fn runs(&self) -> HashSet<Vec<u8>> {
-        self.list().iter().map(|waiting| waiting.run.to_hex().into_bytes()).collect()
+    fn runs(&self) -> HashSet<RunId> {
+        self.list().iter().map(|waiting| waiting.run).collect()
     }
 }
 
@@ -114,16 +116,14 @@ pub(super) fn finish_commits(store: &Store, own: &Arc<SafeDir>) -> Result<Pendin
     let waits = Pending::default();
     for run in pending(own)? {
         if let Err(failed) = finish(store, own, run, &|_| Arc::default()) {
+            if failed.flush {
+                return Err(failed.why);
+            }
             tracing::error!("{}", failed.why);
             waits.list().push(failed);
         }
     }
-    for copy in store.copies()? {
-        if waits.check(&copy).is_ok() {
-            store.snapshots(&copy)?.clear_drafts()?;
-        }
-    }
-    clear_retired(store, own, &waits.runs())?;
+    clear_runs(store, &own.open_dir(&rel(b"retired"))?, &waits)?;
     if waits.is_empty() {
         clear_staging(&own.open_dir(&rel(b"staging"))?)?;
     }
@@ -147,8 +147,20 @@ fn finish(store: &Store, own: &Arc<SafeDir>, run: RunId, turn: &Turn<'_>) -> Res
     finish_journal(store, own, run, turn, &mut copy).map_err(|error| {
         let copy = copy.or_else(|| owner(store, run));
         let why = refusal(store, run, copy.as_ref(), &error.to_string());
-        Waiting { run, copy, why }
+        Waiting { run, copy, why, flush: matches!(error, Unfinished::Commit(error) if error.is_flush()) }
     })
+}
+
+/// Why a commit is not finished.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum Unfinished {
+    Commit(#[from] CommitError),
+    Store(#[from] StoreError),
+    Snapshots(#[from] SnapshotError),
+    Tree(#[from] TreeError),
+    Name(#[from] NameError),
+    Record(#[from] RecordError),
 }
 
 fn finish_journal(
@@ -157,7 +169,7 @@ fn finish_journal(
     run: RunId,
     turn: &Turn<'_>,
     copy: &mut Option<CopyName>,
-) -> Result<(), EngineError> {
+) -> Result<(), Unfinished> {
     let journal = match read_journal(own, run) {
         Ok(Some(journal)) => journal,
         Ok(None) => return Ok(()),
@@ -165,12 +177,14 @@ fn finish_journal(
         Err(CommitError::Journal { .. }) if is_committed(store, run)? => return Ok(remove_journal(own, run)?),
         Err(error) => return Err(error.into()),
     };
-    let damaged = |error: String| EngineError::new(ErrorKind::Failed, format!("it is damaged: {error}"));
-    let name = CopyName::new(journal.node.as_slice(), journal.user.as_slice()).map_err(|e| damaged(e.to_string()))?;
+    let name = CopyName::new(journal.node.as_slice(), journal.user.as_slice())?;
     *copy = Some(name.clone());
-    let record = SnapshotRecord::decode(journal.record.as_slice()).map_err(|e| damaged(e.to_string()))?;
+    let record = SnapshotRecord::decode(journal.record.as_slice())?;
     finish_steps(store, own, &journal, &name, &record, turn)?;
-    own.open_dir(&rel(b"staging"))?.remove_tree(journal.staging.as_slice())?;
+    let cleared = own.open_dir(&rel(b"staging")).and_then(|dir| dir.remove_tree(journal.staging.as_slice()));
+    if let Err(error) = cleared {
+        tracing::warn!("staging was not cleared, the next run clears it: {error}");
+    }
     tracing::info!("finished the interrupted commit of '/{}' (snapshot {})", record.root, record.number);
     Ok(())
 }
@@ -182,7 +196,7 @@ fn finish_steps(
     name: &CopyName,
     record: &SnapshotRecord,
     turn: &Turn<'_>,
-) -> Result<(), EngineError> {
+) -> Result<(), Unfinished> {
     let snapshots = store.snapshots(name)?;
     let draft = draft_name(record.run);
     let draft = (!matches!(record.manifest_file, ManifestRef::Same { .. })).then_some(draft.as_str());
@@ -195,7 +209,7 @@ fn finish_steps(
     Ok(replay(&dirs, journal, &Publication { snapshots: &snapshots, record, draft })?)
 }
 
-fn is_committed(store: &Store, run: RunId) -> Result<bool, EngineError> {
+fn is_committed(store: &Store, run: RunId) -> Result<bool, Unfinished> {
     for copy in store.copies()? {
         if store.snapshots(&copy)?.by_run(run)?.is_some() {
             return Ok(true);
@@ -214,21 +228,25 @@ fn rel(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap_or_default()
 }
 
-/// Retired files of runs that were never committed are copies that a commit was preparing; nobody needs them.
-fn clear_retired(store: &Store, own: &SafeDir, waiting: &HashSet<Vec<u8>>) -> Result<(), EngineError> {
-    let retired = own.open_dir(&rel(b"retired"))?;
-    let mut known = waiting.clone();
+/// What runs left that prepared their commit and did not come to its journal: their drafts, and in `retired/` copies that
+/// they had made for it. Only such a draft tells that a run changed nothing: all else there is history, even if a record
+/// is lost, or a journal that could not be carried out was moved away.
+fn clear_runs(store: &Store, retired: &SafeDir, waits: &Pending) -> Result<(), EngineError> {
+    let waiting = waits.runs();
     for copy in store.copies()? {
-        known.extend(store.snapshots(&copy)?.list()?.iter().map(|r| r.run.to_hex().into_bytes()));
-        if !store.snapshots(&copy)?.damaged()?.is_empty() {
-            // A record that cannot be read may be the one: nothing is removed.
-            return Ok(());
+        let snapshots = store.snapshots(&copy)?;
+        if waits.check(&copy).is_err() {
+            continue;
         }
+        for run in snapshots.prepared()?.into_iter().filter(|run| !waiting.contains(run)) {
+            retired.remove_tree(run.to_hex().as_bytes()).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
+        }
+        // Last: without them the rest could not be told.
+        snapshots.clear_drafts()?;
     }
     for entry in retired.names()? {
-        if !known.contains(&entry.name) {
-            retired.remove_tree(&entry.name)?;
-        }
+        // Most commits need the folder and put nothing into it; what is not empty stays.
+        let _ = retired.rmdir(&entry.name);
     }
     Ok(())
 }
@@ -258,7 +276,7 @@ fn clear_staging(staging: &SafeDir) -> Result<(), EngineError> {
 /// The store's disk fails; what is left is tried again later.
 pub(super) fn sweep(hub: &Hub, now: Timestamp) -> Result<(), EngineError> {
     let mut swept = hub.swept.lock().unwrap_or_else(PoisonError::into_inner);
-    if *swept > now.minus(SWEEP_EVERY_SECS, 0) || hub.is_pending() {
+    if *swept > now.minus(SWEEP_EVERY_SECS, 0) || hub.is_pending() || hub.is_read_only() {
         return Ok(());
     }
     *swept = now;

@@ -6,13 +6,18 @@
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, OwnerNames, SizeClass, Xattr};
 use crate::backup::fingerprint::Timestamp;
-use crate::backup::limits::{NAME_BYTES_MAX, OWNER_NAMES_MAX, PATH_BYTES_MAX, XATTRS_BYTES_MAX, XATTRS_COUNT_MAX};
+use crate::backup::limits::{
+    NAME_BYTES_MAX, OWNER_NAMES_BYTES_MAX, OWNER_NAMES_MAX, PATH_BYTES_MAX, SENTENCES_BYTES_MAX, XATTRS_BYTES_MAX,
+    XATTRS_COUNT_MAX,
+};
 use crate::backup::relpath::{PathError, RelPath};
 use crate::net::message::{WireChange, WireEntry, WireKind};
 
 const LEADER: u8 = 1;
 const SPARSE: u8 = 2;
 const UNSTABLE: u8 = 4;
+/// Most sentences of one message.
+const SENTENCES_MAX: usize = 100;
 
 /// A peer said something that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +97,26 @@ pub fn entry_to_wire(entry: &Entry) -> WireEntry {
         xattrs: entry.meta.xattrs.iter().map(|x| (x.name.clone(), x.value.clone())).collect(),
         kind,
     }
+}
+
+/// Roughly what an entry takes in a message.
+pub fn entry_bytes(entry: &WireEntry) -> usize {
+    let target = match &entry.kind {
+        WireKind::Symlink { target } => target.0.len(),
+        WireKind::File { leader, .. } => leader.0.len(),
+        _ => 0,
+    };
+    96 + entry.path.0.len() + target + entry.xattrs.iter().map(|(n, v)| 16 + n.0.len() + v.0.len()).sum::<usize>()
+}
+
+/// The first sentences, as many as one message takes.
+pub fn sentences(all: impl IntoIterator<Item = String>) -> Vec<Bytes> {
+    let mut bytes = 0;
+    let fits = |sentence: &String| {
+        bytes += sentence.len();
+        bytes <= SENTENCES_BYTES_MAX
+    };
+    all.into_iter().take(SENTENCES_MAX).take_while(fits).map(|s| Bytes(s.into_bytes())).collect()
 }
 
 /// From the wire.
@@ -186,6 +211,9 @@ pub fn owners_from_wire(users: Vec<(u32, Bytes)>, groups: Vec<(u32, Bytes)>) -> 
     for names in [&users, &groups] {
         if names.len() > OWNER_NAMES_MAX || names.iter().any(|(_, n)| n.0.len() > NAME_BYTES_MAX) {
             return Err(WireError::Bounds("too many or too long owner names"));
+        }
+        if names.iter().map(|(_, n)| n.0.len()).sum::<usize>() > OWNER_NAMES_BYTES_MAX {
+            return Err(WireError::Bounds("the owner names are too long together"));
         }
         if !names.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(WireError::Bounds("owner names are not sorted"));
@@ -284,6 +312,12 @@ mod tests {
         for entry in bad {
             assert!(entry_from_wire(entry.clone()).is_err(), "{entry:?}");
         }
+    }
+
+    #[test]
+    fn only_so_many_sentences_travel() {
+        assert_eq!(sentences((0..500).map(|i| i.to_string())).len(), SENTENCES_MAX);
+        assert_eq!(sentences((0..50).map(|_| "x".repeat(16 * 1024))).len(), SENTENCES_BYTES_MAX / (16 * 1024));
     }
 
     #[test]

@@ -211,6 +211,18 @@ impl LinkSender {
         WeakLinkSender { shared: Arc::downgrade(&self.shared) }
     }
 
+    /// Queues a message if the queue has room, and never waits; false: it has none, and the message is dropped.
+    ///
+    /// # Errors
+    /// As [`LinkSender::send`].
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<bool, LinkError> {
+        let message = message.into();
+        match &self.shared.outlet {
+            Outlet::Memory(queue) => queue.try_push(message),
+            Outlet::Wire { outbox, .. } => outbox.try_push(Frame::encode(message).map_err(LinkError::Unsendable)?),
+        }
+    }
+
     /// Ends the conversation: nothing more can be sent by any clone, what is queued is sent, then the link closes. Waits
     /// until that is done or failed, at most [`CLOSE_SECS`].
     pub fn close(&self) {

@@ -56,6 +56,19 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Appends if there is space; false: there is none.
+    pub(super) fn try_push(&self, item: T) -> Result<bool, LinkError> {
+        let mut state = self.lock();
+        match &state.end {
+            Some(end) => Err(end.clone()),
+            None if state.items.len() >= self.items_max => Ok(false),
+            None => {
+                self.put(&mut state, item);
+                Ok(true)
+            }
+        }
+    }
+
     /// Appends; the task waits while the queue is full. Says whether it had to wait. Cancel-safe but for `item`.
     pub(super) async fn push_async(&self, item: T) -> Result<bool, LinkError> {
         let mut waited = false;

@@ -15,7 +15,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavi
 
 use super::names::CopyName;
 use crate::backup::chunker::Recipe;
-use crate::backup::digest::Digest;
+use crate::backup::digest::{Digest, RunId};
 use crate::backup::relpath::RelPath;
 
 mod reader;
@@ -81,6 +81,8 @@ pub enum Update {
     },
     /// No file with this content lies in `retired/` any more.
     RemoveRetired(Digest),
+    /// All that this run retired is known.
+    RetiredRun(RunId),
 }
 
 /// Why the catalog cannot answer.
@@ -141,6 +143,17 @@ impl Catalog {
         Ok(Self { conn: Mutex::new(schema::open_writer(path)?), path: path.to_path_buf() })
     }
 
+    /// For a process that only reads the store: asks the database that is there, if it can be asked, and changes nothing.
+    /// Without one nothing is known, and every question is an error.
+    ///
+    /// # Errors
+    /// Short of memory only.
+    pub fn open_to_read(path: &Path) -> Result<Self, CatalogError> {
+        let conn =
+            schema::open_reader(path).or_else(|_| Connection::open_in_memory().map_err(|e| schema::error(path, e)));
+        Ok(Self { conn: Mutex::new(conn?), path: path.to_path_buf() })
+    }
+
     /// A reader with a connection of its own.
     ///
     /// # Errors
@@ -157,9 +170,12 @@ impl Catalog {
         let conn = self.lock();
         let fail = |e| schema::error(&self.path, e);
         let names = params![copy.node(), copy.user()];
+        let known = || conn.query_row("SELECT id FROM copies WHERE node = ?1 AND user = ?2", names, |row| row.get(0));
+        if let Some(id) = known().optional().map_err(fail)? {
+            return Ok(CopyId(id));
+        }
         conn.execute("INSERT OR IGNORE INTO copies (node, user) VALUES (?1, ?2)", names).map_err(fail)?;
-        let id = conn.query_row("SELECT id FROM copies WHERE node = ?1 AND user = ?2", names, |row| row.get(0));
-        Ok(CopyId(id.map_err(fail)?))
+        Ok(CopyId(known().map_err(fail)?))
     }
 
     /// Applies the updates in their order, in one transaction; returns how many there were.
@@ -228,6 +244,11 @@ impl<'a> Writer<'a> {
             Update::RemoveRecipe(digest) => self.remove_recipe(&digest),
             Update::PutRetired { digest, size, place } => self.put_retired(&digest, size, &place),
             Update::RemoveRetired(digest) => self.remove_retired(&digest),
+            Update::RetiredRun(run) => self
+                .conn
+                .prepare_cached("INSERT OR IGNORE INTO retired_runs (copy, run) VALUES (?1, ?2)")
+                .and_then(|mut put| put.execute(params![self.copy, run.0.as_slice()]))
+                .map(drop),
         };
         done.map_err(|e| schema::error(self.path, e))
     }

@@ -108,6 +108,12 @@ pub trait Publish {
     /// The store's disk fails or is full: nothing has happened.
     fn prepare(&self) -> Result<(), SnapshotError>;
 
+    /// The journal comes next.
+    ///
+    /// # Errors
+    /// The store's disk fails or is full: nothing has happened.
+    fn begin(&self) -> Result<(), SnapshotError>;
+
     /// Makes the snapshot's record durable; may be called again.
     ///
     /// # Errors
@@ -128,6 +134,10 @@ pub struct Publication<'a> {
 impl Publish for Publication<'_> {
     fn prepare(&self) -> Result<(), SnapshotError> {
         self.snapshots.prepare(self.record)
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
+        self.snapshots.begin(self.record.run)
     }
 
     fn publish(&self) -> Result<(), SnapshotError> {
@@ -242,6 +252,7 @@ pub fn commit(
     phase(4);
     let turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
     check(dirs, journal)?;
+    publish.begin()?;
     write_journal(dirs, journal)?;
     failpoint("after-journal");
     let placed = carry_out(dirs, journal, true);
@@ -257,6 +268,8 @@ pub fn commit(
 /// [`CommitError`]; the journal stays.
 pub fn replay(dirs: &CommitDirs, journal: &Journal, publish: &dyn Publish) -> Result<(), CommitError> {
     let _turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    // A power cut may have kept the journal and not the name.
+    publish.begin()?;
     carry_out(dirs, journal, false)?;
     publish_and_close(dirs, journal, publish)
 }
@@ -398,10 +411,7 @@ impl Steps<'_> {
     fn touches(&self) -> Result<(), CommitError> {
         let mut dirs = self.cache();
         for step in &self.journal.touches {
-            let kind = [FileKind::Dir, FileKind::File, FileKind::Symlink, FileKind::Fifo]
-                .get(usize::from(step.kind))
-                .copied()
-                .unwrap_or(FileKind::File);
+            let kind = kind_of(step.kind);
             let want = disk_form_of(&step.form, kind, self.dirs.policy);
             if kind == FileKind::Dir {
                 apply(Place::Dir(&*dirs.dir(&step.path)?), &want)?;
@@ -413,6 +423,12 @@ impl Steps<'_> {
         }
         Ok(())
     }
+}
+
+/// The kind of a touch.
+fn kind_of(number: u8) -> FileKind {
+    let kinds = [FileKind::Dir, FileKind::File, FileKind::Symlink, FileKind::Fifo];
+    kinds.get(usize::from(number)).copied().unwrap_or(FileKind::File)
 }
 
 /// A move that failed, told by the path that people know.

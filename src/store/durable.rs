@@ -34,9 +34,11 @@ pub fn write_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
 /// The operating system's.
 pub fn write_file_lazily(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let temp = dir.join(format!("{TEMP_PREFIX}{name}"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-    file.write_all(content)?;
-    fs::rename(&temp, dir.join(name))
+    let written = write_plain(&temp, content).and_then(|()| fs::rename(&temp, dir.join(name)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written
 }
 
 /// Writes a file anew, mode 0600, under its own name and without waiting for the disk: for drafts that a flush of

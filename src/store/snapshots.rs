@@ -6,7 +6,8 @@
 //!   000000000007.manifest    a full manifest, or
 //!   000000000007.changes     changes to the manifest of an earlier number, or neither: the same as an earlier one's
 //!   .tmp-<run id>            a draft: a manifest of a run that is not committed yet
-//!   .tmp-<run id>.record     its record; it also tells whose a journal is that cannot be read
+//!   .tmp-<run id>.record     its record; `.begun` right before its journal. It also tells whose a journal is that
+//!                            cannot be read, and by its name whether the run can have changed anything
 //! ```
 //!
 //! A record is only ever added, never replaced. The manifest is in place and durable before its record is written. All
@@ -31,7 +32,7 @@ mod manifests;
 #[cfg(test)]
 mod tests;
 
-pub use draft::{ManifestDraft, draft_name, record_draft_name};
+pub use draft::{ManifestDraft, begun_name, draft_name, record_draft_name};
 pub use manifests::ManifestReader;
 
 const RECORD_SUFFIX: &str = ".snapshot";
@@ -239,15 +240,49 @@ impl Snapshots {
         durable::write_plain(&path, &bytes).map_err(|e| io_error(&path, e))
     }
 
+    /// The journal comes next: from now on what the run put into `retired/` may be history. May be called again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn begin(&self, run: RunId) -> Result<(), SnapshotError> {
+        let path = self.dir.join(record_draft_name(run));
+        match fs::rename(&path, self.dir.join(begun_name(run))) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the draft of this run's record is here: its commit was under way.
     pub fn is_prepared(&self, run: RunId) -> bool {
-        self.dir.join(record_draft_name(run)).exists()
+        self.record_drafts(run).iter().any(|draft| draft.exists())
+    }
+
+    fn record_drafts(&self, run: RunId) -> [PathBuf; 2] {
+        [begun_name(run), record_draft_name(run)].map(|name| self.dir.join(name))
+    }
+
+    /// Runs whose record was prepared and whose journal was not: they changed nothing.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn prepared(&self) -> Result<Vec<RunId>, SnapshotError> {
+        let fail = |e| io_error(&self.dir, e);
+        let mut runs = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            let hex = name.to_str().and_then(|n| n.strip_prefix(durable::TEMP_PREFIX)?.strip_suffix(".record"));
+            let Some(run) = hex.and_then(RunId::from_hex) else { continue };
+            if self.by_run(run)?.is_none() {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
     }
 
     /// Removes the drafts of a run that failed before its journal; what cannot be removed goes at the next start.
     pub fn discard(&self, run: RunId) {
-        for name in [draft_name(run), record_draft_name(run)] {
-            let _ = fs::remove_file(self.dir.join(name));
+        for path in self.record_drafts(run).into_iter().chain([self.dir.join(draft_name(run))]) {
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -277,10 +312,10 @@ impl Snapshots {
     /// By renaming its draft, which needs no space, if that is whole.
     fn place_record(&self, record: &SnapshotRecord, bytes: &[u8]) -> io::Result<()> {
         let name = name_of(record.number, RECORD_SUFFIX);
-        let draft = self.dir.join(record_draft_name(record.run));
-        if !durable::read_file(&draft, RECORD_BYTES_MAX).is_ok_and(|found| found == bytes) {
+        let is_whole = |draft: &PathBuf| durable::read_file(draft, RECORD_BYTES_MAX).is_ok_and(|found| found == bytes);
+        let Some(draft) = self.record_drafts(record.run).into_iter().find(is_whole) else {
             return durable::write_file(&self.dir, &name, bytes);
-        }
+        };
         File::open(&draft).and_then(|file| file.sync_all()).map_err(io::Error::other)?;
         fs::rename(&draft, self.dir.join(name))?;
         durable::sync_dir(&self.dir).map_err(io::Error::other)

@@ -217,6 +217,15 @@ impl Mount {
         shell("mount", &args);
         Self(at.to_path_buf())
     }
+
+    /// `what` a second time, at another place, with other options.
+    pub fn bind(what: &std::path::Path, at: &std::path::Path, options: &str) -> Self {
+        shell("mount", &["--bind".as_ref(), what.as_os_str(), at.as_os_str()]);
+        let mount = Self(at.to_path_buf());
+        let options = format!("remount,bind,{options}");
+        shell("mount", &["-o".as_ref(), options.as_ref(), at.as_os_str()]);
+        mount
+    }
 }
 
 impl Drop for Mount {

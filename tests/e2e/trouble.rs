@@ -8,15 +8,15 @@ use rbbackup::backup::bytes::Bytes;
 use rbbackup::backup::digest::RunId;
 use rbbackup::backup::fingerprint::Timestamp;
 use rbbackup::backup::relpath::RelPath;
-use rbbackup::backup::snapshot::SnapshotRecord;
+use rbbackup::backup::snapshot::{RunKind, RunOutcome, SnapshotRecord};
 use rbbackup::store::catalog::{Catalog, CatalogReader, Update};
 use rbbackup::store::journal::{Journal, ParkStep};
 use rbbackup::store::layout::{OpenMode, Store};
 use rbbackup::store::names::CopyName;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, is_root, login, skipped};
-use crate::support::trees::{assert_same, noise, plant, write};
+use crate::support::daemon::{Daemon, World, is_root, login, skipped, wait_until};
+use crate::support::trees::{assert_same, many, noise, plant, write};
 
 /// Two clients with a copy each: `127.0.0.1` and `127.0.0.2`.
 fn two(world: &World, daemon: &Daemon) -> (Client, Client) {
@@ -110,6 +110,34 @@ fn a_journal_that_cannot_be_read_closes_the_copy_whose_draft_tells() {
     one.push("-r", &world.source);
     assert!(!committed.exists());
     drop(daemon);
+}
+
+/// What left the copy before a commit got stuck stays in history, also when its journal is given up.
+#[test]
+fn a_journal_that_is_moved_away_takes_no_history_along() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    (0..9).for_each(|i| write(&world.source.join(format!("{i}/file")), noise(i, 100)));
+    client.push("-r", &world.source);
+    let stuck = world.copy().join("4/file");
+    if !is_root() || !change_flags("+i", &stuck) {
+        return skipped("it needs root, and a file system with immutable files");
+    }
+    (0..9).for_each(|i| fs::remove_file(world.source.join(format!("{i}/file"))).unwrap());
+    client.try_push("-rd --force-delete", &world.source).expect(1, &["4/file"]);
+    daemon.stop();
+    let own = world.store.join(".rbbackup");
+    for journal in fs::read_dir(own.join("journal")).unwrap() {
+        fs::rename(journal.unwrap().path(), world.path("journal")).unwrap();
+    }
+    drop(daemon.restart());
+    assert!(change_flags("-i", &stuck));
+    let retired: Vec<_> =
+        fs::read_dir(own.join("retired")).unwrap().flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap()).collect();
+    let left = (0..9).filter(|i| world.copy().join(format!("{i}/file")).exists()).count();
+    assert!(left < 9, "the commit had begun");
+    assert_eq!(retired.len() + left, 9);
 }
 
 fn change_flags(how: &str, path: &Path) -> bool {
@@ -223,4 +251,101 @@ fn chunks_that_rotted_are_asked_for_and_not_offered_for_ever() {
     client.push("-r", &world.source);
     assert_same(&world.copy(), &world.source);
     drop(daemon);
+}
+
+#[test]
+fn every_run_leaves_a_record_how_it_ended() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    let records = || {
+        let store = Store::open(&world.store, OpenMode::ReadOnly).unwrap();
+        store.runs(&CopyName::new(b"127.0.0.1", login().as_bytes()).unwrap()).newest(10).unwrap()
+    };
+    many(&world.source, 1, 20);
+    client.push("-r", &world.source);
+    client.push("-rn", &world.source);
+    fs::remove_dir_all(world.source.join("f00")).unwrap();
+    client.try_push("-rd", &world.source).expect(14, &[]);
+    client.run(&["forget".as_ref(), world.source.as_os_str()]).expect(0, &[]);
+    // The answer comes first.
+    wait_until("the third record", || records().len() == 3);
+    let [forgotten, refused, first] = &records()[..] else { panic!("{:?}", records()) };
+    assert_eq!((first.kind, &first.outcome), (RunKind::Backup, &RunOutcome::Committed { snapshot: 1 }));
+    assert!(first.content_bytes > 0 && first.ended >= first.started);
+    assert!(matches!(&refused.outcome, RunOutcome::Failed { exit_code: 14, message } if message.contains("force")));
+    assert_eq!((forgotten.kind, &forgotten.outcome), (RunKind::Forget, &RunOutcome::Committed { snapshot: 2 }));
+}
+
+/// DESIGN 7: deleting the catalog loses nothing; and no record, no hint, is no reason to remove what was retired.
+#[test]
+fn what_was_retired_is_found_again_without_the_catalog_and_kept_without_the_record() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    many(&world.source, 2, 10);
+    write(&world.source.join("large"), noise(1, 500_000));
+    client.push("-r", &world.source);
+    let (away, large) = (world.path("away"), world.source.join("large"));
+    fs::rename(world.source.join("f01"), &away).unwrap();
+    fs::remove_file(&large).unwrap();
+    client.push("-rd", &world.source);
+    let retired = || client.run(&["status", "--json"]).object("status")["retired_files"].clone();
+    assert_eq!(retired(), 11);
+    daemon.stop();
+    let own = world.store.join(".rbbackup");
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = fs::remove_file(own.join(name));
+    }
+    let mut daemon = daemon.restart();
+    daemon.wait_for("what 1 runs retired");
+    assert_eq!(retired(), 11);
+    write(&large, noise(1, 500_000));
+    fs::rename(&away, world.source.join("f01")).unwrap();
+    assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 0);
+    // Only a draft says that a run never counted.
+    daemon.stop();
+    let (copy, run) = (own.join("snapshots").join(format!("127.0.0.1@{}", login())), newest(&world.store).run);
+    fs::remove_file(copy.join("000000000002.snapshot")).unwrap();
+    fs::write(copy.join(format!(".tmp-{}.record", RunId([7; 16]))), "never").unwrap();
+    let never = own.join("retired").join(RunId([7; 16]).to_hex());
+    write(&never.join("1"), "a copy made for a commit that never was");
+    drop(daemon.restart());
+    assert!(!never.exists());
+    assert_eq!(fs::read_dir(own.join("retired")).unwrap().count(), 1, "{run}");
+}
+
+/// DESIGN 7: reading a store needs no lock, and no catalog.
+#[test]
+fn a_store_is_read_beside_its_daemon_and_without_its_catalog() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    plant(&world.source);
+    client.push("-r", &world.source);
+    fs::remove_file(world.source.join("docs/script")).unwrap();
+    client.push("-rd", &world.source);
+    let local = Client::new(&world.path("home-local"), &["--store", world.store.to_str().unwrap()]);
+    let store = client.run(&["status", "--json"]).object("status")["store"].clone();
+    let read = |to: &str| {
+        local.run(&["ls".as_ref(), world.source.as_os_str()]).expect(0, &["readme"]);
+        let status = local.run(&["status", "--json"]).object("status");
+        assert_eq!((&status["retired_files"], &status["store"]), (&1.into(), &store));
+        let to = world.path(to);
+        local.run(&["restore".as_ref(), world.source.as_os_str(), "--to".as_ref(), to.as_os_str()]).expect(0, &[]);
+        assert_same(&to.join("source"), &world.source);
+    };
+    read("beside");
+    // Writing does need the lock.
+    local.try_push("-r", &world.source).expect(1, &["in use"]);
+    let catalog = world.store.join(".rbbackup/catalog.sqlite");
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        fs::remove_file(catalog.with_file_name(name)).unwrap();
+    }
+    read("without");
+    assert!(!catalog.exists(), "who only reads makes nothing");
+    daemon.stop();
+    let empty = Client::new(&world.path("home-local"), &["--store", world.source.to_str().unwrap()]);
+    empty.run(&["ls"]).expect(1, &["no rbbackup store"]);
+    assert!(!world.source.join(".rbbackup").exists());
 }

@@ -19,6 +19,11 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// What it talks through.
+    pub fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
     /// Gets the lease of a backup of `root`, as `client` would; the client must have been there before.
     pub fn take(daemon: &Daemon, client: &Client, root: &Path, recursive: bool) -> Self {
         let key = client.home.join(".config/rbbackup/servers").join(&daemon.address).join(format!("{}.key", login()));

@@ -1,5 +1,6 @@
 //! A wire between client and daemon that can be cut or stalled: bytes pass until the next cut is due, then both ends
-//! are closed at once; the next connection passes again.
+//! are closed; the next connection passes again. What has passed arrives, as it does on a wire: only what is still with
+//! the client is lost.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -87,8 +88,10 @@ impl Proxy {
     }
 }
 
-fn close(a: &TcpStream, b: &TcpStream) {
-    let _ = (a.shutdown(Shutdown::Both), b.shutdown(Shutdown::Both));
+/// Cuts. The server's side is only told that nothing more comes: closing it with something unread in it would throw
+/// away what is on its way there.
+fn cut(client: &TcpStream, server: &TcpStream) {
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Write));
 }
 
 fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
@@ -107,10 +110,11 @@ fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
         }
         state.passed.store(passed, Ordering::SeqCst);
     }
-    close(&client, &server);
+    cut(&client, &server);
 }
 
 fn downstream(mut server: TcpStream, mut client: TcpStream) {
     let _ = std::io::copy(&mut server, &mut client);
-    close(&client, &server);
+    let _ = std::io::copy(&mut server, &mut std::io::sink());
+    cut(&client, &server);
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::cache::{CacheEnd, CachePaths};
 use super::send::{Found, Replies};
-use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheRecord;
@@ -14,9 +13,9 @@ use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::SortedError;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer};
-use crate::engine::wire::{entry_to_wire, unexpected};
+use crate::engine::wire::{entry_bytes, entry_to_wire, sentences, unexpected};
 use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{Changes, Committed, Manifest, ManifestEnd, Message, WireChange, WireEntry, WireKind};
+use crate::net::message::{Changes, Committed, Manifest, ManifestEnd, Message, WireChange};
 
 /// Bytes of xattrs and names after which a message is closed early.
 const CHANGES_BYTES_TARGET: usize = 256 * 1024;
@@ -49,7 +48,7 @@ fn damaged(error: &SortedError) -> EngineError {
 impl ManifestSender<'_> {
     /// Sends all of it and waits for the answer.
     pub(super) fn send(&self, end: &CacheEnd) -> Result<Answer, EngineError> {
-        let errors = self.found.errors.iter().take(100).map(|e| Bytes(e.clone().into_bytes())).collect();
+        let errors = sentences(self.found.errors.iter().cloned());
         self.link.send(Manifest {
             base: self.base(end),
             digest: end.manifest,
@@ -160,13 +159,4 @@ impl Batch<'_> {
         let changes = std::mem::take(&mut self.changes);
         if changes.is_empty() { Ok(()) } else { self.link.send(Changes { changes }) }
     }
-}
-
-fn entry_bytes(entry: &WireEntry) -> usize {
-    let target = match &entry.kind {
-        WireKind::Symlink { target } => target.0.len(),
-        WireKind::File { leader, .. } => leader.0.len(),
-        _ => 0,
-    };
-    entry.path.0.len() + target + entry.xattrs.iter().map(|(n, v)| n.0.len() + v.0.len()).sum::<usize>()
 }

@@ -13,6 +13,7 @@ mod budget;
 mod cache;
 mod changes;
 mod estimate;
+mod files;
 mod hash;
 mod manifest;
 mod owners;

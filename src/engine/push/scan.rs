@@ -141,6 +141,8 @@ struct Inode {
 struct Known {
     digest: Digest,
     class: SizeClass,
+    /// It has no xattrs.
+    plain: bool,
 }
 
 struct Merge<'a> {
@@ -241,15 +243,19 @@ impl<'a> Merge<'a> {
         let mut content = FileContent { size, digest: unknown, class, link, sparse, unstable: false };
         let vouched = old.as_ref().filter(|old| old.vouches_for(&fingerprint).is_some());
         let known = match vouched.and_then(|old| old.entry.file()) {
-            Some(known) => Some(Known { digest: known.digest, class: known.class }),
+            Some(known) => Some(Known { digest: known.digest, class: known.class, plain: false }),
             None if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) => self.renamed(fingerprint),
             None => None,
         };
         if let Some(known) = known {
             (content.digest, content.class) = (known.digest, known.class);
-            let meta = match self.meta(&walked, vouched) {
-                Ok(meta) => meta,
-                Err(item) => return self.other(item),
+            let meta = match vouched {
+                // Attributes cannot change without the ctime, by which it was recognised.
+                None if known.plain => walked.stat.meta(),
+                _ => match self.meta(&walked, vouched) {
+                    Ok(meta) => meta,
+                    Err(item) => return self.other(item),
+                },
             };
             let recipe = vouched.and_then(|old| old.recipe.clone());
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
@@ -356,7 +362,8 @@ fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
         if let (false, Some(content)) = (record.racy || record.fingerprint.ino == 0, record.entry.file()) {
             let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
-            let known = Known { digest: content.digest, class: content.class };
+            let plain = record.entry.meta.xattrs.is_empty();
+            let known = Known { digest: content.digest, class: content.class, plain };
             map.insert(Inode { ino, size, mtime, ctime }, known);
         }
     }

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, select};
 
 use super::budget::Share;
 use super::cache::CacheKeeper;
+use super::files::in_messages;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
 use super::scan::{Item, VANISHED};
@@ -21,7 +22,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer, Phase};
 use crate::engine::wire::{Bits, class_to_wire, entry_to_wire, unexpected};
 use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
+use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Message, Need, Offer, WireChunk};
 
 /// Chunk offers of the open file that may wait for their answer.
 const CHUNK_OFFERS_MAX: usize = 12;
@@ -275,8 +276,9 @@ impl<'a> ContentSender<'a> {
         }
         self.found.content_bytes_sent += bytes;
         if !self.dry_run {
-            let entries = files.iter().map(|r| entry_to_wire(&r.entry)).collect();
-            self.link.send(Message::Files(Files { entries }, payload))?;
+            for (files, payload) in in_messages(files, payload) {
+                self.link.send(Message::Files(files, payload))?;
+            }
         }
         self.observer.event(&Event::Advanced { bytes });
         Ok(())

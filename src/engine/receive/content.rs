@@ -7,18 +7,19 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::feed::form_of;
 use super::flusher::Flusher;
+use super::large::{Large, Lens, Writer};
 use super::{PassResult, Run};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, SizeClass};
-use crate::backup::limits::{BATCH_COUNT_MAX, CHUNK_BYTES_MAX, FILE_CHUNKS_MAX, FILES_OPEN_MAX};
+use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
@@ -39,66 +40,42 @@ pub(super) struct ContentReceiver<'a> {
     found: &'a PassResult,
     writers: Sender<(Files, Vec<u8>)>,
     shared: &'a Shared<'a>,
-    /// Asked for and on its way: not asked for twice.
-    promised: HashSet<Digest>,
     large: HashMap<u32, Large>,
     sources: SourceFiles,
 }
 
 /// What the writers tell.
 struct Shared<'a> {
+    /// Asked for and on its way: not asked for twice.
+    promised: Mutex<HashSet<Digest>>,
     bytes: AtomicU64,
     failed: Mutex<Option<EngineError>>,
     flusher: &'a Flusher,
 }
 
 impl Shared<'_> {
+    fn promised(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This content is asked for; remembered as far as there is room.
+    fn promise(&self, digest: &Digest) {
+        let mut promised = self.promised();
+        if promised.len() < PROMISED_COUNT_MAX {
+            promised.insert(*digest);
+        }
+    }
+
+    fn keep_promise(&self, digests: &[Digest]) {
+        let mut promised = self.promised();
+        for digest in digests {
+            promised.remove(digest);
+        }
+    }
+
     fn arrived(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.flusher.arrived(bytes as u64);
-    }
-}
-
-/// An open large file.
-struct Large {
-    path: RelPath,
-    writer: Writer,
-    /// Chunks of other files may be used.
-    trusts: bool,
-    base: Option<Recipe>,
-    base_digest: Option<Digest>,
-}
-
-/// Where an open large file goes.
-enum Writer {
-    Staging(Box<LargeWriter>),
-    /// Nowhere: a dry run asks what would have to travel.
-    Nowhere(KnownChunks),
-}
-
-impl Writer {
-    fn own(&mut self, digest: &Digest, len: u32) -> Option<Chunk> {
-        match self {
-            Self::Staging(writer) => writer.own(digest, len),
-            Self::Nowhere(known) => known.own(digest, len),
-        }
-    }
-
-    fn take_damaged(&mut self) -> Vec<Digest> {
-        match self {
-            Self::Staging(writer) => writer.take_damaged(),
-            Self::Nowhere(_) => Vec::new(),
-        }
-    }
-
-    fn announce(&mut self, digest: Digest, len: u32, from: Chunk) -> Result<(), EngineError> {
-        match self {
-            Self::Staging(writer) => Ok(writer.announce(digest, len, from)?),
-            Self::Nowhere(known) => {
-                known.announce(digest, len);
-                Ok(())
-            }
-        }
     }
 }
 
@@ -107,15 +84,17 @@ impl Writer {
 struct SourceFiles(Vec<(Digest, Arc<std::fs::File>)>);
 
 impl<'a> ContentReceiver<'a> {
-    /// Runs `use_it` with a receiver, and its writers beside it; all content is in staging when this returns.
+    /// Runs `use_it` with a receiver, and its writers beside it; all content is in staging when this returns. Tells how
+    /// many bytes of it there were.
     pub(super) fn with<T>(
         run: &'a Run<'a>,
         found: &'a PassResult,
         flusher: &'a Flusher,
         use_it: impl FnOnce(&mut ContentReceiver<'_>) -> Result<T, EngineError>,
-    ) -> Result<T, EngineError> {
+    ) -> Result<(T, u64), EngineError> {
         let (sender, receiver) = bounded(BATCHES_QUEUED_MAX);
-        let shared = Shared { bytes: AtomicU64::new(0), failed: Mutex::new(None), flusher };
+        let (bytes, failed) = (AtomicU64::new(0), Mutex::new(None));
+        let shared = Shared { promised: Mutex::default(), bytes, failed, flusher };
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let (staging, policy) = (&run.staging, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
@@ -129,7 +108,6 @@ impl<'a> ContentReceiver<'a> {
                 found,
                 writers: sender,
                 shared: &shared,
-                promised: HashSet::new(),
                 large: HashMap::new(),
                 sources: SourceFiles::default(),
             };
@@ -138,13 +116,8 @@ impl<'a> ContentReceiver<'a> {
         // A writer's failure is the cause, whatever came of it.
         match shared.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => outcome,
+            None => Ok((outcome?, shared.bytes.into_inner())),
         }
-    }
-
-    /// Content bytes received so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// One message of the content phase.
@@ -168,7 +141,11 @@ impl<'a> ContentReceiver<'a> {
         self.found.with(|_| ())?;
         let mut bits = Bits::default();
         for digest in &offer.digests {
-            let have = self.run.has(digest)? || !self.promised.insert(*digest);
+            // In this order: a promise is forgotten only once its content is staged.
+            let have = self.shared.promised().contains(digest) || self.run.has(digest)?;
+            if !have {
+                self.shared.promise(digest);
+            }
             bits.push(!have);
         }
         answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
@@ -197,7 +174,8 @@ impl<'a> ContentReceiver<'a> {
         let mut base = None;
         if let Some(digest) = &open.base {
             self.found.with(|_| ())?;
-            base = self.run.reader.recipe(self.run.copy.id, digest)?;
+            // Ranges count chunks of its class.
+            base = self.run.reader.recipe(self.run.copy.id, digest)?.filter(|recipe| recipe.class == class);
             answer(link, FileReady { file: open.file, base_known: base.is_some() })?;
         }
         if self.large.len() >= FILES_OPEN_MAX {
@@ -210,7 +188,8 @@ impl<'a> ContentReceiver<'a> {
             Writer::Staging(Box::new(LargeWriter::open(&self.run.staging, &path, class)?))
         };
         let trusts = !self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
-        self.large.insert(open.file, Large { path, writer, trusts, base, base_digest: open.base });
+        self.large
+            .insert(open.file, Large { path, writer, trusts, lens: Lens::new(class), base, base_digest: open.base });
         Ok(())
     }
 
@@ -238,18 +217,11 @@ impl<'a> ContentReceiver<'a> {
         let mut large = self.large.remove(&offer.file).ok_or(NOT_OPEN)?;
         self.found.with(|_| ())?;
         let mut bits = Bits::default();
-        let mut count = 0;
         for item in offer.items {
             let (chunks, offset) = expand(&item, large.base.as_ref())?;
-            count += chunks.len();
-            if count > FILE_CHUNKS_MAX {
-                return Err(WireError::Bounds("a file has too many chunks").into());
-            }
             let mut at = offset;
             for (digest, len) in chunks {
-                if len as usize > CHUNK_BYTES_MAX || len == 0 {
-                    return Err(WireError::Bounds("a chunk is empty or too large").into());
-                }
+                large.lens.next(len)?;
                 let from = self.locate(&mut large, &digest, len, at)?;
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
@@ -300,11 +272,15 @@ impl<'a> ContentReceiver<'a> {
         let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
+            let Writer::Staging(writer) = &mut large.writer else { return Err(NOT_OPEN.into()) };
+            if writer.is_settled() {
+                // It was not offered before.
+                large.lens.next(*len)?;
+            }
             let (chunk, after) = rest
                 .split_at_checked(*len as usize)
-                .filter(|(c, _)| !c.is_empty() && c.len() <= CHUNK_BYTES_MAX)
+                .filter(|(c, _)| !c.is_empty())
                 .ok_or(WireError::Bounds("chunks are not as long as they say"))?;
-            let Writer::Staging(writer) = &mut large.writer else { return Err(NOT_OPEN.into()) };
             writer.arrive(chunk)?;
             rest = after;
         }
@@ -401,19 +377,28 @@ impl Run<'_> {
 
 fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared<'_>) {
     for (files, payload) in batches {
-        if let Err(error) = write_batch(staging, policy, files, &payload) {
-            shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            return;
+        match write_batch(staging, policy, files, &payload) {
+            Ok(staged) => shared.keep_promise(&staged),
+            Err(error) => {
+                shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
         }
         shared.arrived(payload.len());
     }
 }
 
-fn write_batch(staging: &Staging, policy: StorePolicy, files: Files, payload: &[u8]) -> Result<(), EngineError> {
+/// Verifies and stages small files; tells their contents.
+fn write_batch(
+    staging: &Staging,
+    policy: StorePolicy,
+    files: Files,
+    payload: &[u8],
+) -> Result<Vec<Digest>, EngineError> {
     if files.entries.len() > BATCH_COUNT_MAX {
         return Err(WireError::Bounds("too many files in one message").into());
     }
-    let mut rest = payload;
+    let (mut rest, mut staged) = (payload, Vec::with_capacity(files.entries.len()));
     for entry in files.entries {
         let entry: Entry = entry_from_wire(entry)?;
         let content = entry.file().ok_or(WireError::Bounds("a small file is no file"))?;
@@ -426,7 +411,8 @@ fn write_batch(staging: &Staging, policy: StorePolicy, files: Files, payload: &[
         }
         let form = form_of(policy, &entry, None).unwrap_or_default();
         staging.put(&entry.path, &form, content.digest, bytes)?;
+        staged.push(content.digest);
         rest = after;
     }
-    if rest.is_empty() { Ok(()) } else { Err(WireError::Bounds("files have bytes left over").into()) }
+    if rest.is_empty() { Ok(staged) } else { Err(WireError::Bounds("files have bytes left over").into()) }
 }

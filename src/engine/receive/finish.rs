@@ -1,6 +1,6 @@
 //! The end of a run: prepare, commit, catalog, receipt.
 
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::incoming::Incoming;
 use super::manifest_file::draft;
@@ -13,11 +13,15 @@ use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
+use crate::engine::wire::sentences;
 use crate::net::link::Link;
-use crate::net::message::{Busy, Committed, PlanLines};
-use crate::store::commit::{CommitError, CommitPlan, Publication, commit as commit_plan};
+use crate::net::message::{Committed, PlanLines};
+use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared};
+
+/// Bytes of a dry run's lines after which a message is closed.
+const LINES_BYTES_TARGET: usize = 512 * 1024;
 
 /// How a round ended.
 pub(super) enum Finished {
@@ -29,9 +33,17 @@ pub(super) enum Finished {
 
 /// Tells what would be done.
 pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: &Planned) -> Result<(), EngineError> {
-    for lines in planned.plan.lines.chunks(BATCH_COUNT_MAX / 4) {
-        link.send(PlanLines { lines: lines.iter().map(wire_line).collect() })?;
+    run.busy.leave();
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for line in planned.plan.lines.iter().map(wire_line) {
+        bytes += 8 + line.1.0.len() + line.2.0.len();
+        lines.push(line);
+        if lines.len() >= BATCH_COUNT_MAX || bytes >= LINES_BYTES_TARGET {
+            link.send(PlanLines { lines: std::mem::take(&mut lines) })?;
+            bytes = 0;
+        }
     }
+    link.send(PlanLines { lines })?;
     link.send(Committed {
         run: run.begin.run,
         snapshot: 0,
@@ -68,11 +80,7 @@ pub(super) fn commit(
     planned: Planned,
     content_bytes: u64,
 ) -> Result<Finished, EngineError> {
-    let busy = |phase| {
-        // A client that has gone does not stop a commit.
-        let _ = link.send(Busy { phase });
-    };
-    busy(2);
+    run.busy.enter(2);
     let Planned { plan, nothing, draft: early } = planned;
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
@@ -102,28 +110,44 @@ pub(super) fn commit(
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     // An early flush, or the commit of another run, may have failed meanwhile.
     run.hub.check_open(&run.copy.name)?;
-    if plan.is_empty() {
-        publish(run, &record, &draft, !nothing)?;
-    } else {
-        place(run, &plan, &prepared, &record, &draft, &busy)?;
-        watch.lap("commit");
-    }
-    // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
-    run.lease.finishing();
-    let mut receipt = receipt_of(&record);
-    receipt.notes = notes.into_iter().take(100).map(|n| Bytes(n.into_bytes())).collect();
-    tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
-    let told = link.send(receipt);
-    if !plan.is_empty() {
-        let told = placed::look_again(run.hub, &run.copy, &run.root, &plan);
-        after_commit("the catalog was not told, the next run looks again", told);
-        watch.lap("catalog");
-    }
+    let told = thread::scope(|scope| {
+        let mut rows = None;
+        if plan.is_empty() {
+            publish(run, &record, &draft, !nothing)?;
+        } else {
+            rows = Some(place(scope, run, &plan, &prepared, &record, &draft)?);
+            watch.lap("commit");
+        }
+        run.log.committed(record.number);
+        // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
+        run.lease.finishing();
+        let mut receipt = receipt_of(&record);
+        receipt.notes = sentences(notes);
+        tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
+        run.busy.leave();
+        let told = link.send(receipt);
+        if let Some(rows) = rows {
+            look_again(run, &plan, rows);
+            watch.lap("catalog");
+        }
+        Ok::<_, EngineError>(told)
+    })?;
     run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
     let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
     after_commit("staging was not cleared, the next run clears it", removed);
     told?;
     Ok(Finished::Committed)
+}
+
+/// The catalog's thread. See [`place`].
+type Rows<'scope> = ScopedJoinHandle<'scope, Result<(), EngineError>>;
+
+/// Waits until the catalog knows what the commit did, and then what the commit did to times.
+fn look_again(run: &Run<'_>, plan: &Plan, rows: Rows<'_>) {
+    let rows = rows.join().unwrap_or(Ok(()));
+    after_commit("the catalog lags behind, the next run puts it right", rows);
+    let told = placed::look_again(run.hub, &run.copy, &run.root, plan);
+    after_commit("the catalog was not told, the next run looks again", told);
 }
 
 /// The run is committed whatever becomes of what follows: its receipt is given.
@@ -195,14 +219,15 @@ fn failed(run: &Run<'_>, error: CommitError) -> EngineError {
     run.hub.commit_failed(run.begin.run, &run.copy.name, error)
 }
 
-fn place(
-    run: &Run<'_>,
-    plan: &Plan,
-    prepared: &Prepared,
-    record: &SnapshotRecord,
+/// The commit. The catalog follows on a thread of its own, which may take longer.
+fn place<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    run: &'scope Run<'_>,
+    plan: &'scope Plan,
+    prepared: &'scope Prepared,
+    record: &'scope SnapshotRecord,
     draft: &ManifestDraft,
-    busy: &dyn Fn(u8),
-) -> Result<(), EngineError> {
+) -> Result<Rows<'scope>, EngineError> {
     let parent = run.root.parent().unwrap_or_default();
     run.copy.dir.make_dirs(&parent, 0o755)?;
     let encoded = record.encode().map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?;
@@ -216,19 +241,15 @@ fn place(
         prepared,
     };
     let dirs = run.hub.commit_dirs(&run.copy);
+    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
+    // First: it tells whose the copies are, should this end before the journal.
+    publish.prepare()?;
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
     run.hub.set_exact(&run.copy.name, &run.root, None);
-    let publish = Publication { snapshots: &run.snapshots, record, draft: draft.name.as_deref() };
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
-    let committed = thread::scope(|scope| {
-        // The catalog is written while the disk flushes.
-        let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
-        let committed = commit_plan(&dirs, &journal, &publish, busy);
-        if let Ok(Err(error)) = rows.join() {
-            tracing::warn!("the catalog lags behind and will be put right by the next run: {error}");
-        }
-        committed
-    });
-    committed.map_err(|e| failed(run, e))
+    // The catalog is written while the disk flushes, and while the client already has its receipt.
+    let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
+    commit_plan(&dirs, &journal, &publish, &|phase| run.busy.enter(phase)).map_err(|e| failed(run, e))?;
+    Ok(rows)
 }

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter};
 use super::Run;
 use crate::backup::digest::Digest;
 use crate::backup::entry::OwnerNames;
-use crate::backup::limits::BATCH_COUNT_MAX;
+use crate::backup::limits::{BATCH_COUNT_MAX, UNSEEN_BYTES_MAX};
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, ManifestRecord, apply};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::errors_from_wire;
@@ -33,6 +33,7 @@ pub(super) struct Incoming {
     pub(super) changes: u64,
     pub(super) unseen: HashSet<RelPath>,
     pub(super) bytes_read: u64,
+    unseen_bytes: usize,
     spool: Option<SortedWriter<BufWriter<File>, ChangeRecord>>,
     last: Option<RelPath>,
     read: File,
@@ -66,6 +67,7 @@ impl Incoming {
             changes: 0,
             unseen: HashSet::new(),
             bytes_read: 0,
+            unseen_bytes: 0,
             spool: Some(spool),
             last: None,
             read: dir.open_read(SPOOL)?,
@@ -88,6 +90,12 @@ impl Incoming {
             self.last = Some(change.path().clone());
             let record = match change {
                 Change::Unseen(path) => {
+                    self.unseen_bytes += path.as_bytes().len();
+                    if self.unseen_bytes > UNSEEN_BYTES_MAX {
+                        let message = "too many paths could not be seen to remember them; back up less at once, \
+                                       or exclude what cannot be read";
+                        return Err(EngineError::new(ErrorKind::Failed, message));
+                    }
                     self.unseen.insert(path);
                     continue;
                 }

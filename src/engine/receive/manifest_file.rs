@@ -48,7 +48,7 @@ impl<'a> Drafter<'a> {
         changes: impl Iterator<Item = Result<ChangeRecord, EngineError>>,
     ) -> Result<ManifestDraft, EngineError> {
         let incoming = self.incoming;
-        let draft = self.snapshots.draft(self.run, self.base(), &incoming.owners, changes)?;
+        let draft = self.snapshots.draft(self.run, self.base(), &incoming.owners, incoming.changes, changes)?;
         if draft.digest != incoming.digest || draft.counts.entries != incoming.entries {
             let message = format!(
                 "the manifests of both sides differ: {} entries, digest {} here; {} entries, digest {} there",

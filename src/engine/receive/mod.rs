@@ -11,11 +11,13 @@
 //! All of it holds the lease; a lost connection lets it go and leaves staging to the next run.
 
 mod ancestors;
+mod busy;
 mod content;
 mod feed;
 mod finish;
 mod flusher;
 mod incoming;
+mod large;
 mod manifest_file;
 
 use std::collections::HashSet;
@@ -25,12 +27,14 @@ use std::time::Duration;
 
 pub(super) use self::feed::present_of;
 
+use self::busy::Busy;
 use self::content::ContentReceiver;
 use self::flusher::Flusher;
 use self::incoming::Incoming;
 use super::client::now;
 use super::error::{EngineError, ErrorKind, show_conflict};
 use super::hub::{Hub, OpenCopy, Who};
+use super::run_log::RunLog;
 use super::stopwatch::Stopwatch;
 use super::wire::unexpected;
 use crate::backup::digest::Digest;
@@ -41,7 +45,7 @@ use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX, MISSING_ROUNDS_M
 use crate::backup::plan::MissingContent;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
-use crate::net::link::Link;
+use crate::net::link::{Link, LinkCounters};
 use crate::net::message::{Begin, Committed, Granted, Message, Missing, Waiting};
 use crate::store::catalog::CatalogReader;
 use crate::store::leases::{LeaseGuard, LeaseRequest};
@@ -53,11 +57,17 @@ use crate::store::staging::Staging;
 /// The store's file system is local; its timestamps tick at least this often.
 pub(crate) const STORE_TICK_NANOS: u32 = 20_000_000;
 
+/// A connection whose run goes on over another one is closed when nothing has come for so long.
+const OLD_LINK_QUIET: Duration = Duration::from_millis(500);
+/// And in any case after so many looks.
+const OLD_LINK_LOOKS_MAX: u32 = 20;
+
 /// One run on the store's side.
 pub(super) struct Run<'a> {
     pub(super) hub: &'a Hub,
     pub(super) who: &'a Who,
     pub(super) begin: &'a Begin,
+    log: &'a RunLog,
     pub(super) root: RelPath,
     pub(super) filter: Filter,
     pub(super) copy: OpenCopy,
@@ -70,6 +80,7 @@ pub(super) struct Run<'a> {
     pub(super) lease: LeaseGuard,
     /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
     pub(super) distrusted: Mutex<HashSet<RelPath>>,
+    busy: Busy,
 }
 
 /// Serves a backup.
@@ -78,13 +89,29 @@ pub(super) struct Run<'a> {
 /// Why it is refused or failed; the copy is as it was.
 pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Result<(), EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(super::wire::WireError::from)?;
+    let log = RunLog::begin(begin.run, RunKind::Backup, &root);
+    let served = serve_run(hub, who, link, &begin, root, &log);
+    if !begin.dry_run {
+        log.end(hub, who, &served);
+    }
+    served
+}
+
+fn serve_run(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    root: RelPath,
+    log: &RunLog,
+) -> Result<(), EngineError> {
     let pattern_bytes: usize = begin.filters.iter().map(|f| f.0.len()).sum();
     if begin.filters.len() > FILTER_COUNT_MAX || pattern_bytes > FILTER_BYTES_MAX {
         return Err(EngineError::new(ErrorKind::Usage, "too many or too long exclude patterns"));
     }
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
-    let lease = lease(hub, who, link, &begin, &root)?;
+    let lease = lease(hub, who, link, begin, &root)?;
     hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
@@ -99,7 +126,8 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
     let run = Run {
         hub,
         who,
-        begin: &begin,
+        begin,
+        log,
         root,
         filter,
         copy,
@@ -110,6 +138,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Resu
         reader,
         lease,
         distrusted: Mutex::default(),
+        busy: Busy::new(link.sender.clone()),
     };
     let served = run.serve(link);
     if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
@@ -133,10 +162,13 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         holder: Holder { key, run: begin.run, name: who.name(), since: now() },
         wait,
         on_revoke: {
-            let sender = link.sender.clone();
+            let (sender, counters) = (link.sender.clone(), link.counters());
             Arc::new(move || {
-                let sender = sender.clone();
-                thread::spawn(move || sender.close());
+                let (sender, counters) = (sender.clone(), Arc::clone(&counters));
+                thread::spawn(move || {
+                    wait_until_quiet(&counters);
+                    sender.close();
+                });
             })
         },
     };
@@ -151,6 +183,19 @@ fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -
         link.sender.send(Waiting { holder: holder.into_bytes().into() }).is_ok()
     });
     Ok(granted?)
+}
+
+/// What an old connection still has to deliver need not be sent again by the new one: a wire that was cut ends by itself
+/// when all has been read, and one that only hangs is soon quiet.
+fn wait_until_quiet(counters: &LinkCounters) {
+    let mut received = counters.received();
+    for _ in 0..OLD_LINK_LOOKS_MAX {
+        thread::sleep(OLD_LINK_QUIET);
+        let now = counters.received();
+        if std::mem::replace(&mut received, now) == now {
+            return;
+        }
+    }
 }
 
 /// The result of the stat pass, once it is there.
@@ -198,6 +243,9 @@ impl Run<'_> {
             scope.spawn(move || result.set(look(hub, copy, root, recursive)));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
+            let busy = &self.busy;
+            let _ending = busy.ending();
+            scope.spawn(move || busy.run(busy::EVERY));
             self.exchange(link, &found, flusher)
         })
     }
@@ -209,13 +257,13 @@ impl Run<'_> {
         if committed {
             return;
         }
-        self.snapshots.discard(self.begin.run);
         let hex = self.begin.run.to_hex();
         let places = [("staging", self.staging.id.as_bytes()), ("retired", hex.as_bytes())];
         let removed = places.into_iter().try_for_each(|(folder, name)| {
             let removed = self.hub.own_dir(folder)?.remove_tree(name);
             Ok::<(), EngineError>(removed.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?)
         });
+        self.snapshots.discard(self.begin.run);
         if let Err(error) = removed {
             tracing::warn!("what the run left in the full store could not be removed: {error}");
         }
@@ -235,7 +283,9 @@ impl Run<'_> {
             let mut watch = Stopwatch::start();
             let incoming = self.content(link, found, &flusher, &mut received)?;
             flusher.complete();
+            self.log.heard(received, &incoming.errors);
             watch.lap("receiving");
+            self.busy.enter(1);
             let planned = self.plan(&incoming, found)?;
             watch.lap("plan");
             let missing = if self.begin.dry_run {
@@ -248,6 +298,7 @@ impl Run<'_> {
             } else {
                 planned.plan.missing
             };
+            self.busy.leave();
             ask_for(link, &missing)?;
         }
         Err(EngineError::new(ErrorKind::Failed, "the content that was asked for did not come"))
@@ -262,7 +313,7 @@ impl Run<'_> {
         received: &mut u64,
     ) -> Result<Incoming, EngineError> {
         let mut incoming: Option<Incoming> = None;
-        ContentReceiver::with(self, found, flusher, |content| {
+        let (complete, bytes) = ContentReceiver::with(self, found, flusher, |content| {
             loop {
                 let message = link.receiver.recv()?;
                 match message {
@@ -272,16 +323,15 @@ impl Run<'_> {
                         None => return Err(unexpected(&Message::Changes(changes), "receiving content").into()),
                     },
                     Message::ManifestEnd(end) => match incoming.take() {
-                        Some(incoming) => {
-                            *received += content.bytes();
-                            return incoming.end(end);
-                        }
+                        Some(incoming) => return incoming.end(end),
                         None => return Err(unexpected(&Message::ManifestEnd(end), "receiving content").into()),
                     },
                     other => content.message(&link.sender, other)?,
                 }
             }
-        })
+        })?;
+        *received += bytes;
+        Ok(complete)
     }
 }
 

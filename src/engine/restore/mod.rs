@@ -213,7 +213,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&self, reached: &mut bool) -> Result<RestoreSummary, EngineError> {
         self.observer.event(&Event::Phase(Phase::Waiting));
-        let Session { link, welcome, guest, .. } = client::open(self.client)?;
+        let Session { link, welcome, guest, .. } = client::open_to_read(self.client)?;
         // The link has ended when this returns, well or not; a store in this process then closes.
         let outcome = self.over(link, welcome.store_place, reached);
         if let Some(guest) = guest {

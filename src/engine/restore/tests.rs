@@ -462,7 +462,7 @@ fn listing_status_and_forget() {
         listing.map(|listing| (listing, lines))
     };
     let nothing = list(Some(&world.src())).unwrap_err();
-    assert!(nothing.message.contains("nothing has been backed up"), "{nothing}");
+    assert!(nothing.message.contains("does not exist"), "{nothing}");
     world.push();
     let (listing, lines) = list(Some(&world.src())).unwrap();
     assert_eq!(listing.unwrap().snapshot, 1);

@@ -69,6 +69,10 @@ impl<'a> Store<'a> {
     }
 
     fn being_changed(&self) -> bool {
+        // Of another process it is not known.
+        if self.hub.is_read_only() {
+            return true;
+        }
         let copy = self.copy.to_string();
         self.hub.leases.held().iter().any(|(scope, _)| scope.copy == copy)
     }
@@ -114,7 +118,8 @@ pub(super) struct Finder<'a> {
     store: &'a Store<'a>,
     copy_dirs: DirCache,
     retired_dirs: DirCache,
-    catalog: Option<CatalogReader>,
+    /// Opened at the first question, if it can be.
+    catalog: Option<Option<CatalogReader>>,
 }
 
 /// The receiver of a piece: offset, bytes, whether it is the last; false when nobody listens any more.
@@ -211,10 +216,9 @@ impl<'a> Finder<'a> {
 
     /// A catalog that does not answer knows nothing; other places remain.
     fn catalog(&mut self) -> Option<(&CatalogReader, CopyId)> {
-        if self.catalog.is_none() {
-            self.catalog = self.store.hub.catalog.reader().ok();
-        }
-        Some((self.catalog.as_ref()?, self.store.id()?))
+        let hub = self.store.hub;
+        let catalog = self.catalog.get_or_insert_with(|| hub.catalog.reader().ok());
+        Some((catalog.as_ref()?, self.store.id()?))
     }
 
     fn known_places(&mut self, wanted: &Wanted) -> Vec<RelPath> {

@@ -17,7 +17,7 @@ use super::CatalogError;
 /// `PRAGMA application_id`: "rbbc".
 const APPLICATION_ID: i32 = 0x7262_6263;
 /// `PRAGMA user_version`. Another one: the catalog is made anew, nothing is lost.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 const PAGE_BYTES: u32 = 8192;
 /// Page cache of a connection.
 const WRITER_CACHE_KIB: i32 = 24 * 1024;
@@ -25,6 +25,8 @@ const READER_CACHE_KIB: i32 = 4 * 1024;
 /// The log is folded back by a writing commit once it is this long.
 const WAL_PAGES_MAX: i32 = 8192;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A reader waits for nobody but a process that has just opened the database after a crash.
+const READER_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = "
 CREATE TABLE copies (id INTEGER PRIMARY KEY, node TEXT NOT NULL, user TEXT NOT NULL, UNIQUE (node, user));
@@ -37,6 +39,7 @@ CREATE TABLE chunks (copy INTEGER NOT NULL, digest BLOB NOT NULL, recipe INTEGER
     len INTEGER NOT NULL, PRIMARY KEY (copy, digest, recipe)) WITHOUT ROWID;
 CREATE TABLE retired (copy INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, place BLOB NOT NULL,
     PRIMARY KEY (copy, digest)) WITHOUT ROWID;
+CREATE TABLE retired_runs (copy INTEGER NOT NULL, run BLOB NOT NULL, PRIMARY KEY (copy, run)) WITHOUT ROWID;
 ";
 
 /// Opens the writing connection; a database that is missing, damaged or of another version is made anew.
@@ -85,7 +88,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
     let fail = |e| error(path, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
+    conn.busy_timeout(READER_BUSY_TIMEOUT).map_err(fail)?;
     if !is_ours(&conn).map_err(fail)? {
         return Err(CatalogError::Damaged { path: path.to_path_buf(), why: "it has another version".into() });
     }

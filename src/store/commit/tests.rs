@@ -4,11 +4,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use crate::backup::entry::Meta;
+use crate::store::journal::TouchStep;
 
 struct Nothing;
 
 impl Publish for Nothing {
     fn prepare(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
         Ok(())
     }
 
@@ -122,6 +128,45 @@ fn what_goes_into_a_directory_that_arrives_needs_no_place_yet() {
 }
 
 #[test]
+fn a_name_that_somebody_took_in_a_directory_that_moves_is_noticed() {
+    let mut case = Case::new();
+    fs::create_dir(case.temp.path().join("copy/home/dir")).unwrap();
+    fs::rename(case.temp.path().join("own/staging/s/tree/r/new"), case.temp.path().join("new")).unwrap();
+    fs::create_dir_all(case.temp.path().join("own/staging/s/tree/r/moved")).unwrap();
+    fs::rename(case.temp.path().join("new"), case.temp.path().join("own/staging/s/tree/r/moved/new")).unwrap();
+    case.park("home/dir", 1);
+    case.journal.parks[0].to = 1;
+    case.place("home/moved", case.ino("copy/home/dir"), 1);
+    case.place("home/moved/new", case.ino("own/staging/s/tree/r/moved/new"), 0);
+    fs::write(case.temp.path().join("copy/home/dir/new"), "a stranger").unwrap();
+    case.refused("home/moved/new");
+    fs::remove_file(case.temp.path().join("copy/home/dir/new")).unwrap();
+    case.commit().unwrap();
+    assert!(case.temp.path().join("copy/home/moved/new").is_dir());
+}
+
+#[test]
+fn what_is_to_be_touched_must_be_there_and_be_what_it_was() {
+    let touch = |path: &str, kind| TouchStep { path: rel(path), form: Meta { mode: 0o600, ..Meta::default() }, kind };
+    let mut case = Case::new();
+    fs::create_dir(case.temp.path().join("copy/home/dir")).unwrap();
+    fs::write(case.temp.path().join("copy/home/dir/file"), "").unwrap();
+    case.park("home/dir", 1);
+    case.journal.parks[0].to = 1;
+    case.place("home/moved", case.ino("copy/home/dir"), 1);
+    for (path, kind) in
+        [("home/gone", 1), ("home/gone", 0), ("home/old", 0), ("home/moved/gone", 1), ("home/moved/file", 2)]
+    {
+        case.journal.touches = vec![touch(path, kind)];
+        case.refused(path);
+    }
+    case.journal.touches = vec![touch("home/moved/file", 1), touch("home/old", 1)];
+    case.commit().unwrap();
+    let mode = |path: &str| fs::metadata(case.temp.path().join("copy").join(path)).unwrap().mode() & 0o777;
+    assert_eq!((mode("home/moved/file"), mode("home/old")), (0o600, 0o600));
+}
+
+#[test]
 fn staged_things_that_are_not_there_are_noticed() {
     let mut case = Case::new();
     case.place("home/new", case.ino("own/staging/s/tree/r/new") + 1, 0);
@@ -146,6 +191,10 @@ impl Full {
 impl Publish for Full {
     fn prepare(&self) -> Result<(), SnapshotError> {
         self.at(self.prepares)
+    }
+
+    fn begin(&self) -> Result<(), SnapshotError> {
+        Ok(())
     }
 
     fn publish(&self) -> Result<(), SnapshotError> {

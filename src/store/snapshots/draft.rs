@@ -43,6 +43,11 @@ pub fn record_draft_name(run: RunId) -> String {
     format!("{TEMP_PREFIX}{run}.record")
 }
 
+/// The name that it has once the commit may have begun to change the copy.
+pub fn begun_name(run: RunId) -> String {
+    format!("{TEMP_PREFIX}{run}.begun")
+}
+
 /// A sorted file being written.
 struct Draft<T> {
     path: PathBuf,
@@ -78,6 +83,7 @@ impl<T: SortedRecord> Draft<T> {
 impl Snapshots {
     /// Writes the manifest that `changes` make of the manifest of snapshot `base` (of nothing, without a base), and
     /// computes its digest and counts. The caller flushes it together with everything else before it publishes.
+    /// `expected`: about how many changes there are; where they are too many for a chain it spares writing them twice.
     ///
     /// # Errors
     /// [`SnapshotError`], or the first error of `changes`; no draft is left then.
@@ -86,12 +92,17 @@ impl Snapshots {
         run: RunId,
         base: Option<u64>,
         owners: &OwnerNames,
+        expected: u64,
         changes: impl Iterator<Item = Result<ChangeRecord, E>>,
     ) -> Result<ManifestDraft, E> {
         self.make_dir()?;
         let name = draft_name(run);
         let done = match base {
             None => self.draft_full(&name, owners, added(changes)),
+            Some(base) if self.is_too_heavy(base, expected)? => {
+                let base = self.open_manifest(base)?.map(|record| record.map_err(E::from));
+                self.draft_full(&name, owners, manifest::apply(base, changes))
+            }
             Some(base) => self.draft_changes(&name, base, owners, changes),
         };
         if !matches!(&done, Ok(ManifestDraft { name: Some(_), .. })) {
@@ -99,6 +110,14 @@ impl Snapshots {
             let _ = fs::remove_file(self.dir.join(&name));
         }
         done
+    }
+
+    /// Whether so many changes would not become a link of the chain.
+    fn is_too_heavy(&self, base: u64, changes: u64) -> Result<bool, SnapshotError> {
+        let base = self.effective(base)?;
+        let reader = self.open_manifest(base)?;
+        let ManifestHeader { counts, base: chain, .. } = reader.header();
+        Ok(ChainBase::next(base, chain.as_ref(), changes, counts.entries.saturating_add(counts.kept)).is_none())
     }
 
     fn draft_full<E: From<SnapshotError>>(

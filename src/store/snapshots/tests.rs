@@ -5,6 +5,7 @@ use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, OwnerNames, Siz
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::manifest::{ChangeRecord, ManifestRecord};
 use crate::backup::snapshot::ClientInfo;
+use crate::backup::sorted_file::SortedRecord;
 
 fn rel(text: &str) -> RelPath {
     RelPath::new(text.as_bytes()).unwrap()
@@ -37,7 +38,7 @@ impl Fixture {
 
     fn draft(&self, base: Option<u64>, changes: Vec<ChangeRecord>) -> ManifestDraft {
         let changes = changes.into_iter().map(Ok::<_, SnapshotError>);
-        self.snapshots.draft(RunId([1; 16]), base, &OwnerNames::default(), changes).unwrap()
+        self.snapshots.draft(RunId([1; 16]), base, &OwnerNames::default(), 0, changes).unwrap()
     }
 
     fn record(&self, root: &str, draft: &ManifestDraft) -> SnapshotRecord {
@@ -139,6 +140,21 @@ fn a_long_or_heavy_chain_becomes_a_full_manifest() {
 }
 
 #[test]
+fn many_changes_that_were_announced_are_written_once_as_the_whole() {
+    let f = Fixture::new();
+    f.commit("home", None, thirty());
+    let half = || -> Vec<ChangeRecord> {
+        let every_other = thirty().into_iter().step_by(2);
+        every_other.map(|change| ChangeRecord::Remove(change.path().clone())).collect()
+    };
+    let unannounced = f.draft(Some(1), half());
+    let changes = half().into_iter().map(Ok::<_, SnapshotError>);
+    let announced = f.snapshots.draft(RunId([1; 16]), Some(1), &OwnerNames::default(), 15, changes).unwrap();
+    assert_eq!((announced.manifest_file, announced.counts.entries), (ManifestRef::Full, 15));
+    assert_eq!((announced.digest, announced.counts), (unannounced.digest, unannounced.counts));
+}
+
+#[test]
 fn publishing_again_is_fine_and_another_run_cannot_take_the_number() {
     let f = Fixture::new();
     let draft = f.draft(None, thirty());
@@ -215,7 +231,7 @@ fn a_damaged_record_is_named_and_hides_no_other() {
 fn a_failed_draft_leaves_nothing_and_a_reader_sees_what_comes_later() {
     let f = Fixture::new();
     let broken = vec![Ok(put("a", 1)), Err(SnapshotError::Unknown { number: 5 })];
-    let failed = f.snapshots.draft(RunId([1; 16]), None, &OwnerNames::default(), broken.into_iter());
+    let failed = f.snapshots.draft(RunId([1; 16]), None, &OwnerNames::default(), 0, broken.into_iter());
     assert!(failed.is_err());
     assert!(f.files().is_empty());
     let reader = Snapshots::open(&f.dir.path().join("n@u"), OpenMode::ReadOnly).unwrap();
@@ -230,10 +246,23 @@ fn a_failed_draft_leaves_nothing_and_a_reader_sees_what_comes_later() {
 fn a_record_that_was_prepared_is_put_into_place_or_written_again() {
     let f = Fixture::new();
     let draft = f.draft(None, vec![put("a", 1)]);
+    let run = RunId([1; 16]);
+    f.snapshots.prepare(&SnapshotRecord { run, ..f.record("home", &draft) }).unwrap();
+    assert_eq!(f.snapshots.prepared().unwrap(), [run]);
+    f.snapshots.begin(run).unwrap();
+    f.snapshots.begin(run).unwrap();
+    assert!(f.snapshots.prepared().unwrap().is_empty() && f.snapshots.is_prepared(run));
+    f.snapshots.discard(run);
+    let draft = f.draft(None, vec![put("a", 1)]);
     for half in [false, true] {
-        let record = SnapshotRecord { run: RunId([1; 16]), ..f.record("home", &draft) };
+        let record = SnapshotRecord { run, ..f.record("home", &draft) };
         let place = f.dir.path().join("n@u").join(record_draft_name(record.run));
         f.snapshots.prepare(&record).unwrap();
+        assert_eq!(
+            f.snapshots.prepared().unwrap(),
+            if half { vec![] } else { vec![record.run] },
+            "the run is committed"
+        );
         assert!(f.snapshots.is_prepared(record.run));
         if half {
             fs::write(&place, "half").unwrap();

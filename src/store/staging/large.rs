@@ -48,6 +48,8 @@ struct Announced {
 /// A large file on its way.
 pub struct LargeWriter {
     path: RelPath,
+    /// Its folder in staging, and its name there, for errors.
+    place: (Vec<u8>, Vec<u8>),
     file: File,
     /// Bytes done.
     at: u64,
@@ -125,6 +127,7 @@ impl LargeWriter {
         };
         Ok(Self {
             path: path.clone(),
+            place: (dir.label().to_vec(), name),
             file,
             at: 0,
             queue: VecDeque::new(),
@@ -149,6 +152,11 @@ impl LargeWriter {
         self.known.announce(digest, len);
         self.queue.push_back(Announced { digest, len, from });
         self.settle()
+    }
+
+    /// Whether nothing that was announced is still to come.
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Takes the bytes of the next chunk that arrives: the first in the queue, or, if nothing was announced, simply
@@ -193,7 +201,7 @@ impl LargeWriter {
     }
 
     fn put(&mut self, digest: Digest, content: &[u8], at: u64) -> Result<(), TreeError> {
-        self.write(content, at).map_err(|e| TreeError::new("write", b"staging", self.path.as_bytes(), e))?;
+        self.write(content, at).map_err(|e| self.failed_to_write(e))?;
         self.note(digest, content);
         Ok(())
     }
@@ -213,6 +221,10 @@ impl LargeWriter {
         std::mem::take(&mut self.damaged)
     }
 
+    fn failed_to_write(&self, error: io::Error) -> TreeError {
+        TreeError::new("write", &self.place.0, &self.place.1, error)
+    }
+
     fn fail(&mut self, why: &str) {
         self.failed.get_or_insert_with(|| why.to_owned());
     }
@@ -229,8 +241,7 @@ impl LargeWriter {
         digest: Digest,
         sparse: bool,
     ) -> Result<Option<Recipe>, TreeError> {
-        let io = |e: io::Error| TreeError::new("write", b"staging", self.path.as_bytes(), e);
-        self.file.set_len(self.at).map_err(io)?;
+        self.file.set_len(self.at).map_err(|e| self.failed_to_write(e))?;
         if !self.queue.is_empty() {
             self.failed.get_or_insert_with(|| "chunks are missing".to_owned());
         }

@@ -1,0 +1,25 @@
+//! Names as long as they may be, many of them: no message outgrows its frame.
+
+use std::fs;
+
+use crate::support::daemon::World;
+use crate::support::trees::{assert_same, write};
+
+#[test]
+fn many_long_paths_are_backed_up_moved_and_restored() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let client = world.client(&daemon, "a");
+    let deep = |top: &str| (0..13).fold(world.source.join(top), |path, _| path.join("d".repeat(250)));
+    for i in 0..400 {
+        write(&deep("one").join(i.to_string()), i.to_string());
+    }
+    client.push("-r", &world.source);
+    assert_same(&world.copy(), &world.source);
+    fs::rename(world.source.join("one"), world.source.join("two")).unwrap();
+    let plan = client.try_push("-rdn", &world.source);
+    plan.expect(0, &[]);
+    assert_eq!(client.push("-rd", &world.source)["content_bytes_sent"], 0);
+    assert_same(&world.copy(), &world.source);
+    client.run(&["ls".as_ref(), deep("two").as_os_str()]).expect(0, &["399"]);
+}
