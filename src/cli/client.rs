@@ -168,7 +168,7 @@ impl Command<'_> {
         self.each(&[self.env.absolute(root)?], |root, reporter| {
             match inspect::forget(&self.settings.client, root, &reporter) {
                 Ok(summary) => {
-                    reporter.summary(&summary);
+                    reporter.forgotten(&summary);
                     backup_exit(&summary)
                 }
                 Err(error) => fail_engine(reporter, root, &error),

@@ -70,7 +70,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let shutdown = Shutdown::new();
     let to_drain = shutdown.clone();
-    let watching = signals::watch(move |count| {
+    let watching = signals::watch(move |count, _| {
         if count > 1 {
             tracing::warn!("stopping at once");
             std::process::exit(Exit::Interrupted.code().into());

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::signal::unix::SignalKind;
+
 use super::exit::Exit;
 use super::json;
 use super::signals;
@@ -29,14 +31,14 @@ impl Interrupt {
     pub(super) fn watch(stop: Stop, terminal: &Terminal, json: bool) -> Self {
         let interrupt = Self { stop, terminal: terminal.clone(), json, told: Arc::default() };
         let mine = interrupt.clone();
-        if let Err(error) = signals::watch(move |count| mine.signal(count)) {
+        if let Err(error) = signals::watch(move |count, kind| mine.signal(count, kind)) {
             tracing::warn!("cannot watch signals: {error}");
         }
         interrupt
     }
 
-    fn signal(&self, count: u32) {
-        self.terminal.close();
+    fn signal(&self, count: u32, kind: SignalKind) {
+        self.terminal.close(kind == SignalKind::interrupt());
         if count > 1 || !self.stop.is_talking() {
             self.leave();
         }

@@ -22,6 +22,9 @@ pub struct Tracker {
     phase: Phase,
     note: Option<String>,
     planned: u64,
+    /// `planned` when this attempt's scan began, and what a look ahead at the source has found since.
+    scan_from: u64,
+    estimate: Option<u64>,
     done: u64,
     files_done: u64,
     file: Option<File>,
@@ -81,6 +84,8 @@ impl Tracker {
             phase: Phase::Waiting,
             note: None,
             planned: 0,
+            scan_from: 0,
+            estimate: None,
             done: 0,
             files_done: 0,
             file: None,
@@ -98,11 +103,15 @@ impl Tracker {
                 self.phase = *phase;
                 self.note = None;
                 self.moved_at = now;
+                if *phase == Phase::Scanning {
+                    (self.scan_from, self.estimate) = (self.planned, None);
+                }
                 if !matches!(phase, Phase::Scanning | Phase::Sending | Phase::Restoring) {
                     self.file = None;
                 }
             }
             Event::Queued(behind) => self.note = Some(format!("queued: {}", escape(behind.as_bytes()))),
+            Event::Estimated { bytes } => self.estimate = Some(*bytes),
             Event::Planned { bytes } => self.planned = self.planned.saturating_add(*bytes),
             Event::FileBegun { path, bytes } => {
                 self.file = Some(File { path: path.to_vec(), bytes: *bytes, from: self.done });
@@ -139,7 +148,8 @@ impl Tracker {
         self.sample(now);
         let rate = self.rate();
         let permille = self.permille();
-        let left = self.planned.saturating_sub(self.done) as f64;
+        let total = self.total();
+        let left = total.saturating_sub(self.done) as f64;
         let eta_secs = rate.filter(|rate| *rate >= 1.0 && permille.is_some()).map(|rate| left / rate);
         let file = self.file.as_ref().map(|file| FileView {
             path: file.path.clone(),
@@ -151,7 +161,7 @@ impl Tracker {
             note: self.note.clone().or_else(|| self.stalled(now)),
             file,
             done: self.done,
-            planned: self.planned.max(self.done),
+            planned: total.max(self.done),
             permille,
             files_done: self.files_done,
             rate,
@@ -159,19 +169,28 @@ impl Tracker {
         }
     }
 
+    /// All there is to deal with, as far as known. Once the scan has ended nothing is estimated any more.
+    fn total(&self) -> u64 {
+        let ahead = self.estimate.filter(|_| self.phase == Phase::Scanning).unwrap_or_default();
+        self.planned.max(self.scan_from.saturating_add(ahead))
+    }
+
     fn permille(&mut self) -> Option<u64> {
         self.total_known |= match self.phase {
-            Phase::Waiting | Phase::Scanning => false,
+            Phase::Waiting => false,
+            Phase::Scanning => self.estimate.is_some(),
             Phase::Sending | Phase::Committing => true,
             Phase::Restoring => self.planned > 0,
         };
         if !self.total_known {
             return None;
         }
-        let now = if self.done >= self.planned || self.phase == Phase::Committing {
+        let total = self.total();
+        let scanning = self.phase == Phase::Scanning;
+        let now = if (self.done >= total && !scanning) || self.phase == Phase::Committing {
             1000
         } else {
-            let exact = u128::from(self.done) * 1000 / u128::from(self.planned);
+            let exact = u128::from(self.done) * 1000 / u128::from(total.max(1));
             u64::try_from(exact).unwrap_or(999).min(999)
         };
         // More was found to be sent after the scan: the bar waits for it instead of going back.
@@ -228,6 +247,32 @@ mod tests {
     }
 
     #[test]
+    fn a_look_ahead_gives_a_percentage_while_the_scan_goes_on() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::Phase(Phase::Scanning), start);
+        tracker.apply(&Event::Planned { bytes: 100 }, start);
+        tracker.apply(&Event::Advanced { bytes: 100 }, start);
+        tracker.apply(&Event::Estimated { bytes: 1000 }, start);
+        let view = tracker.view(start);
+        assert_eq!((view.permille, view.planned), (Some(100), 1000));
+        // More came than was foreseen: it is not over before the scan is.
+        tracker.apply(&Event::Planned { bytes: 1900 }, start);
+        tracker.apply(&Event::Advanced { bytes: 1900 }, start);
+        assert_eq!(tracker.view(start).permille, Some(999));
+        tracker.apply(&Event::Phase(Phase::Sending), start);
+        assert_eq!(tracker.view(start).permille, Some(1000));
+        // Less: what is left is known at the end.
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::Phase(Phase::Scanning), start);
+        tracker.apply(&Event::Estimated { bytes: 1000 }, start);
+        tracker.apply(&Event::Planned { bytes: 200 }, start);
+        tracker.apply(&Event::Advanced { bytes: 100 }, start);
+        tracker.apply(&Event::Phase(Phase::Sending), start);
+        assert_eq!((tracker.view(start).permille, tracker.view(start).planned), (Some(500), 200));
+    }
+
+    #[test]
     fn rate_and_time_left_follow_the_last_seconds() {
         let start = Instant::now();
         let mut tracker = Tracker::new(start);
@@ -274,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_percentage_never_goes_back(steps in proptest::collection::vec((0u8..7, 0u64..u64::MAX / 4), 1..60)) {
+        fn the_percentage_never_goes_back(steps in proptest::collection::vec((0u8..8, 0u64..u64::MAX / 4), 1..60)) {
             let start = Instant::now();
             let mut tracker = Tracker::new(start);
             let mut last = None;
@@ -284,6 +329,7 @@ mod tests {
                     2 | 3 => Event::Advanced { bytes },
                     4 => Event::Phase(Phase::Sending),
                     5 => Event::Phase(Phase::Scanning),
+                    6 => Event::Estimated { bytes },
                     _ => Event::Phase(Phase::Committing),
                 };
                 tracker.apply(&event, start);

@@ -11,12 +11,14 @@ use crate::engine::inspect::{ListedEntry, Listing, StatusReport};
 use crate::engine::observer::Summary;
 use crate::engine::restore::RestoreSummary;
 
-/// Longest name in a bar; of a longer path the end is shown.
-const NAME_CHARS_MAX: usize = 60;
+/// Fewest columns of a name in a bar, however narrow the terminal is.
+const NAME_COLUMNS_MIN: usize = 12;
 
-/// The file's line: `1.2 MiB of 80 MiB  .../drivers/net/foo.c`.
-pub fn file_line(file: &FileView) -> String {
-    format!("{} of {}  {}", show_bytes(file.done), show_bytes(file.bytes), short_name(&file.path))
+/// The file's line in that many columns: `1.2 MiB of 80 MiB  .../drivers/net/foo.c`. Of a long path the end is shown.
+pub fn file_line(file: &FileView, columns: usize) -> String {
+    let numbers = format!("{} of {}  ", show_bytes(file.done), show_bytes(file.bytes));
+    let left = columns.saturating_sub(numbers.len()).max(NAME_COLUMNS_MIN);
+    format!("{numbers}{}", short_name(&file.path, left))
 }
 
 /// The total's line: `sending 34 %  1.2 GiB of 3.4 GiB  112 MiB/s  0:20 left  1,234 files`.
@@ -29,7 +31,7 @@ pub fn total_line(view: &View) -> String {
         }
         None if view.planned > 0 => {
             parts.push(view.phase.name().to_owned());
-            parts.push(format!("{}, {} found so far", show_bytes(view.done), show_bytes(view.planned)));
+            parts.push(format!("{} of {} so far", show_bytes(view.done), show_bytes(view.planned)));
         }
         None => parts.push(view.phase.name().to_owned()),
     }
@@ -45,14 +47,36 @@ pub fn total_line(view: &View) -> String {
     parts.join("  ")
 }
 
-fn short_name(path: &[u8]) -> String {
+/// The beginning of a line, in that many columns.
+pub fn cut(line: &str, columns: usize) -> String {
+    let mut wide = 0;
+    let fits = |c: &char| {
+        wide += columns_of(*c);
+        wide <= columns
+    };
+    line.chars().take_while(fits).collect()
+}
+
+fn short_name(path: &[u8], columns: usize) -> String {
     let name = escape(path);
-    let chars = name.chars().count();
-    if chars <= NAME_CHARS_MAX {
+    let mut wide: usize = name.chars().map(columns_of).sum();
+    if wide <= columns {
         return name;
     }
-    let tail: String = name.chars().skip(chars - (NAME_CHARS_MAX - 3)).collect();
-    format!("...{tail}")
+    let mut tail = name.chars();
+    while wide + 3 > columns {
+        let Some(first) = tail.next() else { break };
+        wide -= columns_of(first);
+    }
+    format!("...{}", tail.as_str())
+}
+
+/// Columns that a character takes in a terminal, near enough: East Asian scripts and pictures take two.
+fn columns_of(c: char) -> usize {
+    let wide = matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe4f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}');
+    if wide { 2 } else { 1 }
 }
 
 fn count(n: u64, one: &str, many: &str) -> String {

@@ -24,6 +24,8 @@ pub struct Reporter {
     terminal: Terminal,
     tracker: Arc<Mutex<Tracker>>,
     ticker: Ticker,
+    /// Somebody watches how far it is.
+    total: bool,
 }
 
 /// How progress is to be shown.
@@ -41,8 +43,11 @@ impl Reporter {
     /// A run begins.
     pub fn begin(voice: Voice, terminal: &Terminal) -> Self {
         let tracker = Arc::new(Mutex::new(Tracker::new(Instant::now())));
-        let ticker = Ticker::start(show(voice, terminal.stderr_is_terminal()), tracker.clone(), terminal.clone());
-        Self { voice, terminal: terminal.clone(), tracker, ticker }
+        let show = show(voice, terminal.stderr_is_terminal());
+        let ticker = Ticker::start(show, tracker.clone(), terminal.clone());
+        let total =
+            matches!(show, Show::Bars | Show::Lines) || (show == Show::Json && voice.progress == ProgressMode::Always);
+        Self { voice, terminal: terminal.clone(), tracker, ticker, total }
     }
 
     /// Whether results are told at all: to a person, or when asked for.
@@ -63,6 +68,19 @@ impl Reporter {
         self.notes(&summary.notes);
         for line in render::summary_lines(summary) {
             self.terminal.out(&line);
+        }
+    }
+
+    /// The end of `forget`: nothing travelled.
+    pub fn forgotten(mut self, summary: &Summary) {
+        self.ticker.finish();
+        if self.voice.json {
+            return self.terminal.out(&json::summary(summary));
+        }
+        self.notes(&summary.notes);
+        if self.chatty() {
+            let [first, _] = render::summary_lines(summary);
+            self.terminal.out(&first);
         }
     }
 
@@ -107,12 +125,22 @@ impl Reporter {
         if self.voice.json {
             self.terminal.out(&json::error(Some(path), why, None));
         } else {
-            self.terminal.say(&format!("error: {}: {}", escape(path), escape(why.as_bytes())));
+            self.terminal.say(&failed_line(path, why));
         }
     }
 }
 
+/// A path that failed: named once, also when the reason names it.
+fn failed_line(path: &[u8], why: &str) -> String {
+    let (path, why) = (escape(path), escape(why.as_bytes()));
+    if why.contains(&format!("'{path}'")) { format!("error: {why}") } else { format!("error: {path}: {why}") }
+}
+
 impl Observer for Reporter {
+    fn wants_total(&self) -> bool {
+        self.total
+    }
+
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::Failed { path, why } => self.path_failed(path, why),
@@ -156,6 +184,13 @@ mod tests {
         assert_eq!(show(Voice { progress: ProgressMode::Always, ..voice }, false), Show::Lines);
         assert_eq!(show(Voice { json: true, ..voice }, true), Show::Json);
         assert_eq!(show(Voice { json: true, progress: ProgressMode::Never, ..voice }, false), Show::Nothing);
+    }
+
+    #[test]
+    fn a_path_that_failed_is_named_once() {
+        assert_eq!(failed_line(b"/a\xff", "cannot open '/a\\xff': denied"), "error: cannot open '/a\\xff': denied");
+        assert_eq!(failed_line(b"/a", "cannot open '/ab': denied"), "error: /a: cannot open '/ab': denied");
+        assert_eq!(failed_line(b"/a\n", "it stopped"), "error: /a\\x0a: it stopped");
     }
 
     /// A run of nothing, to look at: `cargo test --lib look_at -- --ignored --nocapture`, with `LOOK` = `json`, `always`

@@ -4,11 +4,12 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Calls `on_signal` with 1 at the first SIGINT or SIGTERM, with 2 at the second, and so on.
+/// Calls `on_signal` with 1 at the first SIGINT or SIGTERM, with 2 at the second, and so on, and with which of the two
+/// it is.
 ///
 /// # Errors
 /// When signals cannot be watched.
-pub fn watch(mut on_signal: impl FnMut(u32) + Send + 'static) -> io::Result<()> {
+pub fn watch(mut on_signal: impl FnMut(u32, SignalKind) + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate) = {
         let _guard = runtime.enter();
@@ -19,15 +20,15 @@ pub fn watch(mut on_signal: impl FnMut(u32) + Send + 'static) -> io::Result<()> 
             let mut count = 0;
             loop {
                 // Both are cancel-safe: a signal that arrives meanwhile is kept.
-                let got = tokio::select! {
-                    got = interrupt.recv() => got,
-                    got = terminate.recv() => got,
+                let (got, kind) = tokio::select! {
+                    got = interrupt.recv() => (got, SignalKind::interrupt()),
+                    got = terminate.recv() => (got, SignalKind::terminate()),
                 };
                 if got.is_none() {
                     return;
                 }
                 count += 1;
-                on_signal(count);
+                on_signal(count, kind);
             }
         });
     };

@@ -7,6 +7,7 @@ use std::io::{BufWriter, IsTerminal, Stdout, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use rustix::termios::LocalModes;
 
 /// Cheap to clone; all clones share the same bars.
 #[derive(Clone, Debug)]
@@ -14,8 +15,16 @@ pub struct Terminal {
     bars: MultiProgress,
     stdout_is_terminal: bool,
     stderr_is_terminal: bool,
-    /// Held while bars are drawn; true when none are to be drawn any more.
-    closed: Arc<Mutex<bool>>,
+    /// Held while bars are drawn.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bars are on the screen.
+    shown: bool,
+    /// None are to be drawn any more.
+    closed: bool,
 }
 
 impl Terminal {
@@ -27,7 +36,7 @@ impl Terminal {
             bars: MultiProgress::with_draw_target(target),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal,
-            closed: Arc::default(),
+            state: Arc::default(),
         }
     }
 
@@ -36,16 +45,23 @@ impl Terminal {
         self.stderr_is_terminal
     }
 
+    /// How wide the terminal is that stderr goes to; 80 if it does not say.
+    pub fn columns(&self) -> usize {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr());
+        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+    }
+
     /// Whether a person is there at all.
     pub fn somebody_looks(&self) -> bool {
         self.stdout_is_terminal || self.stderr_is_terminal
     }
 
-    /// Calls `draw` with the place where bars are added, unless the terminal is closed.
-    pub fn draw(&self, draw: impl FnOnce(&MultiProgress)) {
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*closed {
-            draw(&self.bars);
+    /// Calls `draw` with the place where bars are added, unless the terminal is closed. It tells whether bars are on the
+    /// screen then.
+    pub fn draw(&self, draw: impl FnOnce(&MultiProgress) -> bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.closed {
+            state.shown = draw(&self.bars);
         }
     }
 
@@ -63,18 +79,30 @@ impl Terminal {
     pub fn say(&self, line: &str) {
         self.bars.suspend(|| {
             // Nobody is left to tell.
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            // In one piece: others write to the same terminal.
+            let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
         });
     }
 
-    /// Removes the bars for good, also those of a run that still goes on.
-    pub fn close(&self) {
-        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        *closed = true;
-        // Nobody is left to tell.
+    /// Removes the bars for good, also those of a run that still goes on. `typed`: because somebody typed Ctrl-C.
+    pub fn close(&self, typed: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed = true;
+        let echoed = std::mem::take(&mut state.shown) && typed && shows_interrupts();
+        let mut stderr = std::io::stderr();
+        // Nobody is left to tell of what fails. The bars end at the right edge, so that the `^C` of the terminal went into
+        // the next line: one up before they are cleared, and what is below goes afterwards.
+        let _ = if echoed { stderr.write_all(b"\x1b[1A") } else { Ok(()) };
         let _ = self.bars.clear();
+        let _ = if echoed { stderr.write_all(b"\x1b[J") } else { Ok(()) };
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
+}
+
+/// Whether the terminal that a person types into shows a Ctrl-C as `^C`.
+fn shows_interrupts() -> bool {
+    let modes = rustix::termios::tcgetattr(std::io::stdin()).map(|terminal| terminal.local_modes);
+    modes.is_ok_and(|modes| modes.contains(LocalModes::ECHO | LocalModes::ECHOCTL))
 }
 
 /// Many results in a row, on stdout, while no bars are shown: buffered, a listing may have millions of lines.

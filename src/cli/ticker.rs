@@ -26,6 +26,9 @@ const JSON_TICK: Duration = Duration::from_millis(333);
 /// Ticks of `--progress always` without a terminal.
 const LINE_TICK: Duration = Duration::from_secs(1);
 
+/// Columns of a bar and of what stands around it: `  [==>  ] `.
+const BAR_COLUMNS: usize = 23;
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
@@ -113,7 +116,11 @@ impl Canvas {
             }
             Show::Bars => {
                 let bars = &mut self.bars;
-                self.terminal.draw(|all| draw_bars(all, bars, view));
+                let columns = self.terminal.columns().saturating_sub(BAR_COLUMNS);
+                self.terminal.draw(|all| {
+                    draw_bars(all, bars, view, columns);
+                    true
+                });
             }
         }
     }
@@ -125,42 +132,47 @@ impl Canvas {
                 total.finish_and_clear();
                 all.remove(&file);
                 all.remove(&total);
+                false
             });
         }
     }
 }
 
-fn draw_bars(all: &MultiProgress, bars: &mut Option<(ProgressBar, ProgressBar)>, view: &View) {
+/// `columns` are there beside a bar.
+fn draw_bars(all: &MultiProgress, bars: &mut Option<(ProgressBar, ProgressBar)>, view: &View, columns: usize) {
     let (file, total) = bars.get_or_insert_with(|| {
         let [file, total] = [ProgressBar::new(1000), ProgressBar::new(1000)];
         (all.add(file), all.add(total))
     });
     match &view.file {
         Some(now) => {
-            file.set_style(style("  [{bar:18.cyan}] {wide_msg}"));
-            file.set_message(render::file_line(now));
+            file.set_style(style("  [{bar:18.cyan}] {msg}"));
+            file.set_message(render::cut(&render::file_line(now, columns), columns));
             file.set_position(permille(now.done, now.bytes));
         }
         None => {
-            file.set_style(style("{wide_msg}"));
+            file.set_style(style("{msg}"));
             file.set_message("");
         }
     }
     match view.permille {
         Some(permille) => {
-            total.set_style(style("  [{bar:18.green}] {wide_msg}"));
+            total.set_style(style("  [{bar:18.green}] {msg}"));
             total.set_position(permille);
         }
-        None => total.set_style(style("  {spinner:<20} {wide_msg}")),
+        None => total.set_style(style("  {spinner:<20} {msg}")),
     }
-    total.set_message(render::total_line(view));
+    total.set_message(render::cut(&render::total_line(view), columns));
     total.tick();
 }
 
 /// ASCII, so that it looks right in every locale. The templates are constants; one that does not parse would show
 /// indicatif's own instead.
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+        .tick_chars("|/-\\ ")
 }
 
 fn permille(done: u64, all: u64) -> u64 {
@@ -173,7 +185,7 @@ mod tests {
 
     #[test]
     fn templates_parse() {
-        for template in ["  [{bar:18.cyan}] {wide_msg}", "{wide_msg}", "  {spinner:<20} {wide_msg}"] {
+        for template in ["  [{bar:18.cyan}] {msg}", "{msg}", "  {spinner:<20} {msg}"] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

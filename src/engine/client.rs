@@ -182,16 +182,17 @@ fn is_this_machine(addr: SocketAddr) -> bool {
 
 fn connect_error(known: &Known, error: ConnectError) -> EngineError {
     match &error {
-        ConnectError::Unreachable { .. } => EngineError::new(
-            ErrorKind::Unreachable,
-            format!("{error}; is the daemon running there? Start it with: rbbackupd STORE"),
-        ),
         ConnectError::WrongKey { .. } => EngineError::new(
             ErrorKind::NotAllowed,
             format!(
                 "{error}. If the daemon was set up anew on purpose, remove '{}' and run this again",
                 escape(known.pin_path().as_os_str().as_bytes())
             ),
+        ),
+        // Some say already what to start.
+        ConnectError::Unreachable { why, .. } if !why.contains("rbbackupd") => EngineError::new(
+            ErrorKind::Unreachable,
+            format!("{error}; is the daemon running there? Start it with: rbbackupd STORE"),
         ),
         _ => EngineError::new(ErrorKind::Unreachable, error.to_string()),
     }

@@ -44,6 +44,11 @@ pub enum Event<'a> {
         /// Content bytes.
         bytes: u64,
     },
+    /// A look ahead at the whole source has ended: so many content bytes will be dealt with, more or less.
+    Estimated {
+        /// Content bytes.
+        bytes: u64,
+    },
     /// A file's content begins to travel.
     FileBegun {
         /// Its path.
@@ -104,6 +109,11 @@ pub enum Event<'a> {
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn event(&self, event: &Event<'_>);
+
+    /// Whether to know the total early ([`Event::Estimated`]) is worth a second walk over the source.
+    fn wants_total(&self) -> bool {
+        false
+    }
 }
 
 /// Listens to nothing.
@@ -167,6 +177,10 @@ impl Observer for Below<'_> {
             _ => return self.observer.event(event),
         };
         self.observer.event(&told);
+    }
+
+    fn wants_total(&self) -> bool {
+        self.observer.wants_total()
     }
 }
 

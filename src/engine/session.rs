@@ -77,7 +77,11 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
     let span = tracing::info_span!("session", who = %who.name());
     let _entered = span.enter();
     if let Err(error) = requests(hub, &mut link, who) {
-        tracing::warn!("{error}");
+        // In the client's own process the client says it, to the same reader.
+        match who.address {
+            Some(_) => tracing::warn!("{error}"),
+            None => tracing::debug!("{error}"),
+        }
         let _ = link.send(Refused::from(&error));
     }
     hub.sessions.fetch_sub(1, Ordering::SeqCst);

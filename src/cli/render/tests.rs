@@ -66,17 +66,21 @@ fn progress_lines() {
     tracker.apply(&Event::Phase(Phase::Scanning), start);
     tracker.apply(&Event::Planned { bytes: 4096 }, start);
     tracker.apply(&Event::Advanced { bytes: 1024 }, start);
-    assert_eq!(total_line(&tracker.view(start)), "scanning  1.0 KiB, 4.0 KiB found so far");
+    assert_eq!(total_line(&tracker.view(start)), "scanning  1.0 KiB of 4.0 KiB so far");
     tracker.apply(&Event::Phase(Phase::Sending), start);
     let later = start + std::time::Duration::from_secs(2);
     let line = total_line(&tracker.view(later));
     assert_eq!(line, "sending 25 %  1.0 KiB of 4.0 KiB  512 B/s  6.0 s left");
     assert_eq!(
-        file_line(&FileView { path: b"a\x1b[2Jb".to_vec(), done: 1, bytes: 2048 }),
+        file_line(&FileView { path: b"a\x1b[2Jb".to_vec(), done: 1, bytes: 2048 }, 60),
         "1 B of 2.0 KiB  a\\x1b[2Jb"
     );
-    let long = file_line(&FileView { path: vec![b'x'; 300], done: 0, bytes: 0 });
-    assert!(long.ends_with("xxx") && long.contains("  ...x") && long.chars().count() < 90, "{long}");
+    let long = file_line(&FileView { path: vec![b'x'; 300], done: 0, bytes: 0 }, 60);
+    assert!(long.ends_with("xxx") && long.contains("  ...x") && long.chars().count() == 60, "{long}");
+    let wide = FileView { path: "名".repeat(40).into_bytes(), done: 0, bytes: 0 };
+    assert_eq!(file_line(&wide, 60), format!("0 B of 0 B  ...{}", "名".repeat(22)));
+    assert_eq!((cut("名前 abc", 6), cut("名前", 3), cut("ab", 9)), ("名前 a".into(), "名".into(), "ab".into()));
+    assert!(file_line(&wide, 0).ends_with("...名名名名"));
 }
 
 #[test]

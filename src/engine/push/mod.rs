@@ -12,6 +12,7 @@
 mod budget;
 mod cache;
 mod changes;
+mod estimate;
 mod files;
 mod hash;
 mod manifest;
@@ -22,6 +23,7 @@ mod send;
 mod stand_in;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -308,8 +310,8 @@ impl Work<'_> {
         };
         let mut end = keeper.finish(&owners)?;
         watch.lap("new cache");
-        observer.event(&Event::Phase(Phase::Committing));
         for _ in 0..MISSING_ROUNDS_MAX {
+            observer.event(&Event::Phase(Phase::Committing));
             sender.found.unseen.sort();
             sender.found.unseen.dedup();
             let manifest = ManifestSender {
@@ -348,6 +350,8 @@ impl Work<'_> {
         let budget = Budget::new(if self.granted.ask { WINDOW_BYTES } else { WINDOW_BYTES / 2 });
         let cache = self.paths.clone();
         let window = budget.clone();
+        let ahead = self.attempt.observer.wants_total().then(|| walk.clone());
+        let (observer, paths, over) = (self.attempt.observer, self.paths, AtomicBool::new(false));
         let scan = scan::Scan {
             walk,
             cache,
@@ -360,11 +364,20 @@ impl Work<'_> {
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         thread::scope(|scope| {
             let walker = scope.spawn(move || scan.run());
+            if let Some(walk) = &ahead {
+                let over = &over;
+                scope.spawn(move || {
+                    if let Some(bytes) = estimate::estimate(walk, paths, over) {
+                        observer.event(&Event::Estimated { bytes });
+                    }
+                });
+            }
             for _ in 0..threads {
                 let jobs = job_queue.clone();
                 scope.spawn(move || hash::work(&jobs, safe_before));
             }
             let sent = sender.run(&item_queue);
+            over.store(true, Ordering::Relaxed);
             // Nobody waits for room or for a place in a queue that nobody empties.
             window.close();
             drop((item_queue, job_queue));

@@ -104,19 +104,20 @@ impl Scan {
 /// The sender has gone: the run failed there.
 struct Gone;
 
-struct Peek {
+/// The old cache, read along with a walk.
+pub(super) struct Peek {
     reader: Reader,
     next: Option<CacheRecord>,
 }
 
 impl Peek {
-    fn new(mut reader: Reader) -> Self {
+    pub(super) fn new(mut reader: Reader) -> Self {
         let next = reader.next().and_then(Result::ok);
         Self { reader, next }
     }
 
     /// The record of this path; those before it are passed over.
-    fn at(&mut self, path: &RelPath) -> Option<CacheRecord> {
+    pub(super) fn at(&mut self, path: &RelPath) -> Option<CacheRecord> {
         while self.next.as_ref().is_some_and(|r| r.entry.path < *path) {
             self.next = self.reader.next().and_then(Result::ok);
         }

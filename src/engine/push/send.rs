@@ -19,7 +19,7 @@ use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::CHUNK_FRAME_BYTES;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::engine::observer::{Event, Observer};
+use crate::engine::observer::{Event, Observer, Phase};
 use crate::engine::wire::{Bits, class_to_wire, entry_to_wire, unexpected};
 use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Message, Need, Offer, WireChunk};
@@ -114,6 +114,7 @@ impl<'a> ContentSender<'a> {
         while let Some(item) = self.wait(items)? {
             self.item(item)?;
         }
+        self.observer.event(&Event::Phase(Phase::Sending));
         while !self.waiting.is_empty() {
             self.one_reply()?;
         }
