@@ -224,6 +224,11 @@ pub fn assert_no_leftovers(store: &Path, staging: bool) {
         let drafts: Vec<_> = names(&copy).into_iter().filter(|p| p.to_string_lossy().contains(".tmp-")).collect();
         assert_eq!(drafts, Vec::<PathBuf>::new(), "drafts are left");
     }
+    // A run's staging goes after its receipt.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !staging && !names(&own.join("staging")).is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(3));
+    }
     for folder in names(&own.join("staging")) {
         assert!(staging, "staging is left: {:?}", super::state::read(&folder).keys());
         assert!(folder.join("owner").is_file() && !folder.join("park").exists(), "{}", folder.display());
