@@ -115,10 +115,11 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
         Err(outcome) => return outcome,
     };
     let mut read = || -> Result<Outcome, TreeError> {
+        let mut still = false;
         for attempt in 1..=UNSTABLE_READS_MAX {
             payload.truncate(start);
             read_to_end(&mut reader, payload, start)?;
-            let still = reader.held_still()?;
+            still = reader.held_still()?;
             if still || attempt == UNSTABLE_READS_MAX {
                 break;
             }
@@ -126,7 +127,7 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
         }
         let content = payload.get(start..).unwrap_or_default();
         let (size, digest) = (content.len() as u64, Digest::of(content));
-        record(file, &reader, size, digest, safe_before).map(|r| Outcome::Read(Box::new(r)))
+        record(file, &reader, still, size, digest, safe_before).map(|r| Outcome::Read(Box::new(r)))
     };
     let outcome = read();
     outcome.unwrap_or_else(|error| {
@@ -161,15 +162,16 @@ fn lost(path: &RelPath, error: &TreeError) -> Outcome {
     }
 }
 
-/// The record of a file that was read to its end.
+/// The record of a file that was read to its end. `still`: it did not change meanwhile.
 fn record(
     file: &ToRead,
     reader: &FileReader,
+    still: bool,
     size: u64,
     digest: Digest,
     safe_before: Timestamp,
 ) -> Result<CacheRecord, TreeError> {
-    let (mut fingerprint, unstable) = (reader.stat().fingerprint(), !reader.held_still()?);
+    let (mut fingerprint, unstable) = (reader.stat().fingerprint(), !still);
     if !file.ino_believed {
         fingerprint.ino = 0;
     }
@@ -221,7 +223,10 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
         }
     }
     let digest = Digest::from(whole.finalize());
-    let mut record = record(&job.file, &reader, size, digest, safe_before).map_err(|e| failed(&e))?;
+    let mut record = reader
+        .held_still()
+        .and_then(|still| record(&job.file, &reader, still, size, digest, safe_before))
+        .map_err(|e| failed(&e))?;
     record.recipe = Some(recipe);
     Ok(Outcome::Read(Box::new(record)))
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::thread;
+use std::thread::{self, Scope};
 
 use super::incoming::Incoming;
 use super::manifest_file::Drafter;
@@ -14,11 +14,16 @@ use crate::backup::manifest::ManifestRecord;
 use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::hub::Hub;
 use crate::net::message::Begin;
-use crate::store::catalog::{Row, RowKind, Update};
+use crate::store::catalog::{CopyId, Row, RowKind, Update};
 use crate::store::present::SharedNames;
 use crate::store::snapshots::ManifestDraft;
 use crate::tree::metadata::{StorePolicy, disk_form};
+
+/// Rows that are handed on together, and batches that may wait.
+const ROW_BATCH: usize = 512;
+const ROW_BATCHES_QUEUED_MAX: usize = 8;
 
 /// What is to be done, and what the manifest will be.
 pub(super) struct Planned {
@@ -52,7 +57,8 @@ impl Run<'_> {
         let (plan, draft) = thread::scope(|scope| {
             let drafter = Drafter::new(self, incoming);
             let early = self.keeps_nothing(incoming).then(|| scope.spawn(move || drafter.of_seen()));
-            let plan = self.compare(incoming, &shared).and_then(|plan| self.guard(incoming, &plan).map(|()| plan));
+            let plan =
+                self.compare(scope, incoming, &shared).and_then(|plan| self.guard(incoming, &plan).map(|()| plan));
             (plan, early.map(|thread| thread.join().unwrap_or(Ok(None))))
         });
         let plan = plan.inspect_err(|_| self.snapshots.discard(self.begin.run))?;
@@ -66,13 +72,18 @@ impl Run<'_> {
         !dry_run && *delete && *recursive && incoming.unseen.is_empty() && (*delete_excluded || filters.is_empty())
     }
 
-    fn compare(&self, incoming: &Incoming, shared: &HashMap<u64, SharedNames>) -> Result<Plan, EngineError> {
+    fn compare<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        incoming: &Incoming,
+        shared: &HashMap<u64, SharedNames>,
+    ) -> Result<Plan, EngineError> {
         let mut planner = Planner::new(PlanOptions {
             delete: self.begin.delete,
             silent: !self.begin.dry_run,
             shallow: !self.begin.recursive,
         });
-        let mut rows = self.reader.range(self.copy.id, &self.root).map(|row| self.below(row?));
+        let mut rows = rows_ahead(scope, self.hub, self.copy.id, &self.root);
         let mut row = rows.next().transpose()?;
         let nested = self.nested_roots()?;
         let mut open = OpenDirs::default();
@@ -102,13 +113,6 @@ impl Run<'_> {
             row = rows.next().transpose()?;
         }
         Ok(planner.finish(&Stored(self)))
-    }
-
-    /// A row, after its path below the root.
-    fn below(&self, row: Row) -> Result<(RelPath, Row), EngineError> {
-        let outside =
-            || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{}'", row.path, self.root));
-        Ok((row.path.strip_prefix(&self.root).ok_or_else(outside)?, row))
     }
 
     fn push_present(
@@ -200,6 +204,41 @@ impl Run<'_> {
         })
         .map_err(|reason| EngineError::new(ErrorKind::Guard, format!("'/{}': {reason}", self.root)))
     }
+}
+
+/// The rows below a root, each after its path there. They are read ahead on a thread of their own: reading them takes as
+/// long as reading the manifest that they are compared with.
+fn rows_ahead<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    hub: &'scope Hub,
+    copy: CopyId,
+    root: &'scope RelPath,
+) -> impl Iterator<Item = Result<(RelPath, Row), EngineError>> + use<> {
+    let (sender, batches) = crossbeam_channel::bounded(ROW_BATCHES_QUEUED_MAX);
+    scope.spawn(move || {
+        let read = || -> Result<(), EngineError> {
+            let reader = hub.catalog.reader()?;
+            let mut rows = reader.range(copy, root).map(|row| below(root, row?)).peekable();
+            while rows.peek().is_some() {
+                let batch: Vec<_> = rows.by_ref().take(ROW_BATCH).collect();
+                if sender.send(batch).is_err() {
+                    // The plan has failed, and says why itself.
+                    break;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            let _ = sender.send(vec![Err(error)]);
+        }
+    });
+    batches.into_iter().flatten()
+}
+
+/// A row, after its path below the root.
+fn below(root: &RelPath, row: Row) -> Result<(RelPath, Row), EngineError> {
+    let outside = || EngineError::new(ErrorKind::Failed, format!("the catalog has '{}' below '/{root}'", row.path));
+    Ok((row.path.strip_prefix(root).ok_or_else(outside)?, row))
 }
 
 /// The manifest's directories on the way to the entry in hand. In canonical order what a directory holds follows it.

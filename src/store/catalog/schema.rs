@@ -19,9 +19,9 @@ const APPLICATION_ID: i32 = 0x7262_6263;
 /// `PRAGMA user_version`. Another one: the catalog is made anew, nothing is lost.
 const SCHEMA_VERSION: i32 = 2;
 const PAGE_BYTES: u32 = 8192;
-/// Page cache of a connection.
-const WRITER_CACHE_KIB: i32 = 24 * 1024;
-const READER_CACHE_KIB: i32 = 4 * 1024;
+/// Page cache of a connection. The kernel holds the same pages once more, and a restore has a reader a thread: small ones do.
+const WRITER_CACHE_KIB: i32 = 12 * 1024;
+const READER_CACHE_KIB: i32 = 1024;
 /// The log is folded back by a writing commit once it is this long.
 const WAL_PAGES_MAX: i32 = 8192;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
