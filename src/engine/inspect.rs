@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::client::{self, ClientOptions, Guest, Session, Target};
 use super::error::{EngineError, ErrorKind};
 use super::observer::{Event, Observer, Phase, Summary};
-use super::wire::{WireError, entry_from_wire, owners_from_wire, sentence, unexpected};
+use super::wire::{WireError, entry_from_wire, owners_from_wire, summary_of, unexpected};
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::entry::Entry;
 use crate::backup::relpath::RelPath;
@@ -237,26 +237,10 @@ pub fn forget(client: &ClientOptions, root: &Path, observer: &dyn Observer) -> R
     let counters = link.counters();
     end(link, guest);
     let receipt = receipt.map_err(|error| client.stop.or(error))?;
-    let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
     Ok(Summary {
-        root: with_slash(root.as_bytes()),
-        snapshot: Some(receipt.snapshot),
-        manifest: receipt.manifest,
-        created,
-        updated,
-        moved,
-        deleted,
-        touched,
-        unchanged,
-        files: receipt.files,
-        bytes: receipt.bytes,
-        bytes_read: 0,
-        content_bytes_sent: 0,
         wire_bytes_sent: counters.sent(),
         wire_bytes_received: counters.received(),
-        errors: 0,
-        incomplete: receipt.incomplete,
         elapsed_secs: started.elapsed().as_secs_f64(),
-        notes: receipt.notes.iter().map(sentence).collect(),
+        ..summary_of(with_slash(root.as_bytes()), &receipt)
     })
 }

@@ -30,6 +30,7 @@ mod hub;
 pub mod inspect;
 mod inspect_serve;
 pub mod observer;
+mod patience;
 mod placed;
 pub mod push;
 mod receive;

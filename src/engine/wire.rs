@@ -3,6 +3,7 @@
 //! Everything is checked here: paths, sizes, counts, order within a message. What passes is a domain type; the rest of
 //! the engine never looks at a wire struct's fields again.
 
+use super::observer::Summary;
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, OwnerNames, SizeClass, Xattr};
 use crate::backup::fingerprint::Timestamp;
@@ -11,7 +12,7 @@ use crate::backup::limits::{
     XATTRS_COUNT_MAX,
 };
 use crate::backup::relpath::{PathError, RelPath};
-use crate::net::message::{WireChange, WireEntry, WireKind};
+use crate::net::message::{Committed, WireChange, WireEntry, WireKind};
 
 const LEADER: u8 = 1;
 const SPARSE: u8 = 2;
@@ -271,6 +272,32 @@ pub fn unexpected(message: &crate::net::message::Message, doing: &'static str) -
 /// A peer's sentence, safe to show.
 pub fn sentence(bytes: &Bytes) -> String {
     escape(&bytes.0)
+}
+
+/// What a receipt says of a run; what the client did for it (content, wire, errors, time) is its own to fill in.
+pub(super) fn summary_of(root: Vec<u8>, receipt: &Committed) -> Summary {
+    let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
+    Summary {
+        root,
+        snapshot: (receipt.snapshot > 0).then_some(receipt.snapshot),
+        manifest: receipt.manifest,
+        created,
+        updated,
+        moved,
+        deleted,
+        touched,
+        unchanged,
+        files: receipt.files,
+        bytes: receipt.bytes,
+        bytes_read: 0,
+        content_bytes_sent: 0,
+        wire_bytes_sent: 0,
+        wire_bytes_received: 0,
+        errors: 0,
+        incomplete: receipt.incomplete,
+        elapsed_secs: 0.0,
+        notes: receipt.notes.iter().map(sentence).collect(),
+    }
 }
 
 #[cfg(test)]

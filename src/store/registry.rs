@@ -97,9 +97,10 @@ pub enum RegistryError {
     },
     /// Another key owns the directory. Not allowed.
     #[error(
-        "the folder '{copy}' belongs to another key. Two machines behind one address: invite one of them with \
-         'rbbackupd invite {user} --node NAME'. A machine that replaces a dead one: \
-         'rbbackupd invite {user} --node {node} --replace-key'",
+        "the folder '{copy}' belongs to another key. Another machine behind the same address takes a user name of its own \
+         (--user NAME). A machine that replaces a dead one gets the folder when the server's administrator stops \
+         rbbackupd, removes the file of node '{node}' and user '{user}' from .rbbackup/registry, and starts it again \
+         (invitations will do this better)",
         user = copy.user(), node = copy.node()
     )]
     OwnedByAnother {
@@ -302,7 +303,7 @@ mod tests {
         let error = registry.resolve([2; 32], ip("10.0.0.1"), b"u", Trust::FirstUse, NOW).unwrap_err();
         assert!(matches!(error, RegistryError::OwnedByAnother { .. }));
         let text = error.to_string();
-        assert!(text.contains("--node NAME") && text.contains("--node 10.0.0.1 --replace-key"), "{text}");
+        assert!(text.contains("--user NAME") && text.contains("node '10.0.0.1'"), "{text}");
     }
 
     #[test]

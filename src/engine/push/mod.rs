@@ -35,9 +35,10 @@ use self::stand_in::StandIn;
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
 use super::observer::{Below, Event, Observer, Phase, Summary};
+use super::patience::Patience;
 use super::source::Source;
 use super::stopwatch::Stopwatch;
-use super::wire::{sentence, unexpected};
+use super::wire::{sentence, summary_of, unexpected};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::entry::OwnerNames;
@@ -90,34 +91,20 @@ pub fn push(client: &ClientOptions, options: &PushOptions, observer: &dyn Observ
     let run = client::random_run_id()?;
     let stand_in = if options.dry_run { StandIn::of(client)? } else { None };
     let client = stand_in.as_ref().map_or(client, |stand_in| &stand_in.client);
-    let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
-    let mut spent = Spent::default();
+    let (mut patience, mut spent) = (Patience::new(client, observer), Spent::default());
     loop {
         let mut now = Spent::default();
         let attempt = Attempt { client, options, observer, source: &source, run };
         let outcome = attempt.run(&mut now);
         spent.add(&now);
-        let error = match outcome {
+        match outcome {
             Ok(summary) => {
                 let mut summary = Summary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) };
                 summary.notes.extend(stand_in.iter().map(|stand_in| stand_in.note.clone()));
                 return Ok(summary);
             }
-            Err(error) => client.stop.or(error),
-        };
-        // Only what got on is worth another full patience: content that was sent need not be sent again.
-        if now.content > PROGRESS_BYTES {
-            (lost, pause) = (None, Duration::from_millis(200));
+            Err(error) => patience.after(error, now.reached, now.content > PROGRESS_BYTES)?,
         }
-        // A server that was never there is not waited for; one that was lost is.
-        let never_there = !now.reached && lost.is_none();
-        let since = *lost.get_or_insert_with(Instant::now);
-        if error.kind != ErrorKind::Unreachable || never_there || since.elapsed() + pause > client.retry_for {
-            return Err(error);
-        }
-        observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        client.stop.pause(pause);
-        pause = (pause * 2).min(Duration::from_secs(15));
     }
 }
 
@@ -406,26 +393,12 @@ impl Work<'_> {
 }
 
 fn summary(source: &Source, receipt: &Committed, found: &Found, end: Option<&CacheEnd>) -> Summary {
-    let [created, updated, moved, deleted, touched, unchanged] = receipt.counts;
     Summary {
-        root: source.absolute(),
-        snapshot: (receipt.snapshot > 0).then_some(receipt.snapshot),
-        manifest: receipt.manifest,
-        created,
-        updated,
-        moved,
-        deleted,
-        touched,
-        unchanged,
         files: end.map_or(receipt.files, |e| e.files),
         bytes: end.map_or(receipt.bytes, |e| e.bytes),
         bytes_read: found.bytes_read,
         content_bytes_sent: found.content_bytes_sent,
-        wire_bytes_sent: 0,
-        wire_bytes_received: 0,
         errors: found.failed,
-        incomplete: receipt.incomplete,
-        elapsed_secs: 0.0,
-        notes: receipt.notes.iter().map(sentence).collect(),
+        ..summary_of(source.absolute(), receipt)
     }
 }

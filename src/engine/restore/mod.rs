@@ -34,7 +34,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
@@ -45,6 +45,7 @@ use self::target::{Ground, Target, TempNames};
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
 use super::observer::{Event, Observer, Phase};
+use super::patience::Patience;
 use super::wire::{owners_from_wire, unexpected};
 use crate::backup::bytes::escape;
 use crate::backup::relpath::RelPath;
@@ -181,30 +182,17 @@ pub fn restore(
         .map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let target = Target::of(options)?;
     let attempt = Attempt { client, options, observer, path: &path, target: &target };
-    let (mut lost, mut pause) = (None::<Instant>, Duration::from_millis(200));
-    let mut spent = Spent::default();
+    let (mut patience, mut spent) = (Patience::new(client, observer), Spent::default());
     loop {
         let mut now = Spent::default();
         let outcome = attempt.run(&mut now);
         spent.add(&now);
-        let error = match outcome {
+        match outcome {
             Ok(summary) => {
                 return Ok(RestoreSummary { elapsed_secs: started.elapsed().as_secs_f64(), ..spent.of(summary) });
             }
-            Err(error) => client.stop.or(error),
-        };
-        // Only what got on is worth another full patience: what is written now is not fetched again.
-        if now.written > 0 {
-            (lost, pause) = (None, Duration::from_millis(200));
+            Err(error) => patience.after(error, now.reached, now.written > 0)?,
         }
-        let never_there = !now.reached && lost.is_none();
-        let since = *lost.get_or_insert_with(Instant::now);
-        if error.kind != ErrorKind::Unreachable || never_there || since.elapsed() + pause > client.retry_for {
-            return Err(error);
-        }
-        observer.event(&Event::Reconnecting { why: &error.message, in_secs: pause.as_secs() });
-        client.stop.pause(pause);
-        pause = (pause * 2).min(Duration::from_secs(15));
     }
 }
 
