@@ -556,6 +556,8 @@ def arguments():
 
 
 def main():
+    # A run that is told to stop takes its bed and its servers down, as one that is interrupted does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
     if args.fetch:
         return fetch(args.fetch.resolve(), args.versions)
