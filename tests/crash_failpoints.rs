@@ -17,7 +17,7 @@ use support::state::{State, after, contents, differences, read};
 use support::world::{Retired, World, assert_no_leftovers, finish, snapshots};
 
 /// Points at which the commit has not happened if the daemon dies there.
-const BEFORE: [&str; 2] = ["before-flush", "before-journal"];
+const BEFORE: [&str; 4] = ["before-flush", "before-journal", "journal-written", "record-begun"];
 /// Points after which it has happened, once the daemon is started again.
 const AFTER: [&str; 10] = [
     "after-journal",

@@ -16,7 +16,9 @@ use crate::backup::fingerprint::Timestamp;
 use crate::backup::lease::Scope;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{ManifestRef, RecordError, SnapshotRecord};
-use crate::store::commit::{CommitDirs, CommitError, Publication, pending, read_journal, remove_journal, replay};
+use crate::store::commit::{
+    CommitDirs, CommitError, Publication, pending, read_journal, remove_draft, remove_journal, replay,
+};
 use crate::store::journal::Journal;
 use crate::store::layout::{Store, StoreError};
 use crate::store::names::{CopyName, NameError};
@@ -114,7 +116,8 @@ impl Pending {
 /// The store's disk fails.
 pub(super) fn finish_commits(store: &Store, own: &Arc<SafeDir>) -> Result<Pending, EngineError> {
     let waits = Pending::default();
-    for run in pending(own)? {
+    let found = pending(own)?;
+    for run in found.whole {
         if let Err(failed) = finish(store, own, run, &|_| Arc::default()) {
             if failed.flush {
                 return Err(failed.why);
@@ -122,6 +125,12 @@ pub(super) fn finish_commits(store: &Store, own: &Arc<SafeDir>) -> Result<Pendin
             tracing::error!("{}", failed.why);
             waits.list().push(failed);
         }
+    }
+    for run in found.drafts {
+        for copy in store.copies()? {
+            store.snapshots(&copy)?.take_back(run)?;
+        }
+        remove_draft(own, run)?;
     }
     clear_runs(store, &own.open_dir(&rel(b"retired"))?, &waits)?;
     if waits.is_empty() {

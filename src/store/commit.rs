@@ -3,7 +3,7 @@
 //! ```text
 //! 0  record draft, folders   what would need space later is made while nothing has happened yet
 //! 1  syncfs                  everything staged (the manifest and the record's draft too) is durable
-//! 2  journal, fsync          from here on the commit will be finished, whatever happens
+//! 2  journal, fsync, named   from here on the commit will be finished, whatever happens
 //! 3  parks, deepest first    every name that leaves goes to retired/ or aside
 //! 4  places, parents first   every name that arrives comes from staging or from aside, never over something
 //! 5  touches                 metadata of what stays, times of directories last
@@ -25,8 +25,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::check::check;
-use self::journals::write_journal;
-pub use self::journals::{pending, read_journal, remove_journal};
+use self::journals::JournalDraft;
+pub use self::journals::{Pending, pending, read_journal, remove_draft, remove_journal};
 
 use super::failpoint::failpoint;
 use super::journal::{Journal, JournalError, ParkStep, PlaceStep, kind_number, park_number};
@@ -108,7 +108,7 @@ pub trait Publish {
     /// The store's disk fails or is full: nothing has happened.
     fn prepare(&self) -> Result<(), SnapshotError>;
 
-    /// The journal comes next.
+    /// The journal is written and gets its name next.
     ///
     /// # Errors
     /// The store's disk fails or is full: nothing has happened.
@@ -252,8 +252,15 @@ pub fn commit(
     phase(4);
     let turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
     check(dirs, journal)?;
-    publish.begin()?;
-    write_journal(dirs, journal)?;
+    let draft = JournalDraft::write(dirs, journal)?;
+    failpoint("journal-written");
+    // Between the two names: who finds the record begun and the journal unnamed knows that nothing was done.
+    if let Err(error) = publish.begin() {
+        draft.discard();
+        return Err(error.into());
+    }
+    failpoint("record-begun");
+    draft.activate()?;
     failpoint("after-journal");
     let placed = carry_out(dirs, journal, true);
     drop(turn);

@@ -6,7 +6,7 @@
 //!   000000000007.manifest    a full manifest, or
 //!   000000000007.changes     changes to the manifest of an earlier number, or neither: the same as an earlier one's
 //!   .tmp-<run id>            a draft: a manifest of a run that is not committed yet
-//!   .tmp-<run id>.record     its record; `.begun` right before its journal. It also tells whose a journal is that
+//!   .tmp-<run id>.record     its record; `.begun` right before its journal gets its name. It also tells whose a journal is that
 //!                            cannot be read, and by its name whether the run can have changed anything
 //! ```
 //!
@@ -247,6 +247,18 @@ impl Snapshots {
     pub fn begin(&self, run: RunId) -> Result<(), SnapshotError> {
         let path = self.dir.join(record_draft_name(run));
         match fs::rename(&path, self.dir.join(begun_name(run))) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The journal never got its name: the run changed nothing.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn take_back(&self, run: RunId) -> Result<(), SnapshotError> {
+        let path = self.dir.join(begun_name(run));
+        match fs::rename(&path, self.dir.join(record_draft_name(run))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
             _ => Ok(()),
         }

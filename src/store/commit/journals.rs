@@ -1,4 +1,4 @@
-//! Journals on disk: `journal/<run id>`, whole or not there.
+//! Journals on disk: `journal/<run id>`, whole or not there, and `<run id>.tmp` until it is.
 
 use std::io::Write;
 
@@ -9,42 +9,88 @@ use crate::store::journal::Journal;
 use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
 
-pub(super) fn write_journal(dirs: &CommitDirs, journal: &Journal) -> Result<(), CommitError> {
-    let (name, temporary) = (journal.run.to_hex(), format!("{}.tmp", journal.run.to_hex()));
-    let bytes = journal.encode().map_err(|source| CommitError::Journal { name: name.clone(), source })?;
-    let folder = dirs.own.open_dir(&rel("journal"))?;
-    let io = |e: std::io::Error| TreeError::new("write", b"journal", temporary.as_bytes(), e);
-    match folder.unlink(temporary.as_bytes()) {
-        Err(e) if !e.is_not_found() => return Err(e.into()),
-        _ => {}
-    }
-    let mut file = folder.create_new(temporary.as_bytes(), 0o600)?;
-    if let Err(error) = file.write_all(&bytes) {
-        // Best effort: it would take space that is wanted elsewhere, and the next start clears it otherwise.
-        let _ = folder.unlink(temporary.as_bytes());
-        return Err(io(error).into());
-    }
-    file.sync_all().map_err(|e| CommitError::Flush(io(e)))?;
-    folder.rename(temporary.as_bytes(), &folder, name.as_bytes())?;
-    folder.sync().map_err(CommitError::Flush)
+/// What the name of a journal ends with that is not carried out yet.
+const TEMPORARY: &str = ".tmp";
+
+/// A journal that is written and flushed, but has not got its name: it is not carried out.
+pub(super) struct JournalDraft {
+    folder: SafeDir,
+    run: RunId,
 }
 
-/// The runs whose commits were interrupted; journals that were never whole are removed. Other names are none of ours.
+impl JournalDraft {
+    /// Writes it.
+    pub(super) fn write(dirs: &CommitDirs, journal: &Journal) -> Result<Self, CommitError> {
+        let (name, temporary) = (journal.run.to_hex(), temporary(journal.run));
+        let bytes = journal.encode().map_err(|source| CommitError::Journal { name, source })?;
+        let folder = dirs.own.open_dir(&rel("journal"))?;
+        let io = |e: std::io::Error| TreeError::new("write", b"journal", temporary.as_bytes(), e);
+        match folder.unlink(temporary.as_bytes()) {
+            Err(e) if !e.is_not_found() => return Err(e.into()),
+            _ => {}
+        }
+        let mut file = folder.create_new(temporary.as_bytes(), 0o600)?;
+        let draft = Self { folder, run: journal.run };
+        if let Err(error) = file.write_all(&bytes) {
+            draft.discard();
+            return Err(io(error).into());
+        }
+        file.sync_all().map_err(|e| CommitError::Flush(io(e)))?;
+        Ok(draft)
+    }
+
+    /// From here on the commit will be finished.
+    pub(super) fn activate(self) -> Result<(), CommitError> {
+        self.folder.rename(temporary(self.run).as_bytes(), &self.folder, self.run.to_hex().as_bytes())?;
+        self.folder.sync().map_err(CommitError::Flush)
+    }
+
+    /// The commit does not happen. Best effort, for the space it takes; the next start clears it otherwise.
+    pub(super) fn discard(self) {
+        let _ = self.folder.unlink(temporary(self.run).as_bytes());
+    }
+}
+
+fn temporary(run: RunId) -> String {
+    format!("{}{TEMPORARY}", run.to_hex())
+}
+
+/// What a crash left of journals.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Runs whose commits are to be finished.
+    pub whole: Vec<RunId>,
+    /// Runs whose journals never got their names: they changed nothing.
+    pub drafts: Vec<RunId>,
+}
+
+/// The runs whose commits were interrupted. Names that are none of ours are left alone.
 ///
 /// # Errors
 /// The store's disk fails.
-pub fn pending(own: &SafeDir) -> Result<Vec<RunId>, CommitError> {
+pub fn pending(own: &SafeDir) -> Result<Pending, CommitError> {
     let folder = own.open_dir(&rel("journal"))?;
-    let mut runs = Vec::new();
+    let mut found = Pending::default();
     for entry in folder.names()? {
-        match std::str::from_utf8(&entry.name).ok().and_then(RunId::from_hex) {
-            Some(run) => runs.push(run),
-            None if entry.name.ends_with(b".tmp") => folder.unlink(&entry.name)?,
-            None => tracing::warn!("'{}' is no journal, and is left alone", escape(&entry.name)),
+        let name = std::str::from_utf8(&entry.name).unwrap_or_default();
+        if let Some(run) = RunId::from_hex(name) {
+            found.whole.push(run);
+        } else if let Some(run) = name.strip_suffix(TEMPORARY).and_then(RunId::from_hex) {
+            found.drafts.push(run);
+        } else {
+            tracing::warn!("'{}' is no journal, and is left alone", escape(&entry.name));
         }
     }
-    runs.sort_unstable();
-    Ok(runs)
+    found.whole.sort_unstable();
+    Ok(found)
+}
+
+/// Removes a journal that never got its name.
+///
+/// # Errors
+/// The store's disk fails.
+pub fn remove_draft(own: &SafeDir, run: RunId) -> Result<(), CommitError> {
+    Ok(own.open_dir(&rel("journal"))?.unlink(temporary(run).as_bytes())?)
 }
 
 /// The journal of a run; none: it is not there (any more).

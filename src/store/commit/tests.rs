@@ -209,14 +209,14 @@ fn a_full_disk_is_met_before_the_journal_or_the_commit_is_finished_later() {
     let publish = Full { prepares: true, full: std::cell::Cell::new(true) };
     let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
     assert!(matches!(error, CommitError::Publish(SnapshotError::NoSpace { .. })) && !error.is_flush(), "{error}");
-    assert_eq!(pending(&case.dirs.own).unwrap(), []);
+    assert_eq!(pending(&case.dirs.own).unwrap(), Pending::default());
     let publish = Full { prepares: false, ..publish };
     let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
     assert!(matches!(error, CommitError::Unfinished(_)) && !error.is_flush(), "{error}");
-    assert_eq!(pending(&case.dirs.own).unwrap(), [case.journal.run]);
+    assert_eq!(pending(&case.dirs.own).unwrap().whole, [case.journal.run]);
     publish.full.set(false);
     let journal = read_journal(&case.dirs.own, case.journal.run).unwrap().unwrap();
     replay(&case.dirs, &journal, &publish).unwrap();
-    assert_eq!(pending(&case.dirs.own).unwrap(), []);
+    assert_eq!(pending(&case.dirs.own).unwrap(), Pending::default());
     assert!(case.temp.path().join("copy/home/new").is_dir());
 }

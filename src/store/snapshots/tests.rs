@@ -252,6 +252,9 @@ fn a_record_that_was_prepared_is_put_into_place_or_written_again() {
     f.snapshots.begin(run).unwrap();
     f.snapshots.begin(run).unwrap();
     assert!(f.snapshots.prepared().unwrap().is_empty() && f.snapshots.is_prepared(run));
+    f.snapshots.take_back(run).unwrap();
+    f.snapshots.take_back(run).unwrap();
+    assert_eq!(f.snapshots.prepared().unwrap(), [run]);
     f.snapshots.discard(run);
     let draft = f.draft(None, vec![put("a", 1)]);
     for half in [false, true] {
