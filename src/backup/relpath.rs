@@ -50,8 +50,19 @@ fn common_len(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// A checked path below a root. See the module for what always holds.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct RelPath(Vec<u8>);
+
+impl Clone for RelPath {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Into what is allocated already: for the "path before" of a loop over many.
+    fn clone_from(&mut self, source: &Self) {
+        self.0.clone_from(&source.0);
+    }
+}
 
 impl RelPath {
     /// The root itself: the empty path.
@@ -183,6 +194,16 @@ impl RelPath {
             || (self.0.starts_with(&ancestor.0) && matches!(self.0.get(ancestor.0.len()), None | Some(b'/')))
     }
 
+    /// Whether `self` is a name directly in `dir`.
+    pub fn is_in(&self, dir: &Self) -> bool {
+        let parent = match self.0.iter().rposition(|b| *b == b'/') {
+            Some(cut) => &self.0[..cut],
+            None if self.is_root() => return false,
+            None => &[],
+        };
+        parent == dir.0
+    }
+
     /// `self` as seen from `ancestor`; none when it does not lie within.
     pub fn strip_prefix(&self, ancestor: &Self) -> Option<Self> {
         if !self.is_within(ancestor) {
@@ -302,6 +323,9 @@ mod tests {
         assert_eq!(rel("a").strip_prefix(&rel("a")), Some(RelPath::root()));
         assert_eq!(rel("a/b").parent(), Some(rel("a")));
         assert_eq!(rel("a").parent(), Some(RelPath::root()));
+        assert!(rel("a/b").is_in(&rel("a")) && rel("a").is_in(&RelPath::root()));
+        assert!(!rel("a/b/c").is_in(&rel("a")) && !rel("a").is_in(&rel("a")) && !rel("ab/c").is_in(&rel("a")));
+        assert!(!RelPath::root().is_in(&RelPath::root()));
     }
 
     proptest! {

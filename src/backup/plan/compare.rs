@@ -136,12 +136,12 @@ impl Planner {
     /// The next path in canonical order: what is there, what is wanted, and whether it is protected (unseen: never
     /// deleted). A path that is neither present nor wanted must not be pushed.
     pub fn push(&mut self, present: Option<Present>, wanted: Option<Wanted>, protected: bool) {
-        let Some(path) = present.as_ref().map(|p| &p.path).or(wanted.as_ref().map(|w| &w.entry.path)).cloned() else {
+        let Some(path) = present.as_ref().map(|p| &p.path).or(wanted.as_ref().map(|w| &w.entry.path)) else {
             return;
         };
-        debug_assert!(self.last.as_ref().is_none_or(|last| *last < path), "{path:?} after {:?}", self.last);
-        self.close_dirs_until(&path);
-        self.last = Some(path);
+        debug_assert!(self.last.as_ref().is_none_or(|last| last < path), "{path:?} after {:?}", self.last);
+        self.close_dirs_until(path);
+        self.last.get_or_insert_default().clone_from(path);
         if present.as_ref().is_some_and(|p| p.kind == PresentKind::File) {
             self.plan.files_before += 1;
         }

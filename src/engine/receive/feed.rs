@@ -251,7 +251,7 @@ impl OpenDirs {
         while self.0.last().is_some_and(|dir| !entry.path.is_within(dir)) {
             self.0.pop();
         }
-        if entry.path.parent().is_some_and(|parent| self.0.last() != Some(&parent)) {
+        if !entry.path.is_root() && !self.0.last().is_some_and(|dir| entry.path.is_in(dir)) {
             return false;
         }
         if entry.is_dir() {
