@@ -10,9 +10,7 @@ use crate::support::trees::{assert_same, many, noise, plant, set_mode, set_time,
 /// Check 1.
 #[test]
 fn the_copy_equals_the_source_and_the_next_run_sends_nothing() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     plant(&world.source);
     // Times are anybody's to set: this one would look freshly written for two hundred years.
     set_time(&world.source.join("docs/script"), 8_000_000_000, 0);
@@ -61,9 +59,7 @@ fn a_file_is_a_root_and_so_is_a_relative_path() {
 
 #[test]
 fn a_root_that_is_a_link_is_followed_and_nothing_below_it_is() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     let link = world.path("alias");
     std::os::unix::fs::symlink(&world.source, &link).unwrap();
@@ -75,9 +71,7 @@ fn a_root_that_is_a_link_is_followed_and_nothing_below_it_is() {
 /// Check 2: what changed is brought over, and only that.
 #[test]
 fn an_update_sends_what_changed() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     let source = |name: &str| world.source.join(name);
@@ -97,9 +91,7 @@ fn an_update_sends_what_changed() {
 /// Kinds change into each other; also without `-d` the new one counts.
 #[test]
 fn what_becomes_something_else_is_replaced() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     let source = |name: &str| world.source.join(name);
@@ -123,9 +115,7 @@ fn what_becomes_something_else_is_replaced() {
 /// Check 3.
 #[test]
 fn a_renamed_folder_is_moved_and_not_sent() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source.join("drivers"), 8, 50);
     write(&world.source.join("drivers/large"), noise(3, 400_000));
     client.push("-r", &world.source);
@@ -147,9 +137,7 @@ fn a_renamed_folder_is_moved_and_not_sent() {
 /// Check 4: what somebody did to the copy.
 #[test]
 fn a_copy_that_was_damaged_is_repaired() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     many(&world.source.join("many"), 2, 20);
     client.push("-r", &world.source);
@@ -173,9 +161,7 @@ fn a_copy_that_was_damaged_is_repaired() {
 /// Check 4: another inode or another time is no other content.
 #[test]
 fn a_copy_that_was_touched_or_copied_is_used() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     set_time(&world.copy().join("readme"), 5, 5);

@@ -2,15 +2,14 @@
 
 use std::fs;
 
-use crate::support::daemon::{World, is_root, shell, skipped};
+use crate::support::daemon::{World, skipped};
+use crate::support::mount::Mount;
 use crate::support::trees::{assert_same, many, write};
 
 /// Check 2.
 #[test]
 fn without_d_what_is_gone_stays_and_with_it_goes() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 3, 5);
     client.push("-r", &world.source);
     fs::remove_dir_all(world.source.join("f01")).unwrap();
@@ -28,9 +27,7 @@ fn without_d_what_is_gone_stays_and_with_it_goes() {
 /// Check 2.
 #[test]
 fn without_r_only_direct_files_count() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 3);
     write(&world.source.join("direct"), "1");
     write(&world.source.join("other"), "2");
@@ -51,9 +48,7 @@ fn without_r_only_direct_files_count() {
 /// Check 11.
 #[test]
 fn an_emptied_source_is_refused_until_it_is_meant() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 2, 10);
     client.push("-r", &world.source);
     fs::rename(&world.source, world.path("aside")).unwrap();
@@ -70,9 +65,7 @@ fn an_emptied_source_is_refused_until_it_is_meant() {
 
 #[test]
 fn many_deletions_at_once_are_refused() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 3, 101);
     client.push("-r", &world.source);
     fs::rename(world.source.join("f01"), world.source.join("moved")).unwrap();
@@ -86,9 +79,7 @@ fn many_deletions_at_once_are_refused() {
 /// A great part of the tree becomes one file: also without `-d` that looks like an accident.
 #[test]
 fn a_folder_of_many_files_that_becomes_a_file_is_refused() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 120);
     client.push("-r", &world.source);
     fs::remove_dir_all(world.source.join("f00")).unwrap();
@@ -100,9 +91,7 @@ fn a_folder_of_many_files_that_becomes_a_file_is_refused() {
 /// Check 11: what is excluded is neither sent nor deleted.
 #[test]
 fn excluded_paths_lose_nothing() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 2, 3);
     write(&world.source.join("f00/keep.o"), "object");
     write(&world.source.join("build/out"), "built");
@@ -120,9 +109,7 @@ fn excluded_paths_lose_nothing() {
 
 #[test]
 fn patterns_are_gitignore_s_and_the_last_match_counts() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     for name in ["a.log", "keep.log", "sub/b.log", "sub/c.txt", "top/x", "sub/top/y", "# odd"] {
         write(&world.source.join(name), name);
     }
@@ -136,9 +123,7 @@ fn patterns_are_gitignore_s_and_the_last_match_counts() {
 
 #[test]
 fn caches_are_left_out_when_asked() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 2, 2);
     write(&world.source.join("f01/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n");
     write(&world.source.join("f00/CACHEDIR.TAG"), "no signature");
@@ -150,16 +135,11 @@ fn caches_are_left_out_when_asked() {
 /// Check 11: a mount point below the root, with `--one-file-system`.
 #[test]
 fn what_is_mounted_below_the_root_loses_nothing() {
-    if !is_root() {
-        return skipped("mounting needs root");
-    }
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 3);
     let disk = world.source.join("disk");
     fs::create_dir(&disk).unwrap();
-    let mount = Mount::tmpfs(&disk, "size=1m");
+    let Some(mount) = Mount::tmpfs(&disk, "size=1m") else { return skipped("mounting needs root") };
     write(&disk.join("precious"), "precious");
     client.push("-r", &world.source);
     assert!(world.copy().join("disk/precious").exists());
@@ -171,16 +151,11 @@ fn what_is_mounted_below_the_root_loses_nothing() {
 /// What the folder below a mount point shows once nothing is mounted there is not what the source lost.
 #[test]
 fn what_was_mounted_below_the_root_loses_nothing() {
-    if !is_root() {
-        return skipped("mounting needs root");
-    }
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 3);
     let disk = world.source.join("disk");
     fs::create_dir(&disk).unwrap();
-    let mount = Mount::tmpfs(&disk, "size=1m");
+    let Some(mount) = Mount::tmpfs(&disk, "size=1m") else { return skipped("mounting needs root") };
     write(&disk.join("precious/one"), "precious");
     client.push("-r", &world.source);
     drop(mount);
@@ -191,7 +166,7 @@ fn what_was_mounted_below_the_root_loses_nothing() {
         assert_eq!(outcome.summary()["deleted"], 0);
         assert!(world.copy().join("disk/precious/one").exists());
     }
-    let mount = Mount::tmpfs(&disk, "size=1m");
+    let Some(mount) = Mount::tmpfs(&disk, "size=1m") else { return skipped("mounting needs root") };
     write(&disk.join("precious/two"), "also");
     let outcome = client.try_push("-rd", &world.source);
     assert!(!outcome.said().contains("warning"), "{}", outcome.said());
@@ -204,32 +179,4 @@ fn what_was_mounted_below_the_root_loses_nothing() {
     client.push("-rd", &world.source);
     fs::remove_file(disk.join("own")).unwrap();
     assert_eq!(client.push("-rd", &world.source)["deleted"], 1);
-}
-
-/// A file system that is gone with the test.
-pub struct Mount(std::path::PathBuf);
-
-impl Mount {
-    pub fn tmpfs(at: &std::path::Path, options: &str) -> Self {
-        let args = ["-t", "tmpfs", "-o", options, "tmpfs"];
-        let mut args: Vec<&std::ffi::OsStr> = args.iter().map(std::ffi::OsStr::new).collect();
-        args.push(at.as_os_str());
-        shell("mount", &args);
-        Self(at.to_path_buf())
-    }
-
-    /// `what` a second time, at another place, with other options.
-    pub fn bind(what: &std::path::Path, at: &std::path::Path, options: &str) -> Self {
-        shell("mount", &["--bind".as_ref(), what.as_os_str(), at.as_os_str()]);
-        let mount = Self(at.to_path_buf());
-        let options = format!("remount,bind,{options}");
-        shell("mount", &["-o".as_ref(), options.as_ref(), at.as_os_str()]);
-        mount
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

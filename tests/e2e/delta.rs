@@ -12,9 +12,7 @@ const MIB: usize = 1024 * 1024;
 /// Check 5.
 #[test]
 fn a_byte_at_the_head_of_a_large_file_costs_a_chunk() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     let mut content = noise(5, 24 * MIB);
     let file = world.source.join("disk.img");
     write(&file, &content);
@@ -61,9 +59,7 @@ fn costs_little(client: &Client, world: &World) {
 /// Content that the copy holds under any name is not sent, and neither is what left it.
 #[test]
 fn what_is_there_already_is_not_sent_again() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let at = |name: &str| world.source.join(name);
     write(&at("small"), noise(1, 5_000));
     write(&at("large"), noise(2, 900_000));
@@ -93,9 +89,7 @@ fn nothing_is_sent(client: &Client, root: &Path) {
 /// Holes are zeros: they travel once, also at the first backup, and are holes in the copy.
 #[test]
 fn the_zeros_of_a_hole_are_not_sent() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let file = world.source.join("disk.img");
     hole(&file);
     fs::File::options().write(true).open(&file).unwrap().set_len(40 * MIB as u64).unwrap();
@@ -106,9 +100,7 @@ fn the_zeros_of_a_hole_are_not_sent() {
 
 #[test]
 fn a_file_of_several_names_travels_once() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     for (one, other, bytes) in [("large", "docs/large too", 2_000_000), ("small", "docs/small too", 5_000)] {
         write(&world.source.join(one), noise(bytes, bytes as usize));
         fs::create_dir_all(world.source.join("docs")).unwrap();

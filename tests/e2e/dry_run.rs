@@ -20,9 +20,7 @@ fn both(world: &World, client: &Client, flags: &str) {
 
 #[test]
 fn a_dry_run_counts_what_then_travels() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let source = |name: &str| world.source.join(name);
     // An empty copy is not asked what it has.
     plant(&world.source);
@@ -55,9 +53,7 @@ fn a_dry_run_counts_what_then_travels() {
 /// Holes are one chunk over and over: they hardly travel, also into an empty copy.
 #[test]
 fn holes_do_not_travel() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     fs::File::create(world.source.join("zeros")).unwrap().set_len(40 << 20).unwrap();
     let summary = client.push("-r", &world.source);
     assert!(summary["content_bytes_sent"].as_u64().unwrap() < 4 << 20, "{summary}");

@@ -14,9 +14,7 @@ fn forget(client: &Client, root: &Path) -> crate::support::client::Outcome {
 
 #[test]
 fn a_root_below_one_that_is_not_recursive_is_forgotten() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 2, 3);
     write(&world.source.join("direct"), "1");
     write(&world.source.join("single"), "2");
@@ -42,9 +40,7 @@ fn a_root_below_one_that_is_not_recursive_is_forgotten() {
 
 #[test]
 fn what_is_no_root_is_told_why() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 2, 1);
     forget(&client, &world.source).expect(1, &["is not a root that was backed up here", "rbbackup status"]);
     client.push("-r", &world.source);
@@ -59,9 +55,7 @@ fn what_is_no_root_is_told_why() {
 /// `/` as root, and forgotten: the copy's own folder stays, and other roots below keep what is theirs.
 #[test]
 fn the_root_of_the_machine_is_forgotten() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let dir = world.dir.path().canonicalize().unwrap();
     many(&world.source, 2, 2);
     let other = dir.join("other");
@@ -87,9 +81,7 @@ fn the_root_of_the_machine_is_forgotten() {
 /// Two names of one inode in two roots of one copy: what one run does never shows in the other.
 #[test]
 fn hard_links_across_roots_are_two_files() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let source = |name: &str| world.source.join(name);
     write(&source("a/x"), "one inode, three names");
     fs::create_dir(source("b")).unwrap();

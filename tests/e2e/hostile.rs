@@ -40,9 +40,7 @@ fn offer(link: &Link, lens: &[u32]) {
 
 #[test]
 fn what_is_beyond_a_limit_is_refused_by_name() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     let answer = |words: &dyn Fn(&Link)| answer(&world, &daemon, &client, words);
@@ -75,9 +73,7 @@ fn what_is_beyond_a_limit_is_refused_by_name() {
 /// A client waits ten minutes for a sign; whatever takes long after its last word, the sign comes at once and again.
 #[test]
 fn who_has_said_everything_is_told_that_the_run_goes_on() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     let mut holder = Holder::take(&daemon, &client, &world.path("elsewhere"), true);

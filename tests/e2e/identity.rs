@@ -101,9 +101,7 @@ fn a_machine_that_replaces_a_dead_one_gets_its_directory_from_the_administrator(
 /// A daemon with another key at a known address is not talked to.
 #[test]
 fn a_server_that_shows_another_key_gets_nothing() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     write(&world.source.join("file"), "x");
     client.push("-r", &world.source);
     let address = daemon.address.clone();
@@ -116,9 +114,7 @@ fn a_server_that_shows_another_key_gets_nothing() {
 
 #[test]
 fn keys_and_folders_are_for_nobody_else() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     write(&world.source.join("file"), "x");
     client.push("-r", &world.source);
     let mode = |path: std::path::PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;

@@ -7,9 +7,7 @@ use crate::support::trees::{assert_same, write};
 
 #[test]
 fn many_long_paths_are_backed_up_moved_and_restored() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let deep = |top: &str| (0..13).fold(world.source.join(top), |path, _| path.join("d".repeat(250)));
     for i in 0..400 {
         write(&deep("one").join(i.to_string()), i.to_string());

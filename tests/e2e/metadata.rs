@@ -34,9 +34,7 @@ fn what_vanishes_during_the_run_is_no_error() {
 /// Mode, times and attributes alone: nothing of the content travels.
 #[test]
 fn metadata_alone_is_brought_over_without_content() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     let at = |name: &str| world.source.join(name);
@@ -54,9 +52,7 @@ fn metadata_alone_is_brought_over_without_content() {
 /// Access control lists ride in xattrs: u:1:r-- and a mask, as the kernel writes them.
 #[test]
 fn access_control_lists_are_kept() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     write(&world.source.join("file"), "x");
     let entry =
         |tag: u16, perm: u16, id: u32| [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat();

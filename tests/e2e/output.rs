@@ -23,9 +23,7 @@ fn silent(client: &Client, args: &[&OsStr]) {
 /// From cron, when all is well: not a word.
 #[test]
 fn without_a_terminal_it_is_silent_when_all_is_well() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     plant(&world.source);
     let _socket = std::os::unix::net::UnixListener::bind(world.source.join("socket")).unwrap();
     let (source, to) = (world.source.as_os_str(), world.path("to"));
@@ -73,9 +71,7 @@ fn keys(object: &Value) -> BTreeSet<&str> {
 /// The fields of the summary are an interface: no more, no less.
 #[test]
 fn json_is_all_that_stdout_holds() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 2, 3);
     let path = |name: &str| world.path(name).into_os_string();
     let args = ["--json".into(), "-r".into(), path("source"), path("nothing"), path("source/f00")];
@@ -131,9 +127,7 @@ fn json_tells_of_progress() {
 
 #[test]
 fn verbose_names_each_file_and_ends_with_two_lines() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 2);
     let _socket = std::os::unix::net::UnixListener::bind(world.source.join("socket")).unwrap();
     let outcome = client.run(&["-rv".as_ref(), world.source.as_os_str()]);
@@ -164,9 +158,7 @@ fn a_person_sees_the_result_in_two_lines() {
 /// `-n`: what would be done, step by step, how much would be sent, and nothing is changed.
 #[test]
 fn a_dry_run_says_what_the_run_then_does() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 3);
     for name in ["gone", "old name", "changed", "touched", "same"] {
         write(&world.source.join(name), noise(name.len() as u64, 300));
@@ -237,9 +229,7 @@ fn the_configuration_is_heeded_and_its_errors_are_named() {
 
 #[test]
 fn usage_errors_are_two() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 1);
     let source = world.source.to_str().unwrap();
     let cases: &[(&[&str], &str)] = &[
@@ -269,9 +259,7 @@ fn usage_errors_are_two() {
 /// Nobody listens there: what to start is said.
 #[test]
 fn an_absent_daemon_is_ten() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     drop(daemon);
     many(&world.source, 1, 1);
     for args in [&["-r".as_ref(), world.source.as_os_str()][..], &["ls".as_ref()], &["status".as_ref()]] {

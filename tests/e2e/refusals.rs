@@ -10,9 +10,7 @@ use crate::support::trees::{assert_same, many, noise, write};
 
 #[test]
 fn a_root_below_what_is_a_file_in_the_copy_names_both() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let source = |name: &str| world.source.join(name);
     write(&source("thing"), "a file");
     client.push("-r", &world.source);
@@ -52,9 +50,7 @@ fn a_lock_tells_since_when() {
 
 #[test]
 fn another_daemon_s_key_names_the_pin() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     write(&world.source.join("file"), "1");
     client.push("-r", &world.source);
     daemon.stop();

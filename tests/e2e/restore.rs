@@ -43,9 +43,7 @@ fn restore(client: &Client, code: i32, path: &Path, flags: &[&str]) -> Value {
 
 #[test]
 fn an_empty_folder_becomes_the_source() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     full_tree(&world.source);
     client.push("-r", &world.source);
     let to = world.path("to");
@@ -105,9 +103,7 @@ fn damage(source: &Path) {
 
 #[test]
 fn onto_a_damaged_tree_only_what_differs_travels() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     full_tree(&world.source);
     client.push("-r", &world.source);
     let wanted = shape(&world.source);
@@ -134,9 +130,7 @@ fn onto_a_damaged_tree_only_what_differs_travels() {
 /// A folder where the backup has a file is not removed unless that was asked for.
 #[test]
 fn a_folder_in_the_place_of_a_file_goes_only_with_delete() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 2);
     write(&world.source.join("file"), "a file");
     client.push("-r", &world.source);
@@ -151,9 +145,7 @@ fn a_folder_in_the_place_of_a_file_goes_only_with_delete() {
 
 #[test]
 fn what_is_there_already_is_overwritten_as_asked() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let at = |name: &str| world.source.join(name);
     let change = || {
         write(&at("older"), "changed");
@@ -255,9 +247,7 @@ fn owners_come_back_from_a_store_of_another_user() {
 
 #[test]
 fn what_is_not_in_the_backup_cannot_be_restored() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     write(&world.source.join("file"), noise(1, 10));
     let path = world.source.join("nothing");
     client.run(&["restore".as_ref(), path.as_os_str()]).expect(1, &["nothing"]);

@@ -42,9 +42,7 @@ fn change(source: &Path, number: usize) {
 /// `/home/u`, `/home/u/docs`, each with and without `-d` and `-r`, each after each, with changes in between.
 #[test]
 fn nested_roots_come_out_right_in_every_order() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source.join("docs/a/b"), 2, 3);
     many(&world.source.join("other"), 2, 2);
     for file in ["docs/a/kind", "docs/direct", "direct"] {
@@ -76,9 +74,7 @@ fn nested_roots_come_out_right_in_every_order() {
 /// A name that is linked across the border of a root changes on this side only.
 #[test]
 fn hard_links_across_a_root_s_border_do_not_carry_changes_over() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let (inside, outside) = (world.source.join("docs/one"), world.source.join("two"));
     write(&inside, "one inode");
     fs::hard_link(&inside, &outside).unwrap();
@@ -103,9 +99,7 @@ fn hard_links_across_a_root_s_border_do_not_carry_changes_over() {
 /// An outer root that does not hold an inner one any more does not take it along.
 #[test]
 fn forget_takes_a_root_out_and_leaves_what_others_hold() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let (docs, forget) = (world.source.join("docs"), |path: &Path| client.run(&["forget".as_ref(), path.as_os_str()]));
     many(&docs, 2, 3);
     write(&world.source.join("top"), "top");
@@ -129,9 +123,7 @@ fn forget_takes_a_root_out_and_leaves_what_others_hold() {
 /// A root lies where another root has a file now.
 #[test]
 fn a_file_in_the_place_of_another_root_s_folder_is_refused() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let docs = world.source.join("docs");
     many(&docs.join("a"), 1, 2);
     write(&world.source.join("top"), "top");
@@ -159,9 +151,7 @@ fn a_file_in_the_place_of_another_root_s_folder_is_refused() {
 
 #[test]
 fn overlapping_runs_are_locked_and_the_holder_is_named() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     many(&world.source.join("docs/a"), 1, 2);
     many(&world.source.join("docs2"), 1, 2);
     write(&world.source.join("direct"), "direct");
@@ -188,9 +178,7 @@ fn overlapping_runs_are_locked_and_the_holder_is_named() {
 
 #[test]
 fn who_waits_goes_on_when_the_holder_is_gone() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     many(&world.source, 1, 2);
     client.push("-r", &world.source);
     let holder = Holder::take(&daemon, &client, &world.source, true);

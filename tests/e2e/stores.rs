@@ -2,23 +2,20 @@
 
 use std::fs;
 
-use crate::delete::Mount;
 use rustix::process::Signal;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, is_root, skipped};
+use crate::support::daemon::{Daemon, World, skipped};
+use crate::support::mount::Mount;
 use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, assert_shape, many, noise, shape, write};
 
 /// The store is full: 13, and what was there is there. With room again, or with less to back up, all is well.
 #[test]
 fn a_full_store_keeps_the_last_backup() {
-    if !is_root() {
-        return skipped("mounting needs root");
-    }
     let world = World::new();
     fs::create_dir(&world.store).unwrap();
-    let mount = Mount::tmpfs(&world.store, "size=12m");
+    let Some(mount) = Mount::tmpfs(&world.store, "size=12m") else { return skipped("mounting needs root") };
     let daemon = world.daemon();
     let client = world.client(&daemon, "a");
     many(&world.source, 2, 3);
@@ -44,18 +41,13 @@ fn a_full_store_keeps_the_last_backup() {
 
 #[test]
 fn a_read_only_store_is_refused() {
-    if !is_root() {
-        return skipped("mounting needs root");
-    }
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     many(&world.source, 1, 3);
     client.push("-r", &world.source);
     assert!(daemon.stop().success());
     let store = world.path("read-only");
     fs::create_dir(&store).unwrap();
-    let mount = Mount::bind(&world.store, &store, "ro");
+    let Some(mount) = Mount::read_only(&world.store, &store) else { return skipped("mounting needs root") };
     let (status, said) = Daemon::start_on(&store, &[], "127.0.0.1:0").map(|_| ()).unwrap_err();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("Read-only file system") && said.contains(store.to_str().unwrap()), "{said}");
@@ -67,9 +59,7 @@ fn a_read_only_store_is_refused() {
 
 #[test]
 fn a_store_of_a_newer_version_is_refused() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     many(&world.source, 1, 3);
     client.push("-r", &world.source);
     assert!(daemon.stop().success());
@@ -134,9 +124,7 @@ fn a_daemon_that_is_told_to_stop_lets_a_run_finish() {
 /// Sockets are no files: skipped, which is no failure; as a PATH they are nothing that could be backed up.
 #[test]
 fn sockets_are_skipped_with_a_word() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     many(&world.source, 1, 1);
     let socket = world.source.join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

@@ -19,6 +19,7 @@ use rbbackup::tree::safe_dir::SafeDir;
 
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, is_root, login, skipped, wait_until};
+use crate::support::mount::Mount;
 use crate::support::trees::{assert_same, many, noise, plant, write};
 
 /// Two clients with a copy each: `127.0.0.1` and `127.0.0.2`.
@@ -118,9 +119,7 @@ fn a_journal_that_cannot_be_read_closes_the_copy_whose_draft_tells() {
 /// What left the copy before a commit got stuck stays in history, also when its journal is given up.
 #[test]
 fn a_journal_that_is_moved_away_takes_no_history_along() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     (0..9).for_each(|i| write(&world.source.join(format!("{i}/file")), noise(i, 100)));
     client.push("-r", &world.source);
     let stuck = world.copy().join("4/file");
@@ -171,33 +170,13 @@ fn what_fails_after_the_journal_is_finished_by_the_next_run() {
     assert_eq!(fs::read_dir(world.store.join(".rbbackup/journal")).unwrap().count(), 0);
 }
 
-/// A small file system of its own; unmounted when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: &Path, mib: u32) -> Option<Self> {
-        fs::create_dir(at).unwrap();
-        let size = format!("size={mib}m");
-        let mut command = std::process::Command::new("mount");
-        let outcome = Outcome::of(command.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at));
-        (outcome.code == 0).then(|| Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        Outcome::of(std::process::Command::new("umount").arg("-l").arg(&self.0));
-    }
-}
-
 /// Check 11: after a run that did not fit the store takes one that does.
 #[test]
 fn a_full_store_does_not_stay_full() {
     let mut world = World::new();
     let disk = world.path("disk");
-    let Some(_small) = is_root().then(|| Small::mount(&disk, 6)).flatten() else {
-        return skipped("it needs root, to mount a small file system");
-    };
+    fs::create_dir(&disk).unwrap();
+    let Some(_small) = Mount::tmpfs(&disk, "size=6m") else { return skipped("mounting needs root") };
     world.store = disk.join("store");
     let daemon = world.daemon();
     let client = world.client(&daemon, "a");
@@ -235,9 +214,7 @@ fn rot(world: &World, name: &str, at: &[usize]) {
 
 #[test]
 fn chunks_that_rotted_are_asked_for_and_not_offered_for_ever() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     let (short, long) = (noise(1, 700_000), noise(2, 6_000_000));
     write(&world.source.join("short"), &short);
     write(&world.source.join("long"), &long);
@@ -258,9 +235,7 @@ fn chunks_that_rotted_are_asked_for_and_not_offered_for_ever() {
 
 #[test]
 fn every_run_leaves_a_record_how_it_ended() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, _daemon, client) = World::served();
     let records = || {
         let store = Store::open(&world.store, OpenMode::ReadOnly).unwrap();
         store.runs(&CopyName::new(b"127.0.0.1", login().as_bytes()).unwrap()).newest(10).unwrap()
@@ -283,9 +258,7 @@ fn every_run_leaves_a_record_how_it_ended() {
 /// DESIGN 7: deleting the catalog loses nothing; and no record, no hint, is no reason to remove what was retired.
 #[test]
 fn what_was_retired_is_found_again_without_the_catalog_and_kept_without_the_record() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     many(&world.source, 2, 10);
     write(&world.source.join("large"), noise(1, 500_000));
     client.push("-r", &world.source);
@@ -321,9 +294,7 @@ fn what_was_retired_is_found_again_without_the_catalog_and_kept_without_the_reco
 /// DESIGN 7: reading a store needs no lock, and no catalog.
 #[test]
 fn a_store_is_read_beside_its_daemon_and_without_its_catalog() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, mut daemon, client) = World::served();
     plant(&world.source);
     client.push("-r", &world.source);
     fs::remove_file(world.source.join("docs/script")).unwrap();
@@ -359,12 +330,8 @@ fn a_file_of_the_copy_that_cannot_be_read_is_no_content() {
     let world = World::new();
     plant(&world.source);
     let file = world.source.join("docs/private");
-    let mut command = std::process::Command::new("mount");
     // The memory of another process: a file whose first page cannot be read.
-    if !is_root() || Outcome::of(command.args(["--bind", "/proc/1/mem"]).arg(&file)).code != 0 {
-        return skipped("it needs root, to mount a file that cannot be read");
-    }
-    let _mounted = Small(file);
+    let Some(_mounted) = Mount::bind(Path::new("/proc/1/mem"), &file) else { return skipped("mounting needs root") };
     let catalog = Catalog::open(&world.path("catalog")).unwrap();
     let copy = catalog.copy_id(&CopyName::new(b"n", b"u").unwrap()).unwrap();
     let dir = Arc::new(SafeDir::open_operator(&world.source).unwrap());

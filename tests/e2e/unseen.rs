@@ -96,9 +96,7 @@ fn a_root_that_cannot_be_read_loses_nothing() {
 /// `rbbackup -r /` on the daemon's own machine, in small.
 #[test]
 fn the_store_is_left_out_of_a_backup_of_what_holds_it() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    let (world, daemon, client) = World::served();
     many(&world.source, 2, 2);
     let all = world.path("");
     let all = all.as_path();

@@ -32,6 +32,14 @@ impl World {
         Self { dir, source, store }
     }
 
+    /// A world with a daemon, and a client of it.
+    pub fn served() -> (Self, Daemon, Client) {
+        let world = Self::new();
+        let daemon = world.daemon();
+        let client = world.client(&daemon, "a");
+        (world, daemon, client)
+    }
+
     /// A path in this world.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
