@@ -95,8 +95,11 @@ impl Trial {
         committed
     }
 
+    /// Sleeps, not to wait for anything: the kill is to come at a random moment. For how long it did.
     fn nap(&mut self, most: Duration) -> Duration {
-        Duration::from_micros(self.rng.below(most.as_micros() as u64 + 1))
+        let nap = Duration::from_micros(self.rng.below(most.as_micros() as u64 + 1));
+        std::thread::sleep(nap);
+        nap
     }
 }
 
@@ -112,7 +115,6 @@ fn the_daemon_is_killed_at_random() {
         // Most of a short run is its beginning; what matters is its end.
         let most = trial.whole * 5 / 4;
         let nap = trial.nap(most);
-        std::thread::sleep(nap);
         daemon.kill();
         let (status, said) = finish(client);
         let what = format!("kill {kill} after {nap:?} of {most:?}");
@@ -120,7 +122,7 @@ fn the_daemon_is_killed_at_random() {
         // A recovery may be killed too, at any moment.
         for _ in 0..trial.rng.below(3) {
             let mut daemon = trial.world.start_daemon(&trial.world.store, None);
-            std::thread::sleep(trial.nap(Duration::from_millis(25)));
+            trial.nap(Duration::from_millis(25));
             daemon.kill();
         }
         let daemon = trial.world.daemon(None);
@@ -143,7 +145,6 @@ fn the_client_is_killed_at_random() {
         let mut client = trial.world.start_push(&daemon, &trial.world.source, MIRROR);
         let most = trial.whole * 5 / 4;
         let nap = trial.nap(most);
-        std::thread::sleep(nap);
         let _ = client.kill();
         let (status, _) = finish(client);
         let what = format!("kill {kill} of the client after {nap:?} of {most:?}");

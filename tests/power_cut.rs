@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::forest::Forest;
+use support::patience::waited;
 use support::rng::Rng;
 use support::state::{State, differences, read};
 use support::world::{World, assert_no_leftovers, finish, snapshots};
@@ -43,13 +44,9 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        for _ in 0..50 {
-            if run("umount", &[path(&self.0)]).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
+        if !waited(Duration::from_secs(10), || run("umount", &[path(&self.0)]).is_ok()) {
+            eprintln!("'{}' stays mounted", self.0.display());
         }
-        eprintln!("'{}' stays mounted", self.0.display());
     }
 }
 
@@ -148,6 +145,7 @@ fn gather(world: &World, disk: &Path, rng: &mut Rng, progress: &Progress) -> Vec
         let _stop = StopAtEnd(progress);
         while clones.len() < wanted && !backups.is_finished() {
             assert!(Instant::now() < end, "only {} clones in {GATHER_MAX:?}", clones.len());
+            // Not to wait for anything: the cut is to come at a random moment.
             std::thread::sleep(Duration::from_micros(rng.below(400_000)));
             let image = disk.with_extension(format!("{}", clones.len()));
             let at_least = progress.receipt.load(Ordering::SeqCst);

@@ -4,9 +4,6 @@
 //! changed since: its fingerprint. What the cache vouches for is not read. The walk of the next run is merged with it
 //! and writes the next one; the changes between the two are what travels.
 //!
-//! A renamed file has another path but the same inode: [`InodeIndex`] finds its record by inode. It is built from the
-//! records only when a walk meets files that the cache does not know at their path (16 bytes a file).
-//!
 //! Always holds: a lost or stale cache costs a re-read, never a re-send and never a wrong backup. A record vouches only
 //! when the whole fingerprint is equal and it was not *racy* (changed so shortly before the scan that a second change
 //! could have left the same times). Where inodes are not to be believed (FUSE, SMB, vfat) the caller passes 0 for them.
@@ -71,49 +68,6 @@ pub struct CacheHeader {
     pub file_system: u64,
 }
 
-/// Finds the records of an inode: where a renamed file was.
-#[derive(Clone, Debug, Default)]
-pub struct InodeIndex {
-    /// (inode, record's ordinal), sorted.
-    places: Vec<(u64, u64)>,
-}
-
-impl InodeIndex {
-    /// Of all records that could vouch for a file, in the order of the cache.
-    ///
-    /// # Errors
-    /// The first of `records`.
-    pub fn build<E>(records: impl Iterator<Item = Result<CacheRecord, E>>) -> Result<Self, E> {
-        let mut places = Vec::new();
-        for (ordinal, record) in (0u64..).zip(records) {
-            let record = record?;
-            if record.fingerprint.ino != 0 && record.vouches_for(&record.fingerprint).is_some() {
-                places.push((record.fingerprint.ino, ordinal));
-            }
-        }
-        places.sort_unstable();
-        places.shrink_to_fit();
-        Ok(Self { places })
-    }
-
-    /// Ordinals of the records with inode `ino` (several: hard links); see `SortedReader::seek_ordinal`. The record
-    /// itself decides whether it vouches.
-    pub fn find(&self, ino: u64) -> impl Iterator<Item = u64> {
-        let start = self.places.partition_point(|(other, _)| *other < ino);
-        self.places.iter().skip(start).take_while(move |(other, _)| *other == ino).map(|(_, ordinal)| *ordinal)
-    }
-
-    /// How many files it knows.
-    pub fn len(&self) -> usize {
-        self.places.len()
-    }
-
-    /// Whether it knows none.
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -166,31 +120,6 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_file_is_found_by_its_inode() {
-        let recipe =
-            Recipe { class: SizeClass::Kib64, chunks: vec![(Digest::of(b"c"), 40_000), (Digest::of(b"d"), 9)] };
-        let records = [
-            record("a", 30, false),
-            CacheRecord { recipe: Some(recipe), ..record("b", 10, false) },
-            record("c", 10, false),
-            record("d", 20, true),
-            record("e", 0, false),
-        ];
-        let mut writer = SortedWriter::create(Vec::new(), CACHE_MAGIC, &header()).unwrap();
-        records.iter().for_each(|record| writer.push(record).unwrap());
-        let (bytes, _) = writer.finish().unwrap();
-        let (found, mut reader) =
-            SortedReader::<_, CacheRecord>::open::<CacheHeader>(Cursor::new(bytes), CACHE_MAGIC).unwrap();
-        assert_eq!(found, header());
-        let index = InodeIndex::build(&mut reader).unwrap();
-        assert_eq!(index.len(), 3);
-        assert_eq!(index.find(10).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(index.find(20).count() + index.find(0).count() + index.find(99).count(), 0);
-        reader.seek_ordinal(1).unwrap();
-        assert_eq!(reader.next().unwrap().unwrap(), records[1]);
-    }
-
-    #[test]
     fn caches_of_version_2_are_read() {
         let recipe =
             Recipe { class: SizeClass::Kib64, chunks: vec![(Digest::of(b"c"), 40_000), (Digest::of(b"d"), 9)] };
@@ -201,12 +130,6 @@ mod tests {
         ];
         let golden = include_str!("../../tests/goldens/v1/disk/hash_cache.hex");
         check_golden(golden, CACHE_MAGIC, &header(), &records);
-    }
-
-    #[test]
-    fn a_damaged_cache_gives_no_index() {
-        let result = InodeIndex::build([Ok(record("a", 1, false)), Err("torn")].into_iter());
-        assert_eq!(result.unwrap_err(), "torn");
     }
 
     /// `cargo test --release --lib measure_cache -- --ignored --nocapture`

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use super::client::{Client, Outcome};
-
-/// Longer than anything here may take, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub use super::patience::{PATIENCE, wait, wait_until};
 
 /// Folders of one test.
 pub struct World {
@@ -186,37 +183,6 @@ fn follow(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {
         }
     });
     addresses
-}
-
-/// Waits for the end of a program that should end.
-pub fn wait(child: &mut Child) -> ExitStatus {
-    let mut status = None;
-    let ended = waited(|| {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    if !ended {
-        let _ = child.kill();
-        panic!("a program hangs");
-    }
-    status.unwrap()
-}
-
-/// Waits for something to become true.
-#[track_caller]
-pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
-    assert!(waited(done), "waited in vain for {what}");
-}
-
-fn waited(mut done: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        if Instant::now() > end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(3));
-    }
-    true
 }
 
 /// Runs a command that must succeed.

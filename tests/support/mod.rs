@@ -7,6 +7,7 @@ pub mod client;
 pub mod daemon;
 pub mod holder;
 pub mod mount;
+pub mod patience;
 pub mod proxy;
 #[path = "crash/state.rs"]
 pub mod state;

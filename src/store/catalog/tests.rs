@@ -269,7 +269,7 @@ fn content_is_looked_up_by_the_index() {
 
 /// Not a test of behaviour: `cargo test --release catalog_speed -- --ignored --nocapture` prints the figures.
 #[test]
-#[ignore = "prints figures"]
+#[ignore = "a measurement"]
 fn catalog_speed() {
     let f = fixture();
     let rows: Vec<_> = (0..100_000)

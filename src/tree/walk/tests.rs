@@ -282,11 +282,11 @@ fn a_walk_of_a_changing_tree_stays_inside() {
     });
 }
 
-/// `RBBACKUP_WALK=DIR cargo test --release --lib walk_speed -- --ignored --nocapture`
+/// Of the sources, or of `RBBACKUP_WALK=DIR`: `cargo test --release --lib walk_speed -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement"]
 fn walk_speed() {
-    let root = std::env::var_os("RBBACKUP_WALK").unwrap();
+    let root = std::env::var_os("RBBACKUP_WALK").unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/src").into());
     for read_xattrs in [false, false, false, true] {
         let mut options = WalkOptions::new(&root);
         options.read_xattrs = read_xattrs;

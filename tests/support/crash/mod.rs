@@ -3,6 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod forest;
+#[path = "../patience.rs"]
+pub mod patience;
 pub mod rng;
 pub mod spec;
 pub mod state;

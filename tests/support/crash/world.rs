@@ -5,13 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rbbackup::backup::snapshot::SnapshotRecord;
 use rbbackup::store::layout::{OpenMode, Store};
 
-/// Longer than anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::patience::{PATIENCE, wait, waited};
 
 /// Folders of one test.
 pub struct World {
@@ -163,20 +162,6 @@ impl Drop for Daemon {
     }
 }
 
-fn wait(child: &mut Child) -> ExitStatus {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            panic!("a program hangs");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// Waits for a client; its status and what it said.
 pub fn finish(mut child: Child) -> (ExitStatus, String) {
     let status = wait(&mut child);
@@ -225,10 +210,7 @@ pub fn assert_no_leftovers(store: &Path, staging: bool) {
         assert_eq!(drafts, Vec::<PathBuf>::new(), "drafts are left");
     }
     // A run's staging goes after its receipt.
-    let end = Instant::now() + Duration::from_secs(20);
-    while !staging && !names(&own.join("staging")).is_empty() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(3));
-    }
+    waited(Duration::from_secs(20), || staging || names(&own.join("staging")).is_empty());
     for folder in names(&own.join("staging")) {
         assert!(staging, "staging is left: {:?}", super::state::read(&folder).keys());
         assert!(folder.join("owner").is_file() && !folder.join("park").exists(), "{}", folder.display());
