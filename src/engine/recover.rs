@@ -53,11 +53,16 @@ impl Waiting {
 
 /// Commits that wait to be finished; the copies they belong to take nothing new until then.
 #[derive(Default)]
-pub(super) struct Pending(Mutex<Vec<Waiting>>);
+pub(super) struct Pending {
+    /// Held for moments only: every commit asks.
+    list: Mutex<Vec<Waiting>>,
+    /// Held by the one that tries again, as long as that takes.
+    retrying: Mutex<()>,
+}
 
 impl Pending {
     fn list(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -86,20 +91,21 @@ impl Pending {
         copy: &CopyName,
         turn: &Turn<'_>,
     ) -> Result<(), (EngineError, bool)> {
-        let mut list = self.list();
-        let mut at = 0;
-        while let Some(waiting) = list.get(at) {
-            if !waiting.concerns(copy) {
-                at += 1;
-                continue;
-            }
-            let run = waiting.run;
-            if let Err(failed) = finish(store, own, run, turn) {
+        let next = || self.list().iter().find(|waiting| waiting.concerns(copy)).map(|waiting| waiting.run);
+        if next().is_none() {
+            return Ok(());
+        }
+        let _one = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever was first may have finished it; until it is finished it stays in the list and closes the copy.
+        while let Some(run) = next() {
+            let done = finish(store, own, run, turn);
+            let mut list = self.list();
+            list.retain(|waiting| waiting.run != run);
+            if let Err(failed) = done {
                 let told = (failed.why.clone(), failed.flush);
-                list.splice(at..=at, [failed]);
+                list.push(failed);
                 return Err(told);
             }
-            list.remove(at);
         }
         Ok(())
     }
