@@ -19,3 +19,4 @@ pub mod plan;
 pub mod relpath;
 pub mod snapshot;
 pub mod sorted_file;
+pub mod timeline;
