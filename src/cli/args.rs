@@ -54,6 +54,9 @@ pub struct SharedArgs {
     /// User name to back up under [default: login name] [env: RBBACKUP_USER]
     #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub user: Option<String>,
+    /// Read the copy of another: its two folders in the store; takes the admin right, or --store
+    #[arg(long, global = true, value_name = "NODE/USER", value_parser = parse_copy)]
+    pub of: Option<(String, String)>,
     /// How long to try again when the connection is lost [default: 10m]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time)]
     pub retry_for: Option<Duration>,
@@ -222,6 +225,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
     let matches = Args::command().try_get_matches_from(argv)?;
     let Args { mut backup, shared, command } = Args::from_arg_matches(&matches)?;
     let Some(command) = command else {
+        refuse_of(&shared, "a backup")?;
         backup.filter_sources = filters_in_order(&matches, &backup);
         return Ok((shared, Request::Backup(backup)));
     };
@@ -229,15 +233,30 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
     let request = match command {
         CommandArgs::Restore(args) => Request::Restore(args),
         CommandArgs::Ls { path } => Request::List(path),
-        CommandArgs::Forget { root } => Request::Forget(root),
+        CommandArgs::Forget { root } => {
+            refuse_of(&shared, "'forget'")?;
+            Request::Forget(root)
+        }
         CommandArgs::Status => Request::Status,
     };
     Ok((shared, request))
 }
 
+fn refuse_of(shared: &SharedArgs, what: &str) -> Result<(), clap::Error> {
+    let message = || format!("'--of' reads another's copy; {what} changes one's own");
+    shared.of.as_ref().map_or(Ok(()), |_| Err(usage_error(&message())))
+}
+
 /// An error of usage that clap cannot know of, shown its way and with its exit code.
 pub fn usage_error(message: &str) -> clap::Error {
     Args::command().error(ErrorKind::ArgumentConflict, message)
+}
+
+fn parse_copy(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((node, user)) if !node.is_empty() && !user.is_empty() => Ok((node.to_owned(), user.to_owned())),
+        _ => Err("write NODE/USER, as the folders in the store are called (192.168.1.20/u)".to_owned()),
+    }
 }
 
 fn parse_bind(text: &str) -> Result<std::net::SocketAddr, String> {
@@ -320,6 +339,14 @@ mod tests {
         assert!(matches!(run("forget /a").unwrap().1, Request::Forget(_)));
         assert_eq!(backup("./ls").paths, [PathBuf::from("./ls")]);
         assert_eq!(backup("docs ls").paths.len(), 2);
+    }
+
+    #[test]
+    fn another_s_copy_is_only_read() {
+        assert_eq!(run("ls --of 10.0.0.1/u /a").unwrap().0.of, Some(("10.0.0.1".into(), "u".into())));
+        refused("--of 10.0.0.1 ls", "NODE/USER");
+        refused("--of 10.0.0.1/u -r docs", "a backup changes");
+        refused("forget --of 10.0.0.1/u /a", "'forget' changes");
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Settings {
         let client = ClientOptions {
             target: target(args, env, &config, &config_dir)?,
             user: user(args, env, &config)?,
+            of: args.of.clone(),
             state_dir: config_dir.clone(),
             cache_dir: env.cache_dir().ok_or_else(no_cache)?,
             retry_for: args.retry_for.or(config.retry_for).unwrap_or(RETRY_FOR_DEFAULT),

@@ -24,7 +24,7 @@ use crate::net::client::{ConnectError, ConnectOptions, connect};
 use crate::net::handshake::{HandshakeError, client_hello};
 use crate::net::identity::{Identity, PublicKey};
 use crate::net::link::Link;
-use crate::net::message::Welcome;
+use crate::net::message::{Of, Welcome};
 
 /// Time for TCP and TLS.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub struct ClientOptions {
     pub target: Target,
     /// User name under which this node backs up.
     pub user: String,
+    /// Whose copy is read: node and user; none: one's own.
+    pub of: Option<(String, String)>,
     /// Keys and known daemons.
     pub state_dir: PathBuf,
     /// Hash caches; losing it costs a re-read.
@@ -118,10 +120,14 @@ pub(crate) fn open(options: &ClientOptions) -> Result<Session, EngineError> {
 /// # Errors
 /// As [`open`].
 pub(crate) fn open_to_read(options: &ClientOptions) -> Result<Session, EngineError> {
-    match &options.target {
+    let session = match &options.target {
         Target::Server { .. } => open(options),
         Target::Store(store) => open_store(options, Hub::open_to_read(store)?),
+    }?;
+    if let Some((node, user)) = &options.of {
+        session.link.send(Of { node: node.as_bytes().into(), user: user.as_bytes().into() })?;
     }
+    Ok(session)
 }
 
 fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::{history, session};
+use crate::net::control;
 use crate::net::identity::Identity;
 use crate::net::listener::{Handler, ListenLimits, Listener};
 use crate::net::shutdown::Shutdown;
@@ -51,6 +52,13 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         tracing::warn!("--trust-first-use: whoever reaches this port first under a name gets its directory");
     }
     learn_history(&hub, &shutdown);
+    let control: control::Handler = {
+        let hub = Arc::clone(&hub);
+        Arc::new(move |link| session::serve_admin(&hub, link))
+    };
+    if let Err(error) = control::serve(&hub.store.meta_path(""), &shutdown, control) {
+        tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
+    }
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);

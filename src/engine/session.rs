@@ -11,9 +11,13 @@ use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
 use crate::net::listener::Incoming;
-use crate::net::message::{HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
+use crate::net::message::{HELLO_MAGIC, Hello, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
 use crate::net::peer::PeerInfo;
-use crate::store::registry::{Registry, Right, Trust};
+use crate::store::names::CopyName;
+use crate::store::registry::{Identity, Registry, Right, Trust};
+
+/// Most copies that an error names.
+const COPIES_SHOWN_MAX: usize = 5;
 
 /// Serves one connection of the daemon.
 pub(crate) fn serve(hub: &Arc<Hub>, incoming: Incoming) {
@@ -46,6 +50,42 @@ pub(crate) fn serve_local(hub: &Arc<Hub>, mut link: Link) {
             let _ = link.send(Refused::from(&error));
         }
     }
+}
+
+/// Serves who administers the store: through `control.sock`, or in the process that holds the store's lock.
+pub(crate) fn serve_admin(hub: &Arc<Hub>, mut link: Link) {
+    let served = read_hello(&mut link).map_err(hello_error).and_then(|hello| {
+        let identity = Identity { rights: ADMIN_RIGHTS.to_vec(), ..Registry::local(hello.user.as_slice(), now())? };
+        Ok(Who { identity, address: None, software: escape(hello.software.as_slice()) })
+    });
+    match served {
+        Ok(who) => converse(hub, link, &who),
+        Err(error) => {
+            let _ = link.send(Refused::from(&error));
+        }
+    }
+}
+
+/// What an administrator may do in any copy. Backups are its owner's.
+const ADMIN_RIGHTS: [Right; 2] = [Right::Restore, Right::Admin];
+
+/// Whoever `who` is, about this copy.
+fn of(hub: &Hub, who: &Who, of: &Of) -> Result<Who, EngineError> {
+    // Who reads the store's files has no key, and could read them all without us.
+    if !who.identity.may(Right::Admin) && who.address.is_some() {
+        let message = format!("{} does not have the right to read another's copy (--of): it takes 'admin'", who.name());
+        return Err(EngineError::new(ErrorKind::NotAllowed, message));
+    }
+    let copy = CopyName::new(of.node.as_slice(), of.user.as_slice())
+        .map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
+    let known = hub.store.copies()?;
+    if !known.contains(&copy) {
+        let shown: Vec<String> = known.iter().take(COPIES_SHOWN_MAX).map(|copy| format!("'{copy}'")).collect();
+        let more = if known.len() > shown.len() { " and others" } else { "" };
+        let message = format!("there is no copy '{copy}' in this store; it has {}{more}", shown.join(", "));
+        return Err(EngineError::new(ErrorKind::Failed, message));
+    }
+    Ok(Who { identity: Identity { copy, rights: ADMIN_RIGHTS.to_vec(), ..who.identity.clone() }, ..who.clone() })
 }
 
 fn hello_error(error: HandshakeError) -> EngineError {
@@ -90,7 +130,8 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
     }
 }
 
-fn requests(hub: &Arc<Hub>, link: &mut Link, who: &Who) -> Result<(), EngineError> {
+fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<(), EngineError> {
+    let mut who = me.clone();
     let place = hub.store.root_dir().stat_self()?;
     link.send(Welcome {
         magic: HELLO_MAGIC,
@@ -116,7 +157,9 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, who: &Who) -> Result<(), EngineErro
             let message = format!("{} does not have the right to do this", who.name());
             return Err(EngineError::new(ErrorKind::NotAllowed, message));
         }
+        let who = &mut who;
         match request {
+            Message::Of(copy) => *who = of(hub, me, &copy)?,
             Message::Begin(begin) => receive::serve(hub, who, link, begin)?,
             Message::Read(read) => restore_serve::serve(hub, who, link, read)?,
             Message::Forget(request) => forget::serve(hub, who, link, request)?,

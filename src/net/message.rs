@@ -24,14 +24,21 @@
 //!                                <-        Content*
 //! Forget | Status                ->
 //!                                <-        Busy*, Committed | StatusReply | Refused
+//! Of                             ->        (nothing, or Refused)
+//! Verify                         ->
+//!                                <-        Busy*, Damage*, Verified | Refused
+//! Stats                          ->
+//!                                <-        CopyStats*, StatsEnd | Refused
 //! ```
 
+mod admin;
 mod entry;
 mod read;
 mod run;
 
 use serde::{Deserialize, Serialize};
 
+pub use admin::{CopyStats, Damage, Of, RootStats, Stats, StatsEnd, Verified, Verify};
 pub use entry::{WireEntry, WireKind};
 pub use read::{Content, Forget, Piece, Read, ReadGranted, Status, StatusReply, Tree, TreeEnd, Want};
 pub use run::{
@@ -200,6 +207,7 @@ messages! {
         19 Manifest, 20 Changes, 21 ManifestEnd, 22 Missing, 23 PlanLines, 24 Committed,
         30 Read, 31 ReadGranted, 32 Tree, 33 TreeEnd, 34 Want,
         40 Forget, 41 Status, 42 StatusReply,
+        50 Of, 51 Verify, 52 Damage, 53 Verified, 54 Stats, 55 CopyStats, 56 StatsEnd,
     }
     bulk { 64 Files, 65 Chunks, 66 Content, }
 }

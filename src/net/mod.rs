@@ -10,12 +10,14 @@
 //! | [`peer`], `peer_uid` | who is at the other end |
 //! | [`handshake`] | the first two messages |
 //! | [`client`], [`listener`] | the two ways to get a link |
+//! | [`control`] | a third: on this machine, for who administers the store |
 //! | [`runtime`], [`shutdown`] | where the tasks run; how they are told to stop |
 //!
 //! tokio lives here only, and shows only in that its runtime carries the connections: all calls block.
 
 pub mod client;
 pub mod connection;
+pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod identity;

@@ -83,6 +83,7 @@ impl World {
             target: Server::Store(temp.path().join("store")),
             user: "u".into(),
             state_dir: temp.path().join("state"),
+            of: None,
             cache_dir: temp.path().join("cache"),
             retry_for: Duration::ZERO,
             stop: Default::default(),

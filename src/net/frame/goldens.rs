@@ -158,8 +158,42 @@ fn restore() -> Vec<Message> {
     ]
 }
 
+fn admin() -> Vec<Message> {
+    let root = RootStats {
+        root: b("home/ana"),
+        snapshots: 30,
+        newest: 42,
+        files: 10,
+        bytes: 1 << 33,
+        complete_secs: 1_760_000_000,
+    };
+    vec![
+        Of { node: b("10.0.0.2"), user: b("ana") }.into(),
+        Verify { path: b("home/ana"), all: true, parts: 30 }.into(),
+        Damage { what: b("/home/ana/a"), why: b("its content is another"), snapshots: 7, outcome: 2 }.into(),
+        Verified { part: 3, snapshots: 30, files: 10, objects: 4, bytes: 1 << 33, damages: 1 }.into(),
+        Stats { all: true }.into(),
+        CopyStats {
+            node: b("10.0.0.2"),
+            user: b("ana"),
+            roots: vec![root],
+            snapshots: 31,
+            snapshot_bytes: 4096,
+            retired_files: 5,
+            retired_bytes: 1 << 20,
+            packs: 2,
+            pack_bytes: 1 << 25,
+            raw_bytes: 1 << 26,
+            verified_secs: -1,
+            damages: 0,
+        }
+        .into(),
+        StatsEnd { copies: 1 }.into(),
+    ]
+}
+
 fn samples() -> Vec<Message> {
-    [session(), backup(), restore()].concat()
+    [session(), backup(), restore(), admin()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

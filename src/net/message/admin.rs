@@ -1,0 +1,115 @@
+//! Messages about the whole of a store, and about another's copy.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backup::bytes::Bytes;
+
+/// All later requests are about this copy. Needs the admin right; answered only if it is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Of {
+    /// Its node directory.
+    pub node: Bytes,
+    /// Its user directory.
+    pub user: Bytes,
+}
+
+/// Is all of it still intact?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// What is looked at: this path and all below it, without leading `/`.
+    pub path: Bytes,
+    /// Every copy of the store instead of one's own. Needs the admin right.
+    pub all: bool,
+    /// Of this many parts of the content the next one is looked at; 0: all of it.
+    pub parts: u32,
+}
+
+/// Something is damaged or gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The path or object, for people: bytes that are no text stand escaped.
+    pub what: Bytes,
+    /// What is wrong with it.
+    pub why: Bytes,
+    /// Snapshots that it touches.
+    pub snapshots: u64,
+    /// What becomes of it: 0 it stays, 1 it is put right, 2 the next run of its root puts it right.
+    pub outcome: u8,
+}
+
+/// The end of [`Damage`]: what was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Which part it was, from 1; 0: all of it.
+    pub part: u32,
+    /// Snapshots whose manifests were read.
+    pub snapshots: u64,
+    /// Plain files that were hashed.
+    pub files: u64,
+    /// Packs and retired files that were hashed.
+    pub objects: u64,
+    /// Bytes that were hashed.
+    pub bytes: u64,
+    /// How many damages there were.
+    pub damages: u64,
+}
+
+/// What is in the store?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Every copy of the store instead of one's own. Needs the admin right.
+    pub all: bool,
+}
+
+/// One copy; answer to [`Stats`], one message each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyStats {
+    /// Its node directory.
+    pub node: Bytes,
+    /// Its user directory.
+    pub user: Bytes,
+    /// Its roots.
+    pub roots: Vec<RootStats>,
+    /// Snapshots, of roots that were forgotten too.
+    pub snapshots: u64,
+    /// Bytes of their records and manifests.
+    pub snapshot_bytes: u64,
+    /// Files that wait to be packed.
+    pub retired_files: u64,
+    /// Their bytes.
+    pub retired_bytes: u64,
+    /// Packs in the vault.
+    pub packs: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Bytes of the content in them before it was compressed.
+    pub raw_bytes: u64,
+    /// When it was verified last, seconds since 1970; 0: never.
+    pub verified_secs: i64,
+    /// Damages that were found then.
+    pub damages: u64,
+}
+
+/// One root of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootStats {
+    /// Without leading `/`.
+    pub root: Bytes,
+    /// Its snapshots.
+    pub snapshots: u64,
+    /// Number of the newest.
+    pub newest: u64,
+    /// Files in that.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the newest complete one was received, seconds since 1970; 0: there is none.
+    pub complete_secs: i64,
+}
+
+/// The end of [`CopyStats`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsEnd {
+    /// How many copies there were.
+    pub copies: u64,
+}
