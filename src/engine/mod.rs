@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | back up | [`push`] | `receive` |
 //! | restore, list | [`restore`], [`inspect`] | `restore_serve` |
+//! | go back | [`past`] | `past_serve`, `restore_serve` |
 //! | forget a root | [`inspect`] | `forget` |
 //! | status | [`inspect`] | `inspect_serve` |
 //!
@@ -30,6 +31,8 @@ mod hub;
 pub mod inspect;
 mod inspect_serve;
 pub mod observer;
+pub mod past;
+mod past_serve;
 mod patience;
 mod placed;
 pub mod push;
