@@ -19,7 +19,7 @@
 //! | restore, list, status | yes | yes | yes |
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
-//! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `run_log` writes
+//! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended.
 
 pub mod client;
@@ -45,4 +45,5 @@ mod session;
 mod source;
 pub mod stop;
 mod stopwatch;
+mod vaults;
 mod wire;
