@@ -20,3 +20,4 @@ pub mod relpath;
 pub mod snapshot;
 pub mod sorted_file;
 pub mod timeline;
+pub mod when;
