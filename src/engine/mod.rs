@@ -46,4 +46,5 @@ mod source;
 pub mod stop;
 mod stopwatch;
 mod vaults;
+mod verify;
 mod wire;

@@ -26,3 +26,4 @@ pub mod runs;
 pub mod snapshots;
 pub mod staging;
 pub mod vault;
+pub mod verified;

@@ -27,12 +27,14 @@ use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
 use crate::backup::sorted_file::SortedError;
 
+mod check;
 mod draft;
 mod manifests;
 mod segments;
 #[cfg(test)]
 mod tests;
 
+pub use check::DamagedManifest;
 pub use draft::{ManifestDraft, begun_name, draft_name, record_draft_name};
 pub use manifests::ManifestReader;
 pub use segments::TimelineReader;

@@ -246,6 +246,14 @@ impl Place<'_> {
     }
 }
 
+/// Sets the time of the last change of content, and nothing else.
+///
+/// # Errors
+/// The system's.
+pub fn set_mtime(place: Place<'_>, mtime: Timestamp) -> Result<(), TreeError> {
+    place.set_mtime(mtime)
+}
+
 /// `statx` of an open file.
 pub(crate) fn stat_file(file: &File) -> Result<Stat, Errno> {
     rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, Stat::MASK).map(|x| Stat::from(&x))

@@ -18,18 +18,18 @@ use crate::backup::timeline::{Layer, PathHistory, Timeline};
 const WHOLE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The records of one manifest file, at and below one path.
-type Records = Box<dyn Iterator<Item = Result<ChangeRecord, SnapshotError>> + Send>;
+pub(super) type Records = Box<dyn Iterator<Item = Result<ChangeRecord, SnapshotError>> + Send>;
 
 /// All paths that some snapshots have, in canonical order. See [`Timeline`].
 pub type TimelineReader = Timeline<Records>;
 
 /// A manifest file as part of a timeline.
-struct Place {
-    number: u64,
-    full: bool,
-    base: Option<usize>,
+pub(super) struct Place {
+    pub(super) number: u64,
+    pub(super) full: bool,
+    pub(super) base: Option<usize>,
     root: RelPath,
-    snapshots: Vec<u64>,
+    pub(super) snapshots: Vec<u64>,
 }
 
 enum Source {
@@ -91,7 +91,7 @@ impl Snapshots {
 
     /// The files that the manifests of these snapshots stand on, each after what it stands on itself. Of roots that have
     /// nothing to do with `within` none are named.
-    fn places(&self, numbers: &[u64], within: &RelPath) -> Result<Vec<Place>, SnapshotError> {
+    pub(super) fn places(&self, numbers: &[u64], within: &RelPath) -> Result<Vec<Place>, SnapshotError> {
         let mut files: BTreeMap<(u64, RelPath), Vec<u64>> = BTreeMap::new();
         for number in numbers {
             let root = &self.record(*number)?.root;
@@ -131,7 +131,7 @@ impl Snapshots {
         Ok(places)
     }
 
-    fn records_below(&self, place: &Place, inner: &RelPath) -> Result<Records, SnapshotError> {
+    pub(super) fn records_below(&self, place: &Place, inner: &RelPath) -> Result<Records, SnapshotError> {
         if place.full {
             return self.records_of::<ManifestRecord>(place, inner);
         }

@@ -1,0 +1,195 @@
+//! Paths of the plain copy that are not as they should be: looked at again under a lease, so that no commit is in the way,
+//! and put right from history where that has the content.
+//!
+//! The good file is built in a folder of its own in `staging/`, flushed, and changes places with the bad one in one step; a
+//! kill at any moment leaves the one or the other. The bad one goes to `retired/`, for it may be somebody's work. What history
+//! does not have the client is asked for by the next run: the catalog forgets the path, so that it is hashed then.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stored::distinct;
+use super::walk::{Look, Plain, Roots, Walked};
+use super::{Found, Job, Outcome};
+use crate::backup::digest::{Digest, RunId};
+use crate::backup::entry::{Entry, FileContent, Kind, Link};
+use crate::backup::lease::Holder;
+use crate::backup::relpath::RelPath;
+use crate::engine::client::{now, random_run_id};
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::store::catalog::Update;
+use crate::store::leases::{LeaseGuard, LeaseRequest};
+use crate::store::snapshots::Snapshots;
+use crate::store::vault::Known;
+use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::metadata::{Place, apply, disk_form, set_mtime};
+use crate::tree::safe_dir::SafeDir;
+
+/// How long a backup of the path is waited for.
+const LEASE_WAIT: Duration = Duration::from_secs(30);
+const COPY_BYTES: usize = 256 * 1024;
+
+fn rel(bytes: &[u8]) -> RelPath {
+    RelPath::new(bytes).unwrap_or_default()
+}
+
+impl Job<'_, '_> {
+    /// See the module. What becomes right, or comes with the next run, is not missing.
+    pub(super) fn settle(&mut self, snapshots: &Snapshots, walked: &mut Walked) -> Result<(), EngineError> {
+        if walked.suspects.is_empty() {
+            return Ok(());
+        }
+        let mut plain = Plain::new(Arc::new(self.hub.store.copy_dir(self.copy)?));
+        for path in std::mem::take(&mut walked.suspects) {
+            let lease = self.lease(&path)?;
+            plain.forget();
+            let roots = Roots::load(snapshots)?;
+            let Some(record) = roots.covering(&path) else { continue };
+            let inner = path.strip_prefix(&record.root).unwrap_or_default();
+            let Some(found) = snapshots.find(record.number, &inner)? else { continue };
+            let entry = found.entry;
+            let Look::Bad(why) = plain.look(&path, &entry, &mut |_| Ok(()))? else { continue };
+            let why = format!("{why} (snapshot {})", record.number);
+            let outcome = match &lease {
+                None => Outcome::Stays,
+                Some(_) => self.put_right(&path, &entry, record.run)?,
+            };
+            let content = entry.file().map(|content| content.digest);
+            let touched = match content.and_then(|digest| walked.needed.get(&digest)) {
+                Some(need) => distinct(snapshots, &need.spans)?.max(1),
+                None => 1,
+            };
+            if outcome != Outcome::Stays {
+                content.map(|digest| walked.missing.remove(&digest));
+            }
+            drop(lease);
+            self.tell(Found::new([b"/", path.as_bytes()].concat(), why, touched).with(outcome))?;
+        }
+        Ok(())
+    }
+
+    /// The right to look at a path undisturbed, and to mend it; none where nothing may be written.
+    fn lease(&mut self, path: &RelPath) -> Result<Option<LeaseGuard>, EngineError> {
+        if self.hub.is_read_only() {
+            return Ok(None);
+        }
+        let request = LeaseRequest {
+            copy: self.copy.clone(),
+            root: path.clone(),
+            recursive: true,
+            holder: Holder { key: [0; 32], run: random_run_id()?, name: "a verification".into(), since: now() },
+            wait: Some(LEASE_WAIT),
+            on_revoke: Arc::new(|| {}),
+        };
+        match self.hub.leases.acquire(request, &mut |_| true) {
+            Ok(lease) => {
+                // Whoever wants to back up meanwhile waits the moment, and is not refused.
+                lease.finishing();
+                Ok(Some(lease))
+            }
+            // A long backup: it hashes what it meets itself.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn put_right(&mut self, path: &RelPath, entry: &Entry, run: RunId) -> Result<Outcome, EngineError> {
+        self.hub.make_ready(self.copy)?;
+        let id = self.hub.catalog.copy_id(self.copy)?;
+        self.hub.catalog.apply(id, [Update::Remove(path.clone())])?;
+        self.hub.set_exact(self.copy, path, None);
+        let Kind::File(content) = &entry.kind else { return Ok(Outcome::NextRun) };
+        if content.link != Link::Single {
+            return Ok(Outcome::NextRun);
+        }
+        match self.heal(path, entry, content, run) {
+            Ok(true) => Ok(Outcome::Healed),
+            Ok(false) => Ok(Outcome::NextRun),
+            Err(error) => {
+                tracing::warn!("'/{path}' was not put right: {error}");
+                Ok(Outcome::NextRun)
+            }
+        }
+    }
+
+    /// False: history does not have the content.
+    fn heal(&self, path: &RelPath, entry: &Entry, content: &FileContent, run: RunId) -> Result<bool, EngineError> {
+        let staging = self.hub.own_dir("staging")?;
+        let folder_name = format!("heal-{}", random_run_id()?);
+        let folder = staging.make_dirs(&rel(folder_name.as_bytes()), 0o700)?;
+        let healed = self.build(&folder, entry, content).and_then(|built| {
+            if built {
+                self.exchange(&folder, path, run)?;
+            }
+            Ok(built)
+        });
+        staging.remove_tree(folder_name.as_bytes())?;
+        healed
+    }
+
+    /// The good file as `new` in `folder`, durable.
+    fn build(&self, folder: &SafeDir, entry: &Entry, content: &FileContent) -> Result<bool, EngineError> {
+        let vault = self.hub.vault(self.copy)?;
+        let (reader, copy) = (self.hub.catalog.reader()?, self.hub.catalog.copy_id(self.copy)?);
+        let known = Some(Known { reader: &reader, copy });
+        let retired = reader.retired(copy, &content.digest)?;
+        let mut source: Box<dyn Read + '_> = match retired.map(|place| self.open_retired(&place)) {
+            Some(Ok(file)) => Box::new(file),
+            _ => match vault.content(known, &content.digest)? {
+                Some(reader) => Box::new(reader),
+                None => return Ok(false),
+            },
+        };
+        let failed = |e: std::io::Error| {
+            let full = e.kind() == std::io::ErrorKind::StorageFull;
+            let kind = if full { ErrorKind::NoSpace } else { ErrorKind::Failed };
+            EngineError::new(kind, e.to_string())
+        };
+        let mut file = folder.create_new(b"new", 0o600)?;
+        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; COPY_BYTES]);
+        loop {
+            let len = source.read(&mut buffer).map_err(failed)?;
+            let piece = buffer.get(..len).unwrap_or_default();
+            if piece.is_empty() {
+                break;
+            }
+            hasher.update(piece);
+            file.write_all(piece).map_err(failed)?;
+        }
+        if Digest::from(hasher.finalize()) != content.digest {
+            return Ok(false);
+        }
+        apply(Place::File(&file, b"new"), &disk_form(entry, self.hub.store.policy()))?;
+        file.sync_all().map_err(failed)?;
+        Ok(true)
+    }
+
+    fn open_retired(&self, place: &RelPath) -> Result<std::fs::File, EngineError> {
+        let mut dirs = DirCache::new(Arc::new(self.hub.own_dir("retired")?), 1);
+        let (dir, name) = dirs.parent_of(place)?;
+        Ok(dir.open_read(name)?)
+    }
+
+    /// Puts `new` in its place. What was there goes to the files that this run retired.
+    fn exchange(&self, folder: &SafeDir, path: &RelPath, run: RunId) -> Result<(), EngineError> {
+        let mut dirs = DirCache::new(Arc::new(self.hub.store.copy_dir(self.copy)?), DIRS_OPEN_DEFAULT);
+        let (dir, name) = dirs.parent_of(path)?;
+        let before = dir.stat_self()?;
+        let there = match dir.stat(name) {
+            Ok(_) => true,
+            Err(e) if e.is_not_found() => false,
+            Err(e) => return Err(e.into()),
+        };
+        if there {
+            folder.exchange(b"new", &dir, name)?;
+            let retired = self.hub.own_dir("retired")?.make_dirs(&rel(run.to_hex().as_bytes()), 0o700)?;
+            let aside = format!("damaged-{}", random_run_id()?);
+            folder.rename_noreplace(b"new", &retired, aside.as_bytes())?;
+        } else {
+            folder.rename_noreplace(b"new", &dir, name)?;
+        }
+        set_mtime(Place::Dir(&dir), before.mtime)?;
+        dir.sync_fs()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! Content outside the plain copy: retired files and packs, hashed; then, is everything somewhere?
+
+use std::collections::{HashMap, HashSet};
+
+use super::walk::{Need, Span, Walked};
+use super::{Found, Job};
+use crate::backup::digest::{Digest, RunId};
+use crate::backup::relpath::RelPath;
+use crate::backup::timeline::PathHistory;
+use crate::engine::error::EngineError;
+use crate::store::snapshots::Snapshots;
+use crate::store::vault::{BlobKind, BlobPlace, Known, PackId, Vault};
+use crate::tree::read::FileReader;
+use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
+
+const READ_BYTES: usize = 1024 * 1024;
+
+/// A pack with bytes that are not what was written.
+struct BadPack {
+    name: Vec<u8>,
+    why: String,
+    blobs: HashSet<Digest>,
+    spans: Vec<Span>,
+}
+
+/// What the packs hold, undamaged as far as it was looked at.
+#[derive(Default)]
+struct Blobs {
+    content: HashSet<Digest>,
+    recipes: HashSet<Digest>,
+    bad: Vec<BadPack>,
+}
+
+impl Job<'_, '_> {
+    /// Finds what is needed; what is nowhere becomes `missing`. Damaged packs are told.
+    pub(super) fn stored(&mut self, snapshots: &Snapshots, walked: &mut Walked) -> Result<(), EngineError> {
+        let retired = self.retired(snapshots, &walked.needed)?;
+        let vault = self.hub.vault(self.copy)?;
+        let mut blobs = self.blobs(&vault)?;
+        let (reader, copy) = (self.hub.catalog.reader().ok(), self.hub.catalog.copy_id(self.copy).ok());
+        let known = reader.as_ref().zip(copy).map(|(reader, copy)| Known { reader, copy });
+        for (digest, need) in &walked.needed {
+            if retired.contains(digest) || is_stored(&vault, known, &mut blobs, digest, need) {
+                continue;
+            }
+            walked.missing.insert(*digest);
+        }
+        for bad in blobs.bad {
+            let touched = distinct(snapshots, &bad.spans)?;
+            self.tell(Found::new(bad.name, bad.why, touched))?;
+        }
+        Ok(())
+    }
+
+    /// Hashes this copy's retired files that may be needed, by their size.
+    fn retired(
+        &mut self,
+        snapshots: &Snapshots,
+        needed: &HashMap<Digest, Need>,
+    ) -> Result<HashSet<Digest>, EngineError> {
+        let sizes: HashSet<u64> = needed.values().map(|need| need.size).collect();
+        let runs: HashSet<RunId> = snapshots.list()?.iter().map(|record| record.run).collect();
+        let top = self.hub.own_dir("retired")?;
+        let mut found = HashSet::new();
+        let mut folders: Vec<RelPath> = Vec::new();
+        for entry in top.names()? {
+            let run = std::str::from_utf8(&entry.name).ok().and_then(RunId::from_hex);
+            if run.is_some_and(|run| runs.contains(&run)) {
+                folders.extend(RelPath::new(&entry.name));
+            }
+        }
+        while let Some(path) = folders.pop() {
+            let Ok(dir) = top.open_dir(&path) else { continue };
+            for entry in dir.names()? {
+                match dir.stat(&entry.name) {
+                    Ok(stat) if stat.kind == FileKind::Dir => folders.extend(path.join(&entry.name)),
+                    Ok(stat) if stat.kind == FileKind::File && sizes.contains(&stat.size) => {
+                        found.extend(self.hash_retired(&dir, &entry.name)?);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// None: it is packed and gone meanwhile, or cannot be read; then its content is missing, unless it is elsewhere.
+    fn hash_retired(&mut self, dir: &SafeDir, name: &[u8]) -> Result<Option<Digest>, EngineError> {
+        let Ok(mut reader) = FileReader::open(dir, name) else { return Ok(None) };
+        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; READ_BYTES]);
+        self.tally.objects += 1;
+        while let Ok(len) = reader.read(&mut buffer) {
+            if len == 0 {
+                return Ok(Some(hasher.finalize().into()));
+            }
+            hasher.update(buffer.get(..len).unwrap_or_default());
+            self.read(len as u64)?;
+        }
+        Ok(None)
+    }
+
+    fn blobs(&mut self, vault: &Vault) -> Result<Blobs, EngineError> {
+        let mut blobs = Blobs::default();
+        for pack in vault.packs()? {
+            let name = || vault.pack_path(pack).as_os_str().as_encoded_bytes().to_vec();
+            let index = match vault.index(pack) {
+                Ok(index) => index,
+                Err(error) if error.is_damage() => {
+                    let (blobs_of, spans) = (HashSet::new(), Vec::new());
+                    blobs.bad.push(BadPack { name: name(), why: error.to_string(), blobs: blobs_of, spans });
+                    continue;
+                }
+                // Rewritten meanwhile: what it held is elsewhere.
+                Err(_) if !vault.has(pack) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let damaged = self.slice.has_pack(pack).then(|| self.check_pack(vault, pack)).transpose()?.flatten();
+            let mut bad = HashSet::new();
+            for blob in index.blobs {
+                if damaged.is_some() && vault.read(&BlobPlace { pack, blob }).is_err() {
+                    bad.insert(blob.digest);
+                    continue;
+                }
+                match blob.kind {
+                    BlobKind::Content => blobs.content.insert(blob.digest),
+                    BlobKind::Recipe => blobs.recipes.insert(blob.digest),
+                };
+            }
+            if let Some(why) = damaged {
+                blobs.bad.push(BadPack { name: name(), why, blobs: bad, spans: Vec::new() });
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Why the pack is not what was written, if it is not.
+    fn check_pack(&mut self, vault: &Vault, pack: PackId) -> Result<Option<String>, EngineError> {
+        let mut stopped = None;
+        let verified = vault.verify(pack, &mut |bytes| match self.read(bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                stopped = Some(error);
+                false
+            }
+        });
+        self.tally.objects += 1;
+        match (stopped, verified) {
+            (Some(error), _) => Err(error),
+            (None, Ok(_)) => Ok(None),
+            (None, Err(error)) if error.is_damage() => Ok(Some(error.to_string())),
+            (None, Err(_)) if !vault.has(pack) => Ok(None),
+            (None, Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// Tells of each content that is nowhere, by the first path that had it.
+    pub(super) fn name_missing(
+        &mut self,
+        snapshots: &Snapshots,
+        numbers: &[u64],
+        walked: &Walked,
+    ) -> Result<(), EngineError> {
+        let mut left = walked.missing.clone();
+        if left.is_empty() {
+            return Ok(());
+        }
+        for history in snapshots.timeline(numbers, self.within)? {
+            let PathHistory { path, versions } = history?;
+            for version in versions {
+                let Some(content) = version.record.entry.file() else { continue };
+                if !left.remove(&content.digest) {
+                    continue;
+                }
+                let spans = walked.needed.get(&content.digest).map_or(&[][..], |need| &need.spans);
+                let touched = distinct(snapshots, spans)?;
+                let (digest, size) = (content.digest, content.size);
+                let why = format!(
+                    "its content of snapshots {} to {} ({size} bytes, BLAKE3 {digest}) is in no undamaged place",
+                    version.first, version.last
+                );
+                self.tell(Found::new([b"/", path.as_bytes()].concat(), why, touched))?;
+            }
+            if left.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the vault holds it, small or in chunks; packs that are to blame if it does not get its spans.
+fn is_stored(vault: &Vault, known: Option<Known<'_>>, blobs: &mut Blobs, digest: &Digest, need: &Need) -> bool {
+    if blobs.content.contains(digest) {
+        return true;
+    }
+    let recipe = blobs.recipes.contains(digest).then(|| vault.recipe(known, digest).ok().flatten()).flatten();
+    let lacking: Vec<Digest> = match recipe {
+        Some(recipe) => {
+            recipe.chunks.iter().map(|(chunk, _)| *chunk).filter(|chunk| !blobs.content.contains(chunk)).collect()
+        }
+        None => vec![*digest],
+    };
+    for bad in &mut blobs.bad {
+        if lacking.iter().any(|digest| bad.blobs.contains(digest)) {
+            bad.spans.extend(need.spans.iter().cloned());
+        }
+    }
+    lacking.is_empty()
+}
+
+/// How many snapshots lie in these spans.
+pub(super) fn distinct(snapshots: &Snapshots, spans: &[Span]) -> Result<u64, EngineError> {
+    let within = |root: &RelPath, number: u64| {
+        spans.iter().any(|(of, first, last)| **of == *root && (*first..=*last).contains(&number))
+    };
+    let records = snapshots.list()?;
+    Ok(records.iter().filter(|record| within(&record.root, record.number)).count() as u64)
+}
