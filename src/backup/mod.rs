@@ -17,5 +17,6 @@ pub mod limits;
 pub mod manifest;
 pub mod plan;
 pub mod relpath;
+pub mod retention;
 pub mod snapshot;
 pub mod sorted_file;
