@@ -32,6 +32,7 @@ mod inspect_serve;
 pub mod observer;
 mod patience;
 mod placed;
+pub mod prune;
 pub mod push;
 mod receive;
 mod recover;

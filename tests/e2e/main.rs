@@ -18,6 +18,7 @@ mod interrupt;
 mod long;
 mod metadata;
 mod output;
+mod prune;
 mod refusals;
 mod restore;
 mod roots;
