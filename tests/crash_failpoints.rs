@@ -31,6 +31,8 @@ const AFTER: [&str; 10] = [
     "after-record",
     "after-journal-removed",
 ];
+/// Points at which history is packed: no commit is under way.
+const PACKING: [&str; 2] = ["pack-written", "pack-named"];
 /// Steps of one plan; more means that the loop does not end.
 const STEPS_MAX: u32 = 100;
 
@@ -185,7 +187,7 @@ fn every_failpoint_is_known_here() {
     }
     let mut found = HashSet::new();
     visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-    let known: HashSet<String> = BEFORE.iter().chain(&AFTER).map(|&name| name.to_owned()).collect();
+    let known: HashSet<String> = BEFORE.iter().chain(&AFTER).chain(&PACKING).map(|&name| name.to_owned()).collect();
     assert_eq!(found, known);
 }
 

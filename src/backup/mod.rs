@@ -20,3 +20,5 @@ pub mod relpath;
 pub mod retention;
 pub mod snapshot;
 pub mod sorted_file;
+pub mod timeline;
+pub mod when;

@@ -13,9 +13,14 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use self::past::AtArgs;
+pub use self::past::PastArgs;
 use super::exit::Exit;
 use super::units::{parse_address, parse_time, parse_wait};
+use crate::backup::when::When;
 use crate::engine::restore::Overwrite;
+
+mod past;
 
 /// Copies files to a server and sends only what the server does not have.
 #[derive(Debug, Parser)]
@@ -137,14 +142,18 @@ pub enum FilterSource {
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
-    /// Write files back from the newest backup
+    /// Write files back from a backup
     Restore(RestoreArgs),
-    /// List what the newest backup holds; without PATH, the roots
+    /// List what a backup holds; without PATH, the roots
     Ls {
         /// A file or directory
         #[arg(value_name = "PATH")]
         path: Option<PathBuf>,
+        #[command(flatten)]
+        at: AtArgs,
     },
+    #[command(flatten)]
+    Past(PastArgs),
     /// Take a root out of the copy; its files go to history
     Forget {
         /// The root, as it was given to the backup
@@ -161,6 +170,9 @@ pub struct RestoreArgs {
     /// What to restore
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+    /// Of when.
+    #[command(flatten)]
+    pub at: AtArgs,
     /// Write to DIR/NAME, NAME being the last component of PATH, instead of the original place
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
@@ -206,8 +218,10 @@ pub enum Request {
     Backup(BackupArgs),
     /// `rbbackup restore PATH...`
     Restore(RestoreArgs),
-    /// `rbbackup ls [PATH]`
-    List(Option<PathBuf>),
+    /// `rbbackup ls [PATH]`, and of when
+    List(Option<PathBuf>, When),
+    /// `rbbackup cat PATH` and others
+    Past(PastArgs),
     /// `rbbackup forget ROOT`
     Forget(PathBuf),
     /// `rbbackup status`
@@ -228,7 +242,8 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
     refuse_backup_options(&matches)?;
     let request = match command {
         CommandArgs::Restore(args) => Request::Restore(args),
-        CommandArgs::Ls { path } => Request::List(path),
+        CommandArgs::Ls { path, at } => Request::List(path, at.at),
+        CommandArgs::Past(args) => Request::Past(args),
         CommandArgs::Forget { root } => Request::Forget(root),
         CommandArgs::Status => Request::Status,
     };
@@ -314,8 +329,8 @@ mod tests {
 
     #[test]
     fn the_first_word_decides_between_path_and_command() {
-        assert!(matches!(run("ls").unwrap().1, Request::List(None)));
-        assert!(matches!(run("--store /s ls docs").unwrap().1, Request::List(Some(_))));
+        assert!(matches!(run("ls").unwrap().1, Request::List(None, When::Latest)));
+        assert!(matches!(run("--store /s ls docs").unwrap().1, Request::List(Some(_), When::Latest)));
         assert!(matches!(run("-v status").unwrap().1, Request::Status));
         assert!(matches!(run("forget /a").unwrap().1, Request::Forget(_)));
         assert_eq!(backup("./ls").paths, [PathBuf::from("./ls")]);

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::args::{self, BackupArgs, Request, RestoreArgs, SharedArgs};
+use super::args::{self, BackupArgs, PastArgs, Request, RestoreArgs, SharedArgs};
 use super::environment::Environment;
 use super::exit::Exit;
 use super::interrupt::Interrupt;
@@ -15,8 +15,9 @@ use super::logging::{self, Program};
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
-use super::{json, render};
+use super::{json, past, render};
 use crate::backup::bytes::escape;
+use crate::backup::when::When;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Observer, Summary};
 use crate::engine::push::{PushOptions, push};
@@ -69,7 +70,8 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
     let exit = match request {
         Request::Backup(args) => command.backup(args, push),
         Request::Restore(args) => command.restore(args, restore),
-        Request::List(path) => command.list(path.as_deref()),
+        Request::List(path, when) => command.list(path.as_deref(), *when),
+        Request::Past(args) => command.past(args),
         Request::Forget(root) => command.forget(root),
         Request::Status => Ok(command.status()),
     }?;
@@ -120,6 +122,7 @@ impl Command<'_> {
         self.each(&paths, |path, reporter| {
             let options = RestoreOptions {
                 path: path.to_path_buf(),
+                when: args.at.at,
                 to: to.clone(),
                 overwrite: args.overwrite.into(),
                 delete: args.delete,
@@ -135,14 +138,14 @@ impl Command<'_> {
         })
     }
 
-    fn list(&self, path: Option<&Path>) -> Result<Exit, String> {
+    fn list(&self, path: Option<&Path>, when: When) -> Result<Exit, String> {
         let path = path.map(|path| self.env.absolute(path)).transpose()?;
         let json = self.settings.voice.json;
         let mut page = Page::default();
         let mut print = |listed: inspect::ListedEntry| {
             page.line(&if json { json::entry(&listed) } else { render::listed_line(&listed) });
         };
-        let listed = inspect::list(&self.settings.client, path.as_deref(), &mut print);
+        let listed = inspect::list(&self.settings.client, path.as_deref(), when, &mut print);
         drop(page);
         Ok(match listed {
             Ok(listing) => {
@@ -153,6 +156,10 @@ impl Command<'_> {
             }
             Err(error) => self.refused(&error),
         })
+    }
+
+    fn past(&self, args: &PastArgs) -> Result<Exit, String> {
+        Ok(past::run(self.settings, self.env, args)?.map_or_else(|error| self.refused(&error), |()| Exit::Done))
     }
 
     fn status(&self) -> Exit {

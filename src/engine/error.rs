@@ -15,6 +15,7 @@ use crate::store::leases::LeaseError;
 use crate::store::present::PassError;
 use crate::store::registry::RegistryError;
 use crate::store::snapshots::SnapshotError;
+use crate::store::vault::VaultError;
 use crate::tree::error::TreeError;
 
 /// Longest sentence that travels.
@@ -140,6 +141,13 @@ impl From<SnapshotError> for EngineError {
 impl From<CatalogError> for EngineError {
     fn from(error: CatalogError) -> Self {
         let full = matches!(error, CatalogError::NoSpace { .. });
+        Self::new(if full { ErrorKind::NoSpace } else { ErrorKind::Failed }, error.to_string())
+    }
+}
+
+impl From<VaultError> for EngineError {
+    fn from(error: VaultError) -> Self {
+        let full = matches!(error, VaultError::NoSpace { .. });
         Self::new(if full { ErrorKind::NoSpace } else { ErrorKind::Failed }, error.to_string())
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::recover::{self, Pending};
+use super::vaults::Vaults;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
@@ -57,6 +58,7 @@ pub(crate) struct Hub {
     turns: Mutex<HashMap<CopyName, Arc<Mutex<()>>>>,
     /// Held while a staging folder is opened or taken away; when unclaimed ones were looked for last.
     pub(super) swept: Mutex<Timestamp>,
+    pub(super) vaults: Vaults,
 }
 
 impl Hub {
@@ -106,6 +108,7 @@ impl Hub {
             exact: Mutex::default(),
             turns: Mutex::default(),
             swept: Mutex::new(now()),
+            vaults: Vaults::default(),
         })
     }
 

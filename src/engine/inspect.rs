@@ -11,6 +11,7 @@ use super::wire::{WireError, entry_from_wire, owners_from_wire, summary_of, unex
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::entry::Entry;
 use crate::backup::relpath::RelPath;
+use crate::backup::when::When;
 use crate::net::link::Link;
 use crate::net::message::{Forget, Message, Read, Status};
 
@@ -120,7 +121,7 @@ fn end(link: Link, guest: Option<Guest>) {
     }
 }
 
-/// Lists what the newest snapshot holds at `path`: a folder's names, or the file itself; without a path, the roots
+/// Lists what the snapshot of that time holds at `path`: a folder's names, or the file itself; without a path, the roots
 /// (then no snapshot answers).
 ///
 /// # Errors
@@ -128,11 +129,12 @@ fn end(link: Link, guest: Option<Guest>) {
 pub fn list(
     client: &ClientOptions,
     path: Option<&Path>,
+    when: When,
     listed: &mut dyn FnMut(ListedEntry),
 ) -> Result<Option<Listing>, EngineError> {
     let path = path.map(absolute).transpose()?;
     let Session { mut link, guest, .. } = client::open_to_read(client)?;
-    let listing = list_over(&mut link, path.as_ref(), listed);
+    let listing = list_over(&mut link, path.as_ref(), when, listed);
     end(link, guest);
     listing.map_err(|error| client.stop.or(error))
 }
@@ -140,11 +142,13 @@ pub fn list(
 fn list_over(
     link: &mut Link,
     path: Option<&RelPath>,
+    when: When,
     listed: &mut dyn FnMut(ListedEntry),
 ) -> Result<Option<Listing>, EngineError> {
     let asked = path.cloned().unwrap_or_default();
     // Without content `all` means the path itself, even if it is the empty one.
-    let read = Read { path: asked.as_bytes().into(), shallow: true, content: false, all: path.is_some() };
+    let all = path.is_some();
+    let read = Read { path: asked.as_bytes().into(), shallow: true, content: false, all, at: when.into() };
     link.send(read)?;
     let granted = match answer(link)? {
         Message::ReadGranted(granted) => granted,

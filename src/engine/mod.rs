@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | back up | [`push`] | `receive` |
 //! | restore, list | [`restore`], [`inspect`] | `restore_serve` |
+//! | go back | [`past`] | `past_serve`, `restore_serve` |
 //! | forget a root | [`inspect`] | `forget` |
 //! | status | [`inspect`] | `inspect_serve` |
 //!
@@ -18,7 +19,7 @@
 //! | restore, list, status | yes | yes | yes |
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
-//! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `run_log` writes
+//! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended.
 
 pub mod client;
@@ -30,6 +31,8 @@ mod hub;
 pub mod inspect;
 mod inspect_serve;
 pub mod observer;
+pub mod past;
+mod past_serve;
 mod patience;
 mod placed;
 pub mod prune;
@@ -43,4 +46,5 @@ mod session;
 mod source;
 pub mod stop;
 mod stopwatch;
+mod vaults;
 mod wire;

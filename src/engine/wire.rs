@@ -12,7 +12,8 @@ use crate::backup::limits::{
     XATTRS_COUNT_MAX,
 };
 use crate::backup::relpath::{PathError, RelPath};
-use crate::net::message::{Committed, WireChange, WireEntry, WireKind};
+use crate::backup::when::When;
+use crate::net::message::{At, Committed, WireChange, WireEntry, WireKind};
 
 const LEADER: u8 = 1;
 const SPARSE: u8 = 2;
@@ -45,6 +46,26 @@ pub enum WireError {
     /// A value out of its bounds.
     #[error("{0}")]
     Bounds(&'static str),
+}
+
+impl From<At> for When {
+    fn from(at: At) -> Self {
+        match at {
+            At::Latest => Self::Latest,
+            At::Number(number) => Self::Number(number),
+            At::Before { secs } => Self::Before { secs },
+        }
+    }
+}
+
+impl From<When> for At {
+    fn from(when: When) -> Self {
+        match when {
+            When::Latest => Self::Latest,
+            When::Number(number) => Self::Number(number),
+            When::Before { secs } => Self::Before { secs },
+        }
+    }
 }
 
 /// One change of a manifest, checked.

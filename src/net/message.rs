@@ -33,7 +33,7 @@ mod run;
 use serde::{Deserialize, Serialize};
 
 pub use entry::{WireEntry, WireKind};
-pub use read::{Content, Forget, Piece, Read, ReadGranted, Status, StatusReply, Tree, TreeEnd, Want};
+pub use read::{At, Content, Forget, Piece, Read, ReadGranted, Status, StatusReply, Tree, TreeEnd, Want};
 pub use run::{
     Begin, Changes, ChunkOffer, Chunks, Committed, FileDone, FileOpen, FileReady, Files, Granted, Manifest,
     ManifestEnd, Missing, Need, Offer, PlanLines, Waiting, WireChange, WireChunk,

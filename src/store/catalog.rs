@@ -14,16 +14,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::names::CopyName;
+use super::vault::{PackId, PackIndex};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::relpath::RelPath;
 
+mod packs;
 mod reader;
 mod row;
 mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use packs::VaultTotals;
 pub use reader::{CatalogReader, RowRange};
 pub use row::{Row, RowKind};
 
@@ -81,6 +84,10 @@ pub enum Update {
     },
     /// No file with this content lies in `retired/` any more.
     RemoveRetired(Digest),
+    /// A pack is in the vault, with these blobs; nothing changes if it is known.
+    PutPack(PackIndex),
+    /// A pack is not in the vault any more, or soon will not be.
+    RemovePack(PackId),
     /// All that this run retired is known.
     RetiredRun(RunId),
 }
@@ -244,6 +251,8 @@ impl<'a> Writer<'a> {
             Update::RemoveRecipe(digest) => self.remove_recipe(&digest),
             Update::PutRetired { digest, size, place } => self.put_retired(&digest, size, &place),
             Update::RemoveRetired(digest) => self.remove_retired(&digest),
+            Update::PutPack(index) => packs::put(self.conn, self.copy, &index),
+            Update::RemovePack(pack) => packs::remove(self.conn, self.copy, pack),
             Update::RetiredRun(run) => self
                 .conn
                 .prepare_cached("INSERT OR IGNORE INTO retired_runs (copy, run) VALUES (?1, ?2)")

@@ -6,6 +6,7 @@
 //! durable     small files, written whole or not at all               snapshots  immutable records and manifests
 //! leases      who may change which paths now                         runs       one record of every run
 //! staging     what has arrived and is not committed                  present    what does the copy really hold?
+//! vault       history, in packs
 //! commit      from staging to the copy, whole or not at all          journal    what a commit will do, durable first
 //! ```
 //!
@@ -14,7 +15,7 @@
 pub mod catalog;
 pub mod commit;
 pub mod durable;
-mod failpoint;
+pub(crate) mod failpoint;
 pub mod journal;
 pub mod layout;
 pub mod leases;
@@ -24,3 +25,4 @@ pub mod registry;
 pub mod runs;
 pub mod snapshots;
 pub mod staging;
+pub mod vault;

@@ -25,19 +25,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::durable;
 use super::layout::OpenMode;
 use crate::backup::digest::{Digest, RunId};
-use crate::backup::relpath::RelPath;
+use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
 use crate::backup::sorted_file::SortedError;
 
 mod draft;
 mod expiry;
 mod manifests;
+mod segments;
 #[cfg(test)]
 mod tests;
 
 pub use draft::{ManifestDraft, begun_name, draft_name, record_draft_name};
 pub use expiry::SnapshotPin;
 pub use manifests::ManifestReader;
+pub use segments::TimelineReader;
 
 const RECORD_SUFFIX: &str = ".snapshot";
 const BASE_SUFFIX: &str = ".base";
@@ -75,6 +77,9 @@ pub enum SnapshotError {
         /// Why.
         source: SortedError,
     },
+    /// A root and a path below it do not make a path.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The disk is full.
     #[error("no space left to write '{}'", path.display())]
     NoSpace {

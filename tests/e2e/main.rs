@@ -18,6 +18,7 @@ mod interrupt;
 mod long;
 mod metadata;
 mod output;
+mod past;
 mod prune;
 mod refusals;
 mod restore;

@@ -5,10 +5,16 @@
 
 pub mod client;
 pub mod daemon;
+#[path = "crash/forest.rs"]
+pub mod forest;
 pub mod holder;
 pub mod mount;
 pub mod patience;
 pub mod proxy;
+#[path = "crash/rng.rs"]
+pub mod rng;
+#[path = "crash/spec.rs"]
+pub mod spec;
 #[path = "crash/state.rs"]
 pub mod state;
 pub mod trees;

@@ -49,6 +49,7 @@ use super::patience::Patience;
 use super::wire::{owners_from_wire, unexpected};
 use crate::backup::bytes::escape;
 use crate::backup::relpath::RelPath;
+use crate::backup::when::When;
 use crate::net::link::{Link, LinkReceiver, LinkSender};
 use crate::net::message::{Message, Read, ReadGranted};
 
@@ -75,6 +76,8 @@ pub enum Overwrite {
 pub struct RestoreOptions {
     /// Absolute, lexically normalised.
     pub path: PathBuf,
+    /// Which snapshot.
+    pub when: When,
     /// Absolute DIR: the path lands at `DIR/<last component of path>`. None: the original place.
     pub to: Option<PathBuf>,
     /// What happens to a file that is there already.
@@ -252,7 +255,8 @@ impl Attempt<'_> {
     fn over(&self, mut link: Link, store_place: (u64, u64), spent: &mut Spent) -> Result<RestoreSummary, EngineError> {
         let dry_run = self.options.dry_run;
         let all = !dry_run && self.target.is_empty();
-        link.send(Read { path: self.path.as_bytes().into(), shallow: false, content: !dry_run, all })?;
+        let at = self.options.when.into();
+        link.send(Read { path: self.path.as_bytes().into(), shallow: false, content: !dry_run, all, at })?;
         let granted = match link.recv()? {
             Message::ReadGranted(granted) => granted,
             Message::Refused(refused) => return Err(refused.into()),

@@ -170,6 +170,7 @@ impl World {
 
     fn options(&self, path: &str) -> RestoreOptions {
         RestoreOptions {
+            when: When::Latest,
             path: self.src().join(path).components().collect(),
             to: Some(self.temp.path().join("out")),
             overwrite: Overwrite::Changed,
@@ -459,7 +460,7 @@ fn listing_status_and_forget() {
     world.fill();
     let list = |path: Option<&Path>| {
         let mut lines = Vec::new();
-        let listing = inspect::list(&world.client, path, &mut |e| lines.push((e.path, e.entry, e.user)));
+        let listing = inspect::list(&world.client, path, When::Latest, &mut |e| lines.push((e.path, e.entry, e.user)));
         listing.map(|listing| (listing, lines))
     };
     let nothing = list(Some(&world.src())).unwrap_err();

@@ -26,33 +26,33 @@ use self::places::Store;
 use self::pool::{Dispatcher, Wanted};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
+use super::past_serve::choose;
 use super::restore::TREES_UNANSWERED_MAX;
 use super::wire::{Bits, WireError, entry_to_wire, unexpected};
 use crate::backup::bytes::Bytes;
 use crate::backup::entry::{Entry, Kind, Link as HardLink};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::SnapshotRecord;
+use crate::backup::when::{When, roots_at};
 use crate::net::link::{Link, LinkReceiver, LinkSender};
 use crate::net::message::{Message, Read, ReadGranted, Tree, TreeEnd};
 use crate::store::snapshots::Snapshots;
-
-/// Most roots that an error names.
-const ROOTS_SHOWN_MAX: usize = 5;
 
 /// Serves a request to read.
 ///
 /// # Errors
 /// No snapshot has the path, a manifest cannot be read, the client broke the protocol or has gone.
 pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result<(), EngineError> {
-    let Read { path, shallow, content, all } = read;
+    let Read { path, shallow, content, all, at } = read;
+    let when = When::from(at);
     let path = RelPath::new(path.as_slice()).map_err(WireError::from)?;
     let snapshots = hub.store.snapshots(who.copy())?;
     if path.is_root() && shallow && !all {
-        return roots(&snapshots, link);
+        return roots(&snapshots, when, link);
     }
-    let Some((record, inner)) = snapshots.newest_containing(&path)? else {
-        return Err(nothing_there(&snapshots, &path)?);
-    };
+    let (record, inner) = choose(&snapshots, &path, when)?;
+    // It may expire meanwhile, and is read to its end all the same.
+    let _pin = snapshots.pin(record.number)?;
     let open = || Entries::open(&snapshots, record.number, &inner, shallow);
     link.send(granted(&record, &inner, shallow, &open)?)?;
     let batches = Batches::new(open()?);
@@ -76,17 +76,6 @@ pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result
             Err(_) => Err(EngineError::new(ErrorKind::Failed, "sending content stopped")),
         }
     })
-}
-
-fn nothing_there(snapshots: &Snapshots, path: &RelPath) -> Result<EngineError, EngineError> {
-    let roots: Vec<String> = snapshots.roots()?.iter().map(|record| format!("'/{}'", record.root)).collect();
-    let shown = roots.get(..ROOTS_SHOWN_MAX.min(roots.len())).unwrap_or_default().join(", ");
-    let known = match roots.len() {
-        0 => "nothing has been backed up here yet".to_owned(),
-        1..=ROOTS_SHOWN_MAX => format!("backed up is {shown}"),
-        more => format!("backed up is {shown} and {} more", more - ROOTS_SHOWN_MAX),
-    };
-    Ok(EngineError::new(ErrorKind::Failed, format!("no backup has '/{path}'; {known}")))
 }
 
 fn granted<'a>(
@@ -128,11 +117,11 @@ fn own_content(entry: &Entry) -> Option<&crate::backup::entry::FileContent> {
     }
 }
 
-/// The roots themselves, as if they lay in one folder; no snapshot answers.
-fn roots(snapshots: &Snapshots, link: &Link) -> Result<(), EngineError> {
+/// The roots that there were at that time, as if they lay in one folder; no snapshot answers.
+fn roots(snapshots: &Snapshots, when: When, link: &Link) -> Result<(), EngineError> {
     let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
     let mut entries = Vec::new();
-    for record in snapshots.roots()? {
+    for record in roots_at(&snapshots.list()?, when).into_values() {
         let Some(found) = snapshots.find(record.number, &RelPath::root())? else { continue };
         let owners = snapshots.open_manifest(record.number)?.header().owners.clone();
         let mut entry = found.entry;

@@ -1,11 +1,12 @@
 //! Where content is in the store: found, read and verified. Nothing is believed but the hash of what was read.
 //!
 //! In this order: the copy's file at the entry's own path; files of the copy that the catalog knows to hold the
-//! content; the retired file that it knows; any retired file of the same size, for a catalog that was lost. A commit
-//! that runs beside us moves files from one place to the other: while one is under way, a search that found nothing is
-//! repeated.
+//! content; the retired file that it knows; the vault; any retired file of the same size, for a catalog that was lost;
+//! the vault once more, for what was retired may be packed while we look. A commit that runs beside us moves files from
+//! one place to the other: while one is under way, a search that found nothing is repeated.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::engine::error::EngineError;
 use crate::engine::hub::Hub;
 use crate::store::catalog::{CatalogReader, CopyId};
 use crate::store::names::CopyName;
+use crate::store::vault::{Known, Vault};
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::read::FileReader;
@@ -41,6 +43,7 @@ pub(super) struct Store<'a> {
     dir: Arc<SafeDir>,
     retired: Arc<SafeDir>,
     id: OnceLock<Option<CopyId>>,
+    vault: OnceLock<Option<Arc<Vault>>>,
     /// Retired files by size, once somebody had to look.
     retired_by_size: Mutex<Option<BySize>>,
 }
@@ -53,6 +56,7 @@ impl<'a> Store<'a> {
             dir: Arc::new(hub.store.copy_dir(copy)?),
             retired: Arc::new(hub.own_dir("retired")?),
             id: OnceLock::new(),
+            vault: OnceLock::new(),
             retired_by_size: Mutex::default(),
         })
     }
@@ -60,6 +64,12 @@ impl<'a> Store<'a> {
     /// The copy's number; asked for only when it is needed, because that is a question to the catalog's writer.
     fn id(&self) -> Option<CopyId> {
         *self.id.get_or_init(|| self.hub.catalog.copy_id(&self.copy).ok())
+    }
+
+    /// The copy's vault; opened only when it is needed, because that may take a while.
+    fn vault(&self) -> Option<&Vault> {
+        let open = || self.hub.vault(&self.copy).inspect_err(|error| tracing::warn!("history cannot be used: {error}"));
+        self.vault.get_or_init(|| open().ok()).as_deref()
     }
 
     fn commit_under_way(&self) -> bool {
@@ -125,6 +135,12 @@ pub(super) struct Finder<'a> {
 /// The receiver of a piece: offset, bytes, whether it is the last; false when nobody listens any more.
 type PieceSink<'a> = dyn FnMut(u64, Vec<u8>, bool) -> bool + 'a;
 
+/// A place that may hold the content: fills the buffer with what comes next, or says that it cannot.
+type Fill<'a> = dyn FnMut(&mut [u8]) -> bool + 'a;
+
+/// Reads from a place to the end, and says whether it was what is wanted.
+type UseIt<'a> = dyn FnMut(&mut Fill<'_>) -> bool + 'a;
+
 impl<'a> Finder<'a> {
     pub(super) fn new(store: &'a Store<'a>) -> Self {
         Self {
@@ -138,12 +154,11 @@ impl<'a> Finder<'a> {
     /// Appends the whole, verified content to `out`. On failure `out` may be longer than before.
     pub(super) fn whole(&mut self, wanted: &Wanted, out: &mut Vec<u8>) -> Result<(), String> {
         let from = out.len();
-        self.search(wanted, &mut |reader| {
+        self.search(wanted, &mut |fill| {
             out.truncate(from);
             out.resize(from + usize::try_from(wanted.size).unwrap_or_default(), 0);
             let buf = out.get_mut(from..).unwrap_or_default();
-            let whole = reader.read(buf).is_ok_and(|len| len as u64 == wanted.size);
-            whole && Digest::of(buf) == wanted.digest
+            fill(buf) && Digest::of(buf) == wanted.digest
         })
     }
 
@@ -155,11 +170,11 @@ impl<'a> Finder<'a> {
         piece_bytes: usize,
         send: &mut PieceSink<'_>,
     ) -> Result<(), String> {
-        self.search(wanted, &mut |reader| send_pieces(reader, wanted, piece_bytes, send))
+        self.search(wanted, &mut |fill| send_pieces(fill, wanted, piece_bytes, send))
     }
 
     /// Tries place after place until `use_it` is content with one.
-    fn search(&mut self, wanted: &Wanted, use_it: &mut dyn FnMut(&mut FileReader) -> bool) -> Result<(), String> {
+    fn search(&mut self, wanted: &Wanted, use_it: &mut UseIt<'_>) -> Result<(), String> {
         let started = Instant::now();
         let mut repeats = 0;
         loop {
@@ -181,11 +196,13 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn search_once(&mut self, wanted: &Wanted, again: bool, use_it: &mut dyn FnMut(&mut FileReader) -> bool) -> bool {
+    fn search_once(&mut self, wanted: &Wanted, again: bool, use_it: &mut UseIt<'_>) -> bool {
         if again {
             self.copy_dirs.forget(&RelPath::root());
         }
-        let mut good = |opened: Option<FileReader>| opened.is_some_and(|mut reader| use_it(&mut reader));
+        let mut good = |opened: Option<FileReader>| {
+            opened.is_some_and(|mut file| use_it(&mut |buf| file.read(buf).is_ok_and(|len| len == buf.len())))
+        };
         if good(self.open_copy(&wanted.path, wanted.size)) {
             return true;
         }
@@ -200,8 +217,35 @@ impl<'a> Finder<'a> {
         {
             return true;
         }
-        let others = self.store.retired_of_size(wanted.size, again);
-        others.iter().any(|place| Some(place) != retired.as_ref() && good(self.open_retired(place, wanted.size)))
+        if self.try_vault(wanted, use_it) {
+            return true;
+        }
+        for place in self.store.retired_of_size(wanted.size, again) {
+            if Some(&place) != retired.as_ref()
+                && let Some(mut file) = self.open_retired(&place, wanted.size)
+                && use_it(&mut |buf| file.read(buf).is_ok_and(|len| len == buf.len()))
+            {
+                return true;
+            }
+        }
+        self.try_vault(wanted, use_it)
+    }
+
+    fn try_vault(&mut self, wanted: &Wanted, use_it: &mut UseIt<'_>) -> bool {
+        let store = self.store;
+        let Some(vault) = store.vault() else { return false };
+        let known = self.catalog().map(|(reader, copy)| Known { reader, copy });
+        match vault.content(known, &wanted.digest) {
+            Ok(Some(mut content)) if content.bytes_left() == wanted.size => use_it(&mut |buf| {
+                let filled = content.read_exact(buf);
+                filled.inspect_err(|error| tracing::warn!("'/{}': {error}", wanted.path)).is_ok()
+            }),
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!("'/{}': {error}", wanted.path);
+                false
+            }
+        }
     }
 
     fn open_copy(&mut self, path: &RelPath, size: u64) -> Option<FileReader> {
@@ -237,13 +281,13 @@ fn open_sized(dir: &SafeDir, name: &[u8], size: u64) -> Option<FileReader> {
 }
 
 /// True: all was sent and verified, or nobody listens any more.
-fn send_pieces(reader: &mut FileReader, wanted: &Wanted, piece_bytes: usize, send: &mut PieceSink<'_>) -> bool {
+fn send_pieces(fill: &mut Fill<'_>, wanted: &Wanted, piece_bytes: usize, send: &mut PieceSink<'_>) -> bool {
     let mut hasher = blake3::Hasher::new();
     let mut offset = 0_u64;
     loop {
         let left = wanted.size.saturating_sub(offset);
         let mut piece = vec![0; usize::try_from(left).unwrap_or(piece_bytes).min(piece_bytes)];
-        if !reader.read(&mut piece).is_ok_and(|len| len == piece.len()) {
+        if !fill(&mut piece) {
             return false;
         }
         hasher.update(&piece);

@@ -138,7 +138,8 @@ fn restore() -> Vec<Message> {
         Piece { batch: 0, index: 2, offset: 0, len: 4, end: 2 },
     ];
     vec![
-        Read { path: b("home/ana"), shallow: false, content: true, all: false }.into(),
+        Read { path: b("home/ana"), shallow: false, content: true, all: false, at: At::Before { secs: 1_760_000_000 } }
+            .into(),
         ReadGranted {
             snapshot: 42,
             root: b("home/ana"),

@@ -17,6 +17,22 @@ pub struct Read {
     pub content: bool,
     /// The target is empty: all content is wanted, no [`Want`] is sent.
     pub all: bool,
+    /// Which snapshot.
+    pub at: At,
+}
+
+/// Which snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum At {
+    /// The newest; for a path that it lacks, the newest that has it.
+    Latest,
+    /// The one of this number.
+    Number(u64),
+    /// The newest that was received at or before this moment.
+    Before {
+        /// Seconds since 1970.
+        secs: i64,
+    },
 }
 
 /// The read begins.

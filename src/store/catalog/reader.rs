@@ -65,7 +65,7 @@ impl CatalogReader {
         let mut rows = statement.query(params![copy.0, digest_prefix(digest), PLACES_MAX]).map_err(|e| self.fail(e))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
-            let key = self.blob(row.get_ref(0))?;
+            let key = self.column(row.get_ref(0))?;
             let row = self.decode(key, row.get_ref(1).map_err(|e| self.fail(e))?)?;
             if row.digest.as_ref() == Some(digest) {
                 found.push(row);
@@ -107,7 +107,7 @@ impl CatalogReader {
         )?;
         let mut rows = statement.query(params![copy.0, chunk.0.as_slice(), PLACES_MAX]).map_err(|e| self.fail(e))?;
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
-            let file = Digest::from_slice(self.blob(row.get_ref(0))?).ok_or_else(|| self.damaged("a digest"))?;
+            let file = Digest::from_slice(self.column(row.get_ref(0))?).ok_or_else(|| self.damaged("a digest"))?;
             let offset: i64 = row.get(1).map_err(|e| self.fail(e))?;
             let len: u32 = row.get(2).map_err(|e| self.fail(e))?;
             let offset = u64::try_from(offset).map_err(|_| self.damaged("an offset"))?;
@@ -126,8 +126,19 @@ impl CatalogReader {
         let mut statement = self.prepare("SELECT place FROM retired WHERE copy = ?1 AND digest = ?2")?;
         let mut rows = statement.query(params![copy.0, digest.0.as_slice()]).map_err(|e| self.fail(e))?;
         let Some(row) = rows.next().map_err(|e| self.fail(e))? else { return Ok(None) };
-        let place = RelPath::new(self.blob(row.get_ref(0))?).map_err(|_| self.damaged("a place"))?;
+        let place = RelPath::new(self.column(row.get_ref(0))?).map_err(|_| self.damaged("a place"))?;
         Ok(Some(place))
+    }
+
+    /// The content that the retired file at this place is said to have.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn retired_at(&self, copy: CopyId, place: &RelPath) -> Result<Option<Digest>, CatalogError> {
+        let mut statement = self.prepare("SELECT digest FROM retired WHERE copy = ?1 AND place = ?2 LIMIT 1")?;
+        let mut rows = statement.query(params![copy.0, place.as_bytes()]).map_err(|e| self.fail(e))?;
+        let Some(row) = rows.next().map_err(|e| self.fail(e))? else { return Ok(None) };
+        Digest::from_slice(self.column(row.get_ref(0))?).map(Some).ok_or_else(|| self.damaged("a digest"))
     }
 
     /// Whether all that this run retired is known.
@@ -159,19 +170,22 @@ impl CatalogReader {
         statement.exists([copy.0]).map(|some| !some).map_err(|e| self.fail(e))
     }
 
-    fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, CatalogError> {
+    pub(super) fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, CatalogError> {
         self.conn.prepare_cached(sql).map_err(|e| self.fail(e))
     }
 
-    fn fail(&self, source: rusqlite::Error) -> CatalogError {
+    pub(super) fn fail(&self, source: rusqlite::Error) -> CatalogError {
         schema::error(&self.path, source)
     }
 
-    fn damaged(&self, what: &str) -> CatalogError {
+    pub(super) fn damaged(&self, what: &str) -> CatalogError {
         schema::damaged(&self.path, format!("{what} cannot be read"))
     }
 
-    fn blob<'a>(&self, value: rusqlite::Result<rusqlite::types::ValueRef<'a>>) -> Result<&'a [u8], CatalogError> {
+    pub(super) fn column<'a>(
+        &self,
+        value: rusqlite::Result<rusqlite::types::ValueRef<'a>>,
+    ) -> Result<&'a [u8], CatalogError> {
         value.map_err(|e| self.fail(e))?.as_blob().map_err(|_| self.damaged("a column"))
     }
 
@@ -229,7 +243,7 @@ impl RowRange<'_> {
             statement.query(params![self.copy.0, self.next, self.end, PAGE_ROWS]).map_err(|e| reader.fail(e))?;
         let mut page = Vec::new();
         while let Some(row) = rows.next().map_err(|e| reader.fail(e))? {
-            let key = reader.blob(row.get_ref(0))?;
+            let key = reader.column(row.get_ref(0))?;
             page.push(reader.decode(key, row.get_ref(1).map_err(|e| reader.fail(e))?)?);
         }
         self.inclusive = false;

@@ -1,7 +1,7 @@
 //! The catalog's database: its tables, its settings, and how it is opened or thrown away and made anew.
 //!
-//! `rows` and `chunks` have no rowid: they lie in the order in which they are read. A row's digest index holds 8 bytes
-//! of the digest, not 32. `synchronous = NORMAL` with WAL: a power cut may lose the last transactions, but cannot
+//! `rows`, `chunks` and `blobs` have no rowid: they lie in the order in which they are read, or go. A digest index of
+//! rows or blobs holds 8 bytes of the digest, not 32. `synchronous = NORMAL` with WAL: a power cut may lose the last transactions, but cannot
 //! damage the database, and a row that is older than the copy has a fingerprint that does not match. That is why no
 //! commit here waits for the disk, and why the log is folded back only when it is large or when somebody asks.
 
@@ -17,7 +17,7 @@ use super::CatalogError;
 /// `PRAGMA application_id`: "rbbc".
 const APPLICATION_ID: i32 = 0x7262_6263;
 /// `PRAGMA user_version`. Another one: the catalog is made anew, nothing is lost.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 const PAGE_BYTES: u32 = 8192;
 /// Page cache of a connection. The kernel holds the same pages once more, and a restore has a reader a thread: small ones do.
 const WRITER_CACHE_KIB: i32 = 12 * 1024;
@@ -39,6 +39,12 @@ CREATE TABLE chunks (copy INTEGER NOT NULL, digest BLOB NOT NULL, recipe INTEGER
     len INTEGER NOT NULL, PRIMARY KEY (copy, digest, recipe)) WITHOUT ROWID;
 CREATE TABLE retired (copy INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, place BLOB NOT NULL,
     PRIMARY KEY (copy, digest)) WITHOUT ROWID;
+CREATE INDEX retired_by_place ON retired (copy, place);
+CREATE TABLE packs (id INTEGER PRIMARY KEY, copy INTEGER NOT NULL, pack BLOB NOT NULL, bytes INTEGER NOT NULL,
+    raw INTEGER NOT NULL, UNIQUE (copy, pack));
+CREATE TABLE blobs (pack INTEGER NOT NULL, n INTEGER NOT NULL, copy INTEGER NOT NULL, prefix INTEGER NOT NULL,
+    rest BLOB NOT NULL, PRIMARY KEY (pack, n)) WITHOUT ROWID;
+CREATE INDEX blobs_by_digest ON blobs (copy, prefix);
 CREATE TABLE retired_runs (copy INTEGER NOT NULL, run BLOB NOT NULL, PRIMARY KEY (copy, run)) WITHOUT ROWID;
 ";
 

@@ -9,11 +9,11 @@ use crate::backup::sorted_file::SortedRecord;
 
 mod expiry;
 
-fn rel(text: &str) -> RelPath {
+pub(super) fn rel(text: &str) -> RelPath {
     RelPath::new(text.as_bytes()).unwrap()
 }
 
-fn put(path: &str, content: u64) -> ChangeRecord {
+pub(super) fn put(path: &str, content: u64) -> ChangeRecord {
     let file = FileContent {
         size: content,
         digest: Digest::of(&content.to_le_bytes()),
@@ -26,24 +26,24 @@ fn put(path: &str, content: u64) -> ChangeRecord {
     ChangeRecord::Put(ManifestRecord { entry, kept: false })
 }
 
-struct Fixture {
+pub(super) struct Fixture {
     dir: tempfile::TempDir,
-    snapshots: Snapshots,
+    pub(super) snapshots: Snapshots,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = Snapshots::open(&dir.path().join("n@u"), OpenMode::Write).unwrap();
         Self { dir, snapshots }
     }
 
-    fn draft(&self, base: Option<u64>, changes: Vec<ChangeRecord>) -> ManifestDraft {
+    pub(super) fn draft(&self, base: Option<u64>, changes: Vec<ChangeRecord>) -> ManifestDraft {
         let changes = changes.into_iter().map(Ok::<_, SnapshotError>);
         self.snapshots.draft(RunId([1; 16]), base, &OwnerNames::default(), 0, changes).unwrap()
     }
 
-    fn record(&self, root: &str, draft: &ManifestDraft) -> SnapshotRecord {
+    pub(super) fn record(&self, root: &str, draft: &ManifestDraft) -> SnapshotRecord {
         let number = self.snapshots.next_number().unwrap();
         SnapshotRecord {
             number,
@@ -69,7 +69,7 @@ impl Fixture {
         }
     }
 
-    fn commit(&self, root: &str, base: Option<u64>, changes: Vec<ChangeRecord>) -> SnapshotRecord {
+    pub(super) fn commit(&self, root: &str, base: Option<u64>, changes: Vec<ChangeRecord>) -> SnapshotRecord {
         let draft = self.draft(base, changes);
         let record = self.record(root, &draft);
         self.snapshots.publish(&record, draft.name.as_deref()).unwrap();

@@ -58,6 +58,7 @@ fn from_server(
         let _ = theirs.recv();
     });
     let options = RestoreOptions {
+        when: When::Latest,
         path: "/x".into(),
         to: Some(dir.join("out")),
         overwrite: Overwrite::Changed,
