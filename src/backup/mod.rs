@@ -17,6 +17,7 @@ pub mod limits;
 pub mod manifest;
 pub mod plan;
 pub mod relpath;
+pub mod retention;
 pub mod snapshot;
 pub mod sorted_file;
 pub mod timeline;

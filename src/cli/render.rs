@@ -79,7 +79,7 @@ fn columns_of(c: char) -> usize {
     if wide { 2 } else { 1 }
 }
 
-fn count(n: u64, one: &str, many: &str) -> String {
+pub(super) fn count(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", show_count(n), if n == 1 { one } else { many })
 }
 
@@ -243,7 +243,7 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
 }
 
 /// A moment in the local time zone; the number itself when it is out of any calendar.
-fn show_time(secs: i64) -> String {
+pub(super) fn show_time(secs: i64) -> String {
     match Timestamp::from_second(secs) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => format!("@{secs}"),

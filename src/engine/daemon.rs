@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
+use super::prune::Retention;
 use super::{history, session};
 use crate::net::control;
 use crate::net::identity::Identity;
@@ -27,6 +28,8 @@ pub struct DaemonOptions {
     pub max_sessions: usize,
     /// Accept a first contact from any address.
     pub trust_first_use: bool,
+    /// How much of the past is kept.
+    pub retention: Retention,
 }
 
 /// Serves until `shutdown` is triggered, then drains. A commit that is still under way when the drain ends is finished

@@ -30,7 +30,7 @@ pub(super) fn learn(hub: &Hub, go_on: &dyn Fn() -> bool) -> Result<u64, EngineEr
     let mut copies: HashMap<RunId, CopyId> = HashMap::new();
     for copy in hub.store.copies()? {
         let id = hub.catalog.copy_id(&copy)?;
-        copies.extend(hub.store.snapshots(&copy)?.list()?.iter().map(|record| (record.run, id)));
+        copies.extend(hub.store.snapshots(&copy)?.all()?.iter().map(|record| (record.run, id)));
     }
     let (reader, retired) = (hub.catalog.reader()?, hub.own_dir("retired")?);
     let mut learnt = 0;
@@ -56,7 +56,7 @@ pub(super) fn learn(hub: &Hub, go_on: &dyn Fn() -> bool) -> Result<u64, EngineEr
 pub(super) fn count(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
     let retired = hub.own_dir("retired")?;
     let (mut files, mut bytes) = (0, 0_u64);
-    for record in hub.store.snapshots(copy)?.list()? {
+    for record in hub.store.snapshots(copy)?.all()? {
         let mut folders: Vec<RelPath> = RelPath::new(record.run.to_hex().as_bytes()).into_iter().collect();
         while let Some(path) = folders.pop() {
             let Ok(dir) = retired.open_dir(&path) else { continue };

@@ -35,6 +35,7 @@ pub mod past;
 mod past_serve;
 mod patience;
 mod placed;
+pub mod prune;
 pub mod push;
 mod receive;
 mod recover;

@@ -1,0 +1,131 @@
+//! Snapshots that no rule keeps expire; what is left can be restored.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::client::{Client, Outcome};
+use crate::support::daemon::{World, login};
+
+/// Keeps two of everything, however young.
+const TWO: &str = "[retention]\nlast = 2\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 0\nmin-age = 0\n";
+
+fn rbbackupd(args: &[&str]) -> Outcome {
+    Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
+}
+
+fn prune(world: &World, config: &str, options: &[&str]) -> Outcome {
+    let path = world.path("rbbackupd.toml");
+    fs::write(&path, config).unwrap();
+    let mut args = vec!["prune", world.store.to_str().unwrap(), "--config", path.to_str().unwrap()];
+    args.extend(options);
+    rbbackupd(&args)
+}
+
+/// Five snapshots, each with a file that the next one lacks.
+fn five() -> (World, Client) {
+    let world = World::new();
+    let client = Client::new(&world.path("home"), &["--store", world.store.to_str().unwrap()]);
+    for round in 1..=5 {
+        let _ = fs::remove_file(world.source.join(format!("only-in-{}", round - 1)));
+        fs::write(world.source.join(format!("only-in-{round}")), format!("round {round}").repeat(100)).unwrap();
+        fs::write(world.source.join("changes"), format!("{round}")).unwrap();
+        assert_eq!(client.push("-rd", &world.source)["snapshot"], round);
+    }
+    (world, client)
+}
+
+fn files(store: &Path, suffix: &str) -> Vec<String> {
+    let dir = store.join(".rbbackup/snapshots").join(format!("127.0.0.1@{}", login()));
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut found: Vec<String> = names.filter(|name| name.ends_with(suffix)).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_dry_run_says_why_and_changes_nothing_and_a_real_one_does_what_it_said() {
+    let (world, client) = five();
+    let said = prune(&world, TWO, &["-n"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert!(lines[0].starts_with(&format!("127.0.0.1/{} /", login())), "{}", said.stdout);
+    assert!(lines[1].contains("1  ") && lines[1].contains("goes") && lines[1].ends_with("no rule keeps it"));
+    assert!(lines[4].contains("stays") && lines[4].ends_with("last 2 of 2"), "{}", said.stdout);
+    assert!(lines[5].contains("the newest of its root; the last complete one of its root; last 1 of 2"));
+    assert_eq!(lines[6], "3 of 5 snapshots would expire");
+    assert_eq!(files(&world.store, ".snapshot").len(), 5);
+
+    let young = prune(&world, "", &["-n", "--json"]);
+    let judged: Vec<Value> = young.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(judged.len(), 6);
+    assert!(judged[..5].iter().all(|line| line["keep"] == true), "the default keeps what is young: {}", young.stdout);
+
+    let done = prune(&world, TWO, &[]);
+    assert_eq!((done.code, done.stdout.lines().last()), (0, Some("3 of 5 snapshots expired")), "{}", done.stderr);
+    assert_eq!(files(&world.store, ".snapshot"), ["000000000004.snapshot", "000000000005.snapshot"]);
+    assert_eq!(prune(&world, TWO, &[]).stdout, "0 of 2 snapshots expired\n");
+
+    let to = world.path("to");
+    let restored = client.run(&["restore", world.source.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    assert_eq!(fs::read_to_string(to.join("source/changes")).unwrap(), "5");
+    assert_eq!(client.push("-rd", &world.source)["snapshot"], 6, "no number is given out twice");
+}
+
+#[test]
+fn what_was_there_before_a_great_deletion_stays_until_it_is_released() {
+    let world = World::new();
+    let client = Client::new(&world.path("home"), &["--store", world.store.to_str().unwrap()]);
+    for i in 0..120 {
+        fs::write(world.source.join(format!("f{i}")), format!("{i}")).unwrap();
+    }
+    client.push("-r", &world.source);
+    for i in 0..119 {
+        fs::remove_file(world.source.join(format!("f{i}"))).unwrap();
+    }
+    client.push("-rd --force-delete", &world.source);
+    for round in 0..2 {
+        fs::write(world.source.join("f119"), format!("round {round}")).unwrap();
+        client.push("-rd", &world.source);
+    }
+    assert!(prune(&world, TWO, &[]).stdout.ends_with("0 of 4 snapshots expired\n"));
+    let why = prune(&world, TWO, &["-n"]).stdout;
+    assert!(why.contains("what was there before snapshot 2 took most of it away"), "{why}");
+
+    let (store, copy) = (world.store.to_str().unwrap(), format!("127.0.0.1/{}", login()));
+    let refused = rbbackupd(&["release", store, &copy, "4"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("is not kept because of a run"), "{}", refused.stderr);
+    assert_eq!(rbbackupd(&["release", store, "n/u", "1"]).code, 1);
+    assert_eq!(rbbackupd(&["release", store, &copy, "1"]).code, 0);
+    assert!(prune(&world, TWO, &[]).stdout.ends_with("2 of 4 snapshots expired\n"));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_by_prune_and_by_the_daemon() {
+    let (world, _) = five();
+    let refused = prune(&world, "[retention]\ndayly = 3\n", &[]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("rbbackupd.toml, line 2: unknown key `dayly`"), "{}", refused.stderr);
+    let config = world.path("rbbackupd.toml");
+    let refused = rbbackupd(&[world.store.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("line 2: unknown key `dayly`"), "{}", refused.stderr);
+    let missing = world.path("none.toml");
+    assert_eq!(rbbackupd(&["prune", world.store.to_str().unwrap(), "--config", missing.to_str().unwrap()]).code, 2);
+    assert_eq!(files(&world.store, ".snapshot").len(), 5);
+}
+
+#[test]
+fn with_a_damaged_record_nothing_is_pruned_and_that_is_said() {
+    let (world, _) = five();
+    let dir = world.store.join(".rbbackup/snapshots").join(format!("127.0.0.1@{}", login()));
+    fs::write(dir.join("000000000002.snapshot"), "garbage").unwrap();
+    let said = prune(&world, TWO, &[]);
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.contains("000000000002.snapshot"), "{}", said.stderr);
+    assert_eq!(files(&world.store, ".snapshot").len(), 5);
+}
