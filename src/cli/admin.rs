@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::checkup::{Manner, parse_sample, run_stats, run_verify};
 use super::daemon_config::DaemonConfig;
 use super::environment::Environment;
 use super::exit::Exit;
@@ -11,6 +12,7 @@ use super::signals;
 use super::terminal::Terminal;
 use super::{json, prune_report};
 use crate::backup::bytes::escape;
+use crate::engine::admin::Asker;
 use crate::engine::error::EngineError;
 use crate::engine::prune::{prune_store, release_in_store};
 use crate::engine::stop::Stop;
@@ -21,6 +23,10 @@ use crate::store::names::CopyName;
 pub enum AdminCommand {
     /// Let snapshots expire that no rule keeps, and give back the space that only they needed
     Prune(PruneArgs),
+    /// Read all of it again: is it still what was backed up?
+    Verify(VerifyArgs),
+    /// Say what each identity and root holds, and what its past takes
+    Stats(StatsArgs),
     /// Let go what was there before a run that took most of a root away
     Release(ReleaseArgs),
 }
@@ -40,6 +46,34 @@ pub struct PruneArgs {
     /// What is kept [default: /etc/rbbackup/rbbackupd.toml, if there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Folder of the store
+    #[arg(value_name = "STORE")]
+    store: PathBuf,
+    /// Only the next of N parts; N runs look at everything
+    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+    sample: Option<u32>,
+    /// One JSON object a line on stdout
+    #[arg(long)]
+    json: bool,
+    /// Print damages and errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Folder of the store
+    #[arg(value_name = "STORE")]
+    store: PathBuf,
+    /// One JSON object a line on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 /// `release`.
@@ -66,6 +100,8 @@ pub fn run(command: &AdminCommand, terminal: &Terminal) -> Exit {
     let env = Environment::of_process();
     let (json, done) = match command {
         AdminCommand::Prune(args) => (args.json, prune(args, &env, terminal)),
+        AdminCommand::Verify(args) => (args.json, verify(args, &env, terminal)),
+        AdminCommand::Stats(args) => (args.json, stats(args, &env, terminal)),
         AdminCommand::Release(args) => (false, release(args, &env, terminal)),
     };
     let (exit, message) = match done {
@@ -92,9 +128,8 @@ impl From<EngineError> for Failure {
     }
 }
 
-fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
-    let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| Failure::Usage(e.to_string()))?;
-    let store = env.absolute(&args.store).map_err(Failure::Usage)?;
+/// A signal asks to stop, a second one does not ask.
+fn stop_at_signals() -> Result<Stop, Failure> {
     let stop = Stop::default();
     let asked = stop.clone();
     let watching = signals::watch(move |count, _| {
@@ -104,6 +139,26 @@ fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exi
         asked.ask();
     });
     watching.map_err(|e| Failure::Usage(format!("cannot watch signals: {e}")))?;
+    Ok(stop)
+}
+
+fn verify(args: &VerifyArgs, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
+    let store = env.absolute(&args.store).map_err(Failure::Usage)?;
+    let stop = stop_at_signals()?;
+    let manner = Manner { json: args.json, quiet: args.quiet };
+    Ok(run_verify(Asker::Admin(&store, &stop), None, args.sample.unwrap_or(0), manner, terminal)?)
+}
+
+fn stats(args: &StatsArgs, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
+    let store = env.absolute(&args.store).map_err(Failure::Usage)?;
+    let stop = stop_at_signals()?;
+    Ok(run_stats(Asker::Admin(&store, &stop), Manner { json: args.json, quiet: false }, terminal)?)
+}
+
+fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
+    let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| Failure::Usage(e.to_string()))?;
+    let store = env.absolute(&args.store).map_err(Failure::Usage)?;
+    let stop = stop_at_signals()?;
     let report = prune_store(&store, &config.retention, args.dry_run, &stop)?;
     if args.json {
         prune_report::json_lines(&report).iter().for_each(|line| terminal.out(line));

@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcom
 
 use self::past::AtArgs;
 pub use self::past::PastArgs;
+use super::checkup::parse_sample;
 use super::exit::Exit;
 use super::units::{parse_address, parse_time, parse_wait};
 use crate::backup::when::When;
@@ -165,6 +166,15 @@ enum CommandArgs {
     },
     /// Show the daemon, my identity and running backups
     Status,
+    /// Read all of it again: is it still what was backed up?
+    Verify {
+        /// Only this file or directory
+        #[arg(value_name = "PATH")]
+        path: Option<PathBuf>,
+        /// Only the next of N parts; N runs look at everything
+        #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+        sample: Option<u32>,
+    },
 }
 
 /// Options of a restore.
@@ -229,6 +239,8 @@ pub enum Request {
     Forget(PathBuf),
     /// `rbbackup status`
     Status,
+    /// `rbbackup verify [PATH]`; how many parts (0: all at once).
+    Verify(Option<PathBuf>, u32),
 }
 
 /// Reads the command line (`argv` with the program's name).
@@ -253,6 +265,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
             Request::Forget(root)
         }
         CommandArgs::Status => Request::Status,
+        CommandArgs::Verify { path, sample } => Request::Verify(path, sample.unwrap_or(0)),
     };
     Ok((shared, request))
 }

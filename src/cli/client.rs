@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::args::{self, BackupArgs, PastArgs, Request, RestoreArgs, SharedArgs};
+use super::checkup::{self, Manner};
 use super::environment::Environment;
 use super::exit::Exit;
 use super::interrupt::Interrupt;
@@ -18,6 +19,7 @@ use super::terminal::{Page, Terminal};
 use super::{json, past, render};
 use crate::backup::bytes::escape;
 use crate::backup::when::When;
+use crate::engine::admin::{self, Asker};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Observer, Summary};
 use crate::engine::push::{PushOptions, push};
@@ -74,6 +76,7 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
         Request::Past(args) => command.past(args),
         Request::Forget(root) => command.forget(root),
         Request::Status => Ok(command.status()),
+        Request::Verify(path, parts) => command.verify(path.as_deref(), *parts),
     }?;
     if exit == Exit::Interrupted {
         interrupt.tell();
@@ -168,7 +171,29 @@ impl Command<'_> {
             Ok(report) => render::status_lines(&report).iter().for_each(|line| self.terminal.out(line)),
             Err(error) => return self.refused(&error),
         }
-        Exit::Done
+        let asker = Asker::Client(&self.settings.client);
+        if self.settings.voice.json {
+            return checkup::run_stats(asker, self.manner(), self.terminal).unwrap_or_else(|e| self.refused(&e));
+        }
+        match admin::stats(asker) {
+            Ok(copies) => {
+                let lines = copies.iter().flat_map(checkup::history_lines);
+                lines.for_each(|line| self.terminal.out(&line));
+                Exit::Done
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn verify(&self, path: Option<&Path>, parts: u32) -> Result<Exit, String> {
+        let path = path.map(|path| self.env.absolute(path)).transpose()?;
+        let asker = Asker::Client(&self.settings.client);
+        let done = checkup::run_verify(asker, path.as_deref(), parts, self.manner(), self.terminal);
+        Ok(done.unwrap_or_else(|error| self.refused(&error)))
+    }
+
+    fn manner(&self) -> Manner {
+        Manner { json: self.settings.voice.json, quiet: self.settings.voice.quiet }
     }
 
     fn forget(&self, root: &Path) -> Result<Exit, String> {

@@ -20,6 +20,7 @@
 
 pub mod admin;
 pub mod args;
+mod checkup;
 pub mod client;
 pub mod config;
 pub mod daemon;

@@ -76,6 +76,13 @@ pub(crate) struct Session {
 pub(crate) struct Guest(JoinHandle<()>);
 
 impl Guest {
+    /// Starts it.
+    pub(crate) fn spawn(serve: impl FnOnce() + Send + 'static) -> Result<Self, EngineError> {
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(serve);
+        let thread = thread.map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
+        Ok(Self(thread))
+    }
+
     /// Waits until it has put everything away; the link must be closed before.
     pub(crate) fn finish(self) {
         let _ = self.0.join();
@@ -134,13 +141,10 @@ fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError>
     let hub = Arc::new(hub);
     let (mut ours, theirs) = Link::pair();
     let user = options.user.clone();
-    let guest = std::thread::Builder::new()
-        .name("store".to_owned())
-        .spawn(move || session::serve_local(&hub, theirs))
-        .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
+    let guest = Guest::spawn(move || session::serve_local(&hub, theirs))?;
     options.stop.begin(&ours.sender)?;
     let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;
-    Ok(Session { link: ours, welcome, guest: Some(Guest(guest)), keys: None })
+    Ok(Session { link: ours, welcome, guest: Some(guest), keys: None })
 }
 
 fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) -> Result<Session, EngineError> {
@@ -204,7 +208,7 @@ fn connect_error(known: &Known, error: ConnectError) -> EngineError {
     }
 }
 
-fn handshake_error(error: HandshakeError) -> EngineError {
+pub(super) fn handshake_error(error: HandshakeError) -> EngineError {
     match error {
         HandshakeError::Refused(refused) => refused.into(),
         HandshakeError::Link(error) => error.into(),

@@ -94,7 +94,7 @@ pub struct StatusReport {
 }
 
 /// What a server says to a request, or why it refuses.
-fn answer(link: &mut Link) -> Result<Message, EngineError> {
+pub(super) fn answer(link: &mut Link) -> Result<Message, EngineError> {
     loop {
         match link.recv()? {
             Message::Busy(_) => {}
@@ -104,16 +104,16 @@ fn answer(link: &mut Link) -> Result<Message, EngineError> {
     }
 }
 
-fn absolute(path: &Path) -> Result<RelPath, EngineError> {
+pub(super) fn absolute(path: &Path) -> Result<RelPath, EngineError> {
     RelPath::from_absolute(path.as_os_str().as_bytes()).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))
 }
 
-fn with_slash(path: &[u8]) -> Vec<u8> {
+pub(super) fn with_slash(path: &[u8]) -> Vec<u8> {
     [b"/", path].concat()
 }
 
 /// Ends a conversation, well or not: a store in this process is closed before the next one opens it.
-fn end(link: Link, guest: Option<Guest>) {
+pub(super) fn end(link: Link, guest: Option<Guest>) {
     link.sender.close();
     drop(link);
     if let Some(guest) = guest {

@@ -22,6 +22,7 @@
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended.
 
+pub mod admin;
 pub mod client;
 pub mod daemon;
 pub mod error;
@@ -44,6 +45,7 @@ mod restore_serve;
 mod run_log;
 mod session;
 mod source;
+mod stats;
 pub mod stop;
 mod stopwatch;
 mod vaults;

@@ -356,6 +356,18 @@ impl Snapshots {
         durable::clear_temp(&self.dir).map_err(|e| io_error(&self.dir, e))
     }
 
+    /// Bytes of all records and manifests.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn bytes_on_disk(&self) -> Result<u64, SnapshotError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            other => other.map_err(|e| io_error(&self.dir, e))?,
+        };
+        Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum())
+    }
+
     fn place_manifest(&self, record: &SnapshotRecord, draft: Option<&str>) -> Result<(), SnapshotError> {
         let Some(suffix) = manifests::suffix(record.manifest_file) else { return Ok(()) };
         let place = self.path(record.number, suffix);

@@ -1,62 +1,35 @@
-//! [`Pace`]: a verification says that it goes on, keeps to a rate, and ends when it is told to.
+//! [`Pace`]: a verification says that it goes on.
 
 use std::time::{Duration, Instant};
 
 use crate::backup::limits::KEEPALIVE_SECS;
-use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::error::EngineError;
 use crate::net::link::LinkSender;
 use crate::net::message::Busy;
 
 /// What a verification is at, for `Busy`.
 const PHASE: u8 = 5;
-/// Longest pause at once.
-const NAP_MAX: Duration = Duration::from_millis(200);
-
 /// See the module.
 pub(in crate::engine) struct Pace<'a> {
-    link: Option<&'a LinkSender>,
+    link: &'a LinkSender,
     said: Instant,
-    /// Bytes a second; none: as fast as it goes.
-    rate: Option<u64>,
-    began: Instant,
-    bytes: u64,
-    go_on: Option<&'a dyn Fn() -> bool>,
 }
 
 impl<'a> Pace<'a> {
     /// For a client that waits: as fast as it goes.
     pub(in crate::engine) fn of_link(link: &'a LinkSender) -> Self {
-        let now = Instant::now();
-        Self { link: Some(link), said: now, rate: None, began: now, bytes: 0, go_on: None }
-    }
-
-    /// For the daemon itself: politely, until `go_on` is false.
-    pub(in crate::engine) fn polite(rate: u64, go_on: &'a dyn Fn() -> bool) -> Self {
-        let now = Instant::now();
-        Self { link: None, said: now, rate: Some(rate.max(1)), began: now, bytes: 0, go_on: Some(go_on) }
+        Self { link, said: Instant::now() }
     }
 
     /// So many bytes were read.
     ///
     /// # Errors
-    /// The client has gone; it was told to end.
-    pub(super) fn beat(&mut self, bytes: u64) -> Result<(), EngineError> {
-        self.bytes += bytes;
-        if let Some(link) = self.link
-            && self.said.elapsed() > Duration::from_secs(KEEPALIVE_SECS) / 2
-        {
+    /// The client has gone.
+    pub(super) fn beat(&mut self, _bytes: u64) -> Result<(), EngineError> {
+        if self.said.elapsed() > Duration::from_secs(KEEPALIVE_SECS) / 2 {
             self.said = Instant::now();
-            link.send(Busy { phase: PHASE })?;
+            self.link.send(Busy { phase: PHASE })?;
         }
-        let due = self.rate.map(|rate| Duration::from_secs_f64(self.bytes as f64 / rate as f64));
-        loop {
-            if self.go_on.is_some_and(|go_on| !go_on()) {
-                return Err(EngineError::new(ErrorKind::Interrupted, "the verification was told to end"));
-            }
-            match due.and_then(|due| due.checked_sub(self.began.elapsed())) {
-                Some(early) if !early.is_zero() => std::thread::sleep(early.min(NAP_MAX)),
-                _ => return Ok(()),
-            }
-        }
+        Ok(())
     }
 }

@@ -179,6 +179,7 @@ fn admin() -> Vec<Message> {
             user: b("ana"),
             roots: vec![root],
             snapshots: 31,
+            logical_bytes: 1 << 36,
             snapshot_bytes: 4096,
             retired_files: 5,
             retired_bytes: 1 << 20,

@@ -72,6 +72,8 @@ pub struct CopyStats {
     pub roots: Vec<RootStats>,
     /// Snapshots, of roots that were forgotten too.
     pub snapshots: u64,
+    /// Bytes of all the files in all of them: what plain copies of each would take.
+    pub logical_bytes: u64,
     /// Bytes of their records and manifests.
     pub snapshot_bytes: u64,
     /// Files that wait to be packed.
