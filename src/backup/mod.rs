@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod chunker;
 pub mod digest;
+pub mod digest_filter;
 pub mod entry;
 pub mod filter;
 pub mod fingerprint;

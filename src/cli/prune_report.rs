@@ -8,7 +8,7 @@ use super::json;
 use super::render::{count, show_time};
 use super::units::show_bytes;
 use crate::backup::bytes::escape;
-use crate::engine::prune::{CopyReport, Judged, PruneReport};
+use crate::engine::prune::{CopyReport, Judged, PruneReport, Swept};
 
 #[derive(Serialize)]
 struct SnapshotLine {
@@ -32,10 +32,18 @@ struct SummaryLine {
     dry_run: bool,
     snapshots: u64,
     expired: u64,
+    packs_removed: u64,
+    packs_written: u64,
+    bytes_freed: u64,
 }
 
 fn root_of(judged: &Judged) -> Vec<u8> {
     [b"/", judged.root.as_bytes()].concat()
+}
+
+fn freed(report: &PruneReport) -> u64 {
+    let sum = |of: fn(&Swept) -> u64| report.copies.iter().map(|copy| of(&copy.swept)).sum::<u64>();
+    sum(|swept| swept.bytes_removed).saturating_sub(sum(|swept| swept.bytes_written))
 }
 
 fn shown<'a>(report: &PruneReport, copy: &'a CopyReport) -> impl Iterator<Item = &'a Judged> {
@@ -70,6 +78,9 @@ pub(super) fn json_lines(report: &PruneReport) -> Vec<String> {
         dry_run: report.dry_run,
         snapshots: report.copies.iter().map(|copy| copy.snapshots.len() as u64).sum(),
         expired: report.expired() as u64,
+        packs_removed: report.copies.iter().map(|copy| copy.swept.packs_removed).sum(),
+        packs_written: report.copies.iter().map(|copy| copy.swept.packs_written).sum(),
+        bytes_freed: freed(report),
     }));
     lines
 }
@@ -91,7 +102,11 @@ pub(super) fn lines(report: &PruneReport) -> Vec<String> {
     }
     let (all, gone) = (report.copies.iter().map(|copy| copy.snapshots.len() as u64).sum(), report.expired() as u64);
     let what = if report.dry_run { "would expire" } else { "expired" };
-    lines.push(format!("{gone} of {} {what}", count(all, "snapshot", "snapshots")));
+    let given_back = match freed(report) {
+        0 => String::new(),
+        bytes => format!(", {} given back", show_bytes(bytes)),
+    };
+    lines.push(format!("{gone} of {} {what}{given_back}", count(all, "snapshot", "snapshots")));
     lines
 }
 
@@ -132,7 +147,9 @@ mod tests {
             judged(10, b"etc", true, vec![Reason::Newest, daily]),
             judged(11, b"home\n", true, vec![daily]),
         ];
-        let copy = CopyReport { copy: CopyName::new(b"n", b"u").unwrap(), snapshots, trouble: Some("the disk".into()) };
+        let swept = Swept { packs_removed: 2, bytes_removed: 4096, packs_written: 1, bytes_written: 2048 };
+        let copy =
+            CopyReport { copy: CopyName::new(b"n", b"u").unwrap(), snapshots, swept, trouble: Some("the disk".into()) };
         PruneReport { dry_run, copies: vec![copy], strangers: vec![CopyName::new(b"n", b"x").unwrap()] }
     }
 
@@ -146,7 +163,7 @@ mod tests {
             format!(" 9  {time}  goes    2.0 KiB  incomplete  incomplete, and no rule keeps it"),
             format!("11  {time}  stays   2.0 KiB  daily 2 of 7"),
             "n/x is named in the configuration, and has nothing in this store".to_owned(),
-            "1 of 3 snapshots would expire".to_owned(),
+            "1 of 3 snapshots would expire, 2.0 KiB given back".to_owned(),
         ];
         assert_eq!(lines(&report(true)), expected);
         assert_eq!(json_lines(&report(true)).len(), 3 + 2);
@@ -155,7 +172,7 @@ mod tests {
     #[test]
     fn a_real_run_tells_what_went() {
         let said = lines(&report(false));
-        assert_eq!((said.len(), said[3].as_str()), (4, "1 of 3 snapshots expired"));
+        assert_eq!((said.len(), said[3].as_str()), (4, "1 of 3 snapshots expired, 2.0 KiB given back"));
         let json = json_lines(&report(false));
         let first: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!(

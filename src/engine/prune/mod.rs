@@ -22,6 +22,11 @@ use crate::backup::retention::{Candidate, Policy, Reason, Verdict, decide};
 use crate::store::names::CopyName;
 use crate::store::snapshots::Snapshots;
 
+mod mark;
+mod sweep;
+
+pub use sweep::Swept;
+
 /// How much of the past is kept, of whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
@@ -68,6 +73,8 @@ pub struct CopyReport {
     pub copy: CopyName,
     /// All its snapshots, by number.
     pub snapshots: Vec<Judged>,
+    /// What was given back.
+    pub swept: Swept,
     /// Why not all was done that is said here.
     pub trouble: Option<String>,
 }
@@ -127,11 +134,12 @@ pub(crate) fn prune(
     report.strangers.extend(retention.copies.keys().filter(|copy| !copies.contains(copy)).cloned());
     for copy in copies {
         if !go_on() {
-            return Err(EngineError::new(ErrorKind::Interrupted, "interrupted; what was pruned stays pruned"));
+            return Err(interrupted());
         }
-        let mut done = CopyReport { copy, snapshots: Vec::new(), trouble: None };
-        if let Err(error) = prune_copy(hub, &retention.policy(&done.copy), now, dry_run, &mut done) {
-            done.trouble = Some(error.message);
+        let mut done = CopyReport { copy, snapshots: Vec::new(), swept: Swept::default(), trouble: None };
+        match prune_copy(hub, &retention.policy(&done.copy), now, go_on, &mut done, dry_run) {
+            Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
+            outcome => done.trouble = outcome.err().map(|error| error.message),
         }
         report.copies.push(done);
     }
@@ -142,8 +150,9 @@ fn prune_copy(
     hub: &Hub,
     policy: &Policy,
     now: Timestamp,
-    dry_run: bool,
+    go_on: &dyn Fn() -> bool,
     report: &mut CopyReport,
+    dry_run: bool,
 ) -> Result<(), EngineError> {
     let snapshots = hub.store.snapshots(&report.copy)?;
     if let Some((_, why)) = snapshots.damaged()?.first() {
@@ -163,7 +172,18 @@ fn prune_copy(
     // The record tells whose it is what its run retired, until that is packed.
     let is_packed = |run: RunId| !retired.join(run.to_hex()).exists();
     snapshots.clear_expired(&|record| is_packed(record.run))?;
-    Ok(())
+    let min_age = i64::try_from(policy.min_age_secs).unwrap_or(i64::MAX);
+    let done = sweep::sweep(hub, &report.copy, &snapshots, now.minus(min_age, 0), go_on, &mut report.swept);
+    let Swept { packs_removed, bytes_removed, packs_written, bytes_written } = report.swept;
+    if packs_removed > 0 {
+        let freed = bytes_removed.saturating_sub(bytes_written);
+        tracing::info!("{}: {packs_removed} packs became {packs_written}, {freed} bytes less", report.copy);
+    }
+    done
+}
+
+fn interrupted() -> EngineError {
+    EngineError::new(ErrorKind::Interrupted, "interrupted; what was pruned stays pruned")
 }
 
 /// A verdict for each snapshot.

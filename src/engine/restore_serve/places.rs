@@ -4,6 +4,11 @@
 //! content; the retired file that it knows; the vault; any retired file of the same size, for a catalog that was lost;
 //! the vault once more, for what was retired may be packed while we look. A commit that runs beside us moves files from
 //! one place to the other: while one is under way, a search that found nothing is repeated.
+//!
+//! A large file goes out piece by piece while it is hashed. An older version most often has the very size of the copy's
+//! file (an image, a database), so such a file is sent from where the catalog says that the content is; a place of which
+//! only the size is right comes last, and is hashed before the first piece goes out. Only damage can then be the cause of
+//! pieces that begin anew.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -16,12 +21,12 @@ use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::EngineError;
 use crate::engine::hub::Hub;
-use crate::store::catalog::{CatalogReader, CopyId};
+use crate::store::catalog::{CatalogReader, CopyId, Row};
 use crate::store::names::CopyName;
 use crate::store::vault::{Known, Vault};
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
-use crate::tree::read::FileReader;
+use crate::tree::read::{FileReader, READ_BYTES};
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::FileKind;
 
@@ -154,7 +159,7 @@ impl<'a> Finder<'a> {
     /// Appends the whole, verified content to `out`. On failure `out` may be longer than before.
     pub(super) fn whole(&mut self, wanted: &Wanted, out: &mut Vec<u8>) -> Result<(), String> {
         let from = out.len();
-        self.search(wanted, &mut |fill| {
+        self.search(wanted, false, &mut |fill| {
             out.truncate(from);
             out.resize(from + usize::try_from(wanted.size).unwrap_or_default(), 0);
             let buf = out.get_mut(from..).unwrap_or_default();
@@ -170,16 +175,16 @@ impl<'a> Finder<'a> {
         piece_bytes: usize,
         send: &mut PieceSink<'_>,
     ) -> Result<(), String> {
-        self.search(wanted, &mut |fill| send_pieces(fill, wanted, piece_bytes, send))
+        self.search(wanted, true, &mut |fill| send_pieces(fill, wanted, piece_bytes, send))
     }
 
-    /// Tries place after place until `use_it` is content with one.
-    fn search(&mut self, wanted: &Wanted, use_it: &mut UseIt<'_>) -> Result<(), String> {
+    /// Tries place after place until `use_it` is content with one. `careful`: what it is given cannot be taken back.
+    fn search(&mut self, wanted: &Wanted, careful: bool, use_it: &mut UseIt<'_>) -> Result<(), String> {
         let started = Instant::now();
         let mut repeats = 0;
         loop {
             let being_changed = self.store.being_changed();
-            if self.search_once(wanted, repeats > 0, use_it) {
+            if self.search_once(wanted, repeats > 0, careful, use_it) {
                 return Ok(());
             }
             repeats += 1;
@@ -196,35 +201,36 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn search_once(&mut self, wanted: &Wanted, again: bool, use_it: &mut UseIt<'_>) -> bool {
+    fn search_once(&mut self, wanted: &Wanted, again: bool, careful: bool, use_it: &mut UseIt<'_>) -> bool {
         if again {
             self.copy_dirs.forget(&RelPath::root());
         }
-        let mut good = |opened: Option<FileReader>| {
-            opened.is_some_and(|mut file| use_it(&mut |buf| file.read(buf).is_ok_and(|len| len == buf.len())))
-        };
-        if good(self.open_copy(&wanted.path, wanted.size)) {
+        if !careful && good(self.open_copy(&wanted.path, wanted.size), use_it) {
             return true;
         }
-        for place in self.known_places(wanted) {
-            if place != wanted.path && good(self.open_copy(&place, wanted.size)) {
+        for row in self.known_places(wanted) {
+            let opened = if careful || row.path != wanted.path { self.open_copy(&row.path, wanted.size) } else { None };
+            // What was changed since the catalog looked at it is a place like any other.
+            if good(opened.filter(|file| !careful || file.stat().fingerprint() == row.fingerprint), use_it) {
                 return true;
             }
         }
         let retired = self.known_retired(&wanted.digest);
         if let Some(place) = &retired
-            && good(self.open_retired(place, wanted.size))
+            && good(self.open_retired(place, wanted.size), use_it)
         {
             return true;
         }
         if self.try_vault(wanted, use_it) {
             return true;
         }
+        let holding = |mut file: FileReader| (!careful || holds(&mut file, &wanted.digest)).then_some(file);
+        if careful && good(self.open_copy(&wanted.path, wanted.size).and_then(holding), use_it) {
+            return true;
+        }
         for place in self.store.retired_of_size(wanted.size, again) {
-            if Some(&place) != retired.as_ref()
-                && let Some(mut file) = self.open_retired(&place, wanted.size)
-                && use_it(&mut |buf| file.read(buf).is_ok_and(|len| len == buf.len()))
-            {
+            let other = Some(&place) != retired.as_ref();
+            if other && good(self.open_retired(&place, wanted.size).and_then(holding), use_it) {
                 return true;
             }
         }
@@ -265,9 +271,9 @@ impl<'a> Finder<'a> {
         Some((catalog.as_ref()?, self.store.id()?))
     }
 
-    fn known_places(&mut self, wanted: &Wanted) -> Vec<RelPath> {
+    fn known_places(&mut self, wanted: &Wanted) -> Vec<Row> {
         let rows = self.catalog().and_then(|(catalog, id)| catalog.find_content(id, &wanted.digest).ok());
-        rows.unwrap_or_default().into_iter().map(|row| row.path).collect()
+        rows.unwrap_or_default()
     }
 
     fn known_retired(&mut self, digest: &Digest) -> Option<RelPath> {
@@ -275,9 +281,30 @@ impl<'a> Finder<'a> {
     }
 }
 
+/// Whether the file, if it is there, is what is wanted.
+fn good(opened: Option<FileReader>, use_it: &mut UseIt<'_>) -> bool {
+    opened.is_some_and(|mut file| use_it(&mut |buf| file.read(buf).is_ok_and(|len| len == buf.len())))
+}
+
 /// The file, if it has the right size; others need not be read.
 fn open_sized(dir: &SafeDir, name: &[u8], size: u64) -> Option<FileReader> {
     FileReader::open(dir, name).ok().filter(|reader| reader.stat().size == size)
+}
+
+/// Whether the whole file is this content. It is read from the beginning then.
+fn holds(file: &mut FileReader, digest: &Digest) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buf) {
+            Ok(0) => break,
+            Ok(len) => {
+                hasher.update(buf.get(..len).unwrap_or_default());
+            }
+            Err(_) => return false,
+        }
+    }
+    Digest::from(hasher.finalize()) == *digest && file.restart().is_ok()
 }
 
 /// True: all was sent and verified, or nobody listens any more.

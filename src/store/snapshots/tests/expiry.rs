@@ -170,3 +170,46 @@ fn a_release_is_remembered_and_goes_with_its_snapshot() {
     f.snapshots.clear_expired(&all_may).unwrap();
     assert!(!f.place("2.released").exists() && !f.snapshots.is_released(2).unwrap());
 }
+
+#[test]
+fn whichever_expire_the_others_read_as_before_one_by_one_and_at_once() {
+    let mut f = Fixture::new();
+    let mut random = 11_u64;
+    let mut next = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut known: BTreeMap<u64, Vec<ManifestRecord>> = BTreeMap::new();
+    let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
+    for round in 0..100 {
+        let root = if next(3) == 0 { "etc" } else { "home" };
+        let count = if newest.contains_key(root) { next(5) } else { 40 };
+        let mut changes = BTreeMap::new();
+        for _ in 0..count {
+            let path = format!("f{:02}", next(60));
+            let change = if next(3) == 0 { ChangeRecord::Remove(rel(&path)) } else { put(&path, next(50)) };
+            changes.insert(rel(&path), change);
+        }
+        let number = f.commit(root, newest.get(root).copied(), changes.into_values().collect()).number;
+        newest.insert(root, number);
+        known.insert(number, content(&f.snapshots, number));
+        if next(4) == 0 {
+            let goes = |number: &u64| !newest.values().any(|newest| newest == number);
+            let gone: Vec<u64> = known.keys().copied().filter(goes).filter(|_| next(3) == 0).collect();
+            f.snapshots.expire(&gone).unwrap();
+            f.snapshots.clear_expired(&all_may).unwrap();
+            gone.iter().for_each(|number| drop(known.remove(number)));
+        }
+        if next(5) == 0 {
+            f.snapshots = f.reopened(OpenMode::Write);
+        }
+        assert_eq!(numbers(&f.snapshots), known.keys().copied().collect::<Vec<_>>(), "round {round}");
+        for (number, before) in &known {
+            assert_eq!(content(&f.snapshots, *number), *before, "round {round}, snapshot {number}");
+        }
+        let all = f.snapshots.timeline(&numbers(&f.snapshots), &RelPath::root()).unwrap();
+        let seen: u64 = all.flat_map(|history| history.unwrap().versions).map(|version| version.snapshots).sum();
+        assert_eq!(seen, known.values().map(|records| records.len() as u64).sum::<u64>(), "round {round}");
+    }
+    assert!(known.len() > 5, "{}", known.len());
+}
