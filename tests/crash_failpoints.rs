@@ -33,6 +33,8 @@ const AFTER: [&str; 10] = [
 ];
 /// Points at which history is packed: no commit is under way.
 const PACKING: [&str; 2] = ["pack-written", "pack-named"];
+/// Points at which snapshots expire and packs are rewritten.
+const PRUNING: [&str; 5] = ["expire", "expired-manifest", "expired-record", "pack-rewritten", "pack-forgotten"];
 /// Steps of one plan; more means that the loop does not end.
 const STEPS_MAX: u32 = 100;
 
@@ -187,7 +189,8 @@ fn every_failpoint_is_known_here() {
     }
     let mut found = HashSet::new();
     visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-    let known: HashSet<String> = BEFORE.iter().chain(&AFTER).chain(&PACKING).map(|&name| name.to_owned()).collect();
+    let known: HashSet<String> =
+        BEFORE.iter().chain(&AFTER).chain(&PACKING).chain(&PRUNING).map(|&name| name.to_owned()).collect();
     assert_eq!(found, known);
 }
 
