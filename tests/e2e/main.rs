@@ -24,3 +24,4 @@ mod roots;
 mod stores;
 mod trouble;
 mod unseen;
+mod vault;
