@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
-use super::session;
 use super::stop::Stop;
+use super::{session, upkeep};
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
@@ -141,7 +141,13 @@ fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError>
     let hub = Arc::new(hub);
     let (mut ours, theirs) = Link::pair();
     let user = options.user.clone();
-    let guest = Guest::spawn(move || session::serve_local(&hub, theirs))?;
+    let stop = options.stop.clone();
+    let guest = Guest::spawn(move || {
+        session::serve_local(&hub, theirs);
+        if !hub.is_read_only() {
+            upkeep::once(&hub, &|| !stop.is_asked());
+        }
+    })?;
     options.stop.begin(&ours.sender)?;
     let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;
     Ok(Session { link: ours, welcome, guest: Some(guest), keys: None })

@@ -41,7 +41,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: &Stats) -> Resul
 fn of_copy(hub: &Hub, copy: &CopyName) -> Result<CopyStats, EngineError> {
     let snapshots = hub.store.snapshots(copy)?;
     let vault = hub.vault(copy)?;
-    let (retired_files, retired_bytes) = history::count(hub, copy)?;
+    let (retired_files, retired_bytes) = history::retired(hub, copy)?;
     let (mut packs, mut pack_bytes, mut raw_bytes) = (0, 0, 0);
     for pack in vault.packs()? {
         // A damaged one takes its space too.

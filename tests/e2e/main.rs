@@ -26,4 +26,5 @@ mod roots;
 mod stores;
 mod trouble;
 mod unseen;
+mod vault;
 mod verify;

@@ -64,7 +64,8 @@ fn a_dry_run_says_why_and_changes_nothing_and_a_real_one_does_what_it_said() {
     assert!(judged[..5].iter().all(|line| line["keep"] == true), "the default keeps what is young: {}", young.stdout);
 
     let done = prune(&world, TWO, &[]);
-    assert_eq!((done.code, done.stdout.lines().last()), (0, Some("3 of 5 snapshots expired")), "{}", done.stderr);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.lines().last().unwrap().starts_with("3 of 5 snapshots expired, "), "{}", done.stdout);
     assert_eq!(files(&world.store, ".snapshot"), ["000000000004.snapshot", "000000000005.snapshot"]);
     assert_eq!(prune(&world, TWO, &[]).stdout, "0 of 2 snapshots expired\n");
 
@@ -101,7 +102,7 @@ fn what_was_there_before_a_great_deletion_stays_until_it_is_released() {
     assert!(refused.stderr.contains("is not kept because of a run"), "{}", refused.stderr);
     assert_eq!(rbbackupd(&["release", store, "n/u", "1"]).code, 1);
     assert_eq!(rbbackupd(&["release", store, &copy, "1"]).code, 0);
-    assert!(prune(&world, TWO, &[]).stdout.ends_with("2 of 4 snapshots expired\n"));
+    assert!(prune(&world, TWO, &[]).stdout.contains("2 of 4 snapshots expired"));
 }
 
 #[test]

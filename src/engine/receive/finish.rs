@@ -18,7 +18,7 @@ use crate::net::link::Link;
 use crate::net::message::{Committed, PlanLines};
 use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
-use crate::store::staging::{PrepareError, PrepareSources, Prepared};
+use crate::store::staging::{PrepareError, PrepareSources, Prepared, VaultSource};
 
 /// Bytes of a dry run's lines after which a message is closed.
 const LINES_BYTES_TARGET: usize = 512 * 1024;
@@ -44,6 +44,8 @@ pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: 
         }
     }
     link.send(PlanLines { lines })?;
+    // Who goes on at once waits for the moment that is left.
+    run.lease.finishing();
     link.send(Committed {
         run: run.begin.run,
         snapshot: 0,
@@ -85,7 +87,8 @@ pub(super) fn commit(
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
     let retired = std::sync::Arc::new(run.hub.own_dir("retired")?);
-    let sources = PrepareSources { copy: &run.copy.dir, root: &run.root, retired: &retired };
+    let vault = VaultSource { vault: &run.vault, known: run.known() };
+    let sources = PrepareSources { copy: &run.copy.dir, root: &run.root, retired: &retired, vault };
     let prepared = match run.staging.prepare(&plan, &sources, &mut notes) {
         Ok(prepared) => prepared,
         Err(PrepareError::Missing(missing)) => {
