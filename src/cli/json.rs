@@ -1,6 +1,7 @@
 //! `--json`: one object a line on stdout and nothing else. The keys are an interface: they are added to, never changed.
 //!
-//! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, and a dry run
+//! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, those that look back print
+//! `snapshot`, `version`, `found`, `between` and `difference`, `run` (`past/json.rs`), and a dry run
 //! with `-v` prints `plan`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
 
 use serde::Serialize;
@@ -14,15 +15,15 @@ use crate::engine::observer::Summary;
 use crate::engine::restore::RestoreSummary;
 
 /// Text for a JSON string: exact when it is UTF-8 (JSON does its own escaping).
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| escape(bytes), str::to_owned)
 }
 
-fn hex_of_odd(bytes: &[u8]) -> Option<String> {
+pub(super) fn hex_of_odd(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).is_err().then(|| bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-fn line<T: Serialize>(object: &T) -> String {
+pub(super) fn line<T: Serialize>(object: &T) -> String {
     // Strings, numbers and nulls only: nothing that serde_json could refuse.
     serde_json::to_string(object).unwrap_or_default()
 }

@@ -177,7 +177,7 @@ pub fn listed_line(listed: &ListedEntry) -> String {
 }
 
 /// `drwxr-xr-x`, as `ls -l` writes it.
-fn mode_text(entry: &Entry) -> String {
+pub(super) fn mode_text(entry: &Entry) -> String {
     let kind = match &entry.kind {
         Kind::Dir => 'd',
         Kind::File(_) => '-',
@@ -243,7 +243,7 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
 }
 
 /// A moment in the local time zone; the number itself when it is out of any calendar.
-fn show_time(secs: i64) -> String {
+pub(super) fn show_time(secs: i64) -> String {
     match Timestamp::from_second(secs) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => format!("@{secs}"),

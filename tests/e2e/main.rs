@@ -25,3 +25,4 @@ mod roots;
 mod stores;
 mod trouble;
 mod unseen;
+mod versions;
