@@ -28,3 +28,4 @@ mod trouble;
 mod unseen;
 mod vault;
 mod verify;
+mod versions;

@@ -72,8 +72,8 @@ fn look(path: &Path, name: Vec<u8>, seen: &mut Picture, firsts: &mut BTreeMap<u6
 fn set_mtime(path: &Path, secs: i64, nanos: i64) {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
     let time = Timespec { tv_sec: secs, tv_nsec: nanos };
-    let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    utimensat(CWD, path, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW)
+        .unwrap();
 }
 
 impl World {
@@ -82,8 +82,8 @@ impl World {
         let client = ClientOptions {
             target: Server::Store(temp.path().join("store")),
             user: "u".into(),
-            state_dir: temp.path().join("state"),
             of: None,
+            state_dir: temp.path().join("state"),
             cache_dir: temp.path().join("cache"),
             retry_for: Duration::ZERO,
             stop: Default::default(),
