@@ -199,6 +199,7 @@ impl<'a> Finder<'a> {
     fn search_once(&mut self, wanted: &Wanted, again: bool, use_it: &mut UseIt<'_>) -> bool {
         if again {
             self.copy_dirs.forget(&RelPath::root());
+            self.store.vault().inspect(|vault| vault.look_again());
         }
         let mut good = |opened: Option<FileReader>| {
             opened.is_some_and(|mut file| use_it(&mut |buf| file.read(buf).is_ok_and(|len| len == buf.len())))
