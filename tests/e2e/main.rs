@@ -26,3 +26,4 @@ mod roots;
 mod stores;
 mod trouble;
 mod unseen;
+mod vault;

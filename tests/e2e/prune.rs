@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{World, login};
+use crate::support::daemon::{Daemon, World, login, wait_until};
 
 /// Keeps two of everything, however young.
 const TWO: &str = "[retention]\nlast = 2\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 0\nmin-age = 0\n";
@@ -45,6 +45,36 @@ fn files(store: &Path, suffix: &str) -> Vec<String> {
     found
 }
 
+fn restores_4_and_5(world: &World, client: &Client) {
+    for number in ["4", "5"] {
+        let to = tempfile::tempdir_in(world.dir.path()).unwrap();
+        let source = world.source.to_str().unwrap();
+        let restored = client.run(&["restore", "--at", number, source, "--to", to.path().to_str().unwrap()]);
+        assert_eq!(restored.code, 0, "{}", restored.stderr);
+        let read = |name: &str| fs::read_to_string(to.path().join("source").join(name)).unwrap();
+        assert_eq!(read("changes"), number);
+        assert_eq!(read(&format!("only-in-{number}")), format!("round {number}").repeat(100));
+        assert_eq!(fs::read_dir(to.path().join("source")).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn the_daemon_prunes_by_itself_and_keeps_serving() {
+    let (world, client) = five();
+    let config = world.path("rbbackupd.toml");
+    fs::write(&config, TWO).unwrap();
+    let daemon = Daemon::start(&world.store, &["--config", config.to_str().unwrap()]);
+    daemon.wait_for("3 snapshots expired");
+    wait_until("what expired to go", || files(&world.store, ".base").is_empty());
+    assert_eq!(files(&world.store, ".snapshot"), ["000000000004.snapshot", "000000000005.snapshot"]);
+    assert_eq!(files(&world.store, ".manifest").len() + files(&world.store, ".changes").len(), 2);
+    restores_4_and_5(&world, &client);
+    let beside = rbbackupd(&["prune", world.store.to_str().unwrap()]);
+    assert!(beside.code == 1 && beside.stderr.contains("in use by another process"), "{}", beside.stderr);
+    let dry = prune(&world, TWO, &["-n"]);
+    assert!(dry.code == 0 && dry.stdout.ends_with("0 of 2 snapshots would expire\n"), "{}{}", dry.stdout, dry.stderr);
+}
+
 #[test]
 fn a_dry_run_says_why_and_changes_nothing_and_a_real_one_does_what_it_said() {
     let (world, client) = five();
@@ -64,14 +94,17 @@ fn a_dry_run_says_why_and_changes_nothing_and_a_real_one_does_what_it_said() {
     assert!(judged[..5].iter().all(|line| line["keep"] == true), "the default keeps what is young: {}", young.stdout);
 
     let done = prune(&world, TWO, &[]);
-    assert_eq!((done.code, done.stdout.lines().last()), (0, Some("3 of 5 snapshots expired")), "{}", done.stderr);
+    let last = done.stdout.lines().last().unwrap_or_default();
+    assert!(done.code == 0 && last.starts_with("3 of 5 snapshots expired, "), "{}{}", done.stdout, done.stderr);
     assert_eq!(files(&world.store, ".snapshot"), ["000000000004.snapshot", "000000000005.snapshot"]);
     assert_eq!(prune(&world, TWO, &[]).stdout, "0 of 2 snapshots expired\n");
 
-    let to = world.path("to");
-    let restored = client.run(&["restore", world.source.to_str().unwrap(), "--to", to.to_str().unwrap()]);
-    assert_eq!(restored.code, 0, "{}", restored.stderr);
-    assert_eq!(fs::read_to_string(to.join("source/changes")).unwrap(), "5");
+    restores_4_and_5(&world, &client);
+    let gone = client.run(&["ls", "--at", "2", world.source.to_str().unwrap()]);
+    assert_eq!(gone.code, 1, "{}", gone.stdout);
+    // Without its catalog, too.
+    fs::remove_file(world.store.join(".rbbackup/catalog.sqlite")).unwrap();
+    restores_4_and_5(&world, &client);
     assert_eq!(client.push("-rd", &world.source)["snapshot"], 6, "no number is given out twice");
 }
 
@@ -101,7 +134,8 @@ fn what_was_there_before_a_great_deletion_stays_until_it_is_released() {
     assert!(refused.stderr.contains("is not kept because of a run"), "{}", refused.stderr);
     assert_eq!(rbbackupd(&["release", store, "n/u", "1"]).code, 1);
     assert_eq!(rbbackupd(&["release", store, &copy, "1"]).code, 0);
-    assert!(prune(&world, TWO, &[]).stdout.ends_with("2 of 4 snapshots expired\n"));
+    let done = prune(&world, TWO, &[]).stdout;
+    assert!(done.lines().last().unwrap().starts_with("2 of 4 snapshots expired, "), "{done}");
 }
 
 #[test]
