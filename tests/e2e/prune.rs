@@ -1,5 +1,7 @@
 //! Snapshots that no rule keeps expire; what is left can be restored.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, login, wait_until};
+use crate::support::daemon::{Daemon, World, login, shell, wait_until};
+use crate::support::trees::noise;
 
 /// Keeps two of everything, however young.
 const TWO: &str = "[retention]\nlast = 2\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 0\nmin-age = 0\n";
@@ -162,4 +165,106 @@ fn with_a_damaged_record_nothing_is_pruned_and_that_is_said() {
     assert_eq!(said.code, 1);
     assert!(said.stderr.contains("000000000002.snapshot"), "{}", said.stderr);
     assert_eq!(files(&world.store, ".snapshot").len(), 5);
+}
+
+/// Points at which pruning may be killed.
+const POINTS: [&str; 7] =
+    ["expire", "expired-manifest", "expired-record", "pack-written", "pack-named", "pack-rewritten", "pack-forgotten"];
+
+/// Every point, every time that it is come to: what is left restores as it was, before and after the next prune, which
+/// leaves the same as one that was not killed.
+#[test]
+#[ignore = "slow: kills pruning at every step; needs --features failpoints"]
+fn killed_anywhere_it_loses_nothing_and_the_next_one_finishes() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("skipped: the daemon has no failpoints; build with --features failpoints");
+        return;
+    }
+    let (world, client, kept) = with_a_sparse_pack();
+    let pristine = world.path("pristine");
+    shell("cp", &["-a".as_ref(), world.store.as_os_str(), pristine.as_os_str()]);
+    let done = prune(&world, TWO, &["--json"]);
+    let summary: Value = serde_json::from_str(done.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&summary["expired"], &summary["packs_written"]), (&3.into(), &1.into()), "{}", done.stdout);
+    assert!(summary["packs_removed"].as_u64().unwrap() >= 2, "{}", done.stdout);
+    let wanted = inventory(&world.store);
+    let mut kills = 0;
+    for point in POINTS {
+        for nth in 1.. {
+            fs::remove_dir_all(&world.store).unwrap();
+            shell("cp", &["-a".as_ref(), pristine.as_os_str(), world.store.as_os_str()]);
+            let config = world.path("rbbackupd.toml");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
+            command.args([OsStr::new("prune"), world.store.as_os_str(), "--config".as_ref(), config.as_os_str()]);
+            let died = Outcome::of(command.env("RBBACKUP_FAILPOINT", format!("{point}:{nth}"))).code != 0;
+            let what = format!("killed at {point}:{nth}");
+            restores(&world, &client, &kept, &what);
+            let again = prune(&world, TWO, &[]);
+            assert_eq!(again.code, 0, "{what}: {}", again.stderr);
+            restores(&world, &client, &kept, &format!("{what}, and pruned again"));
+            assert_eq!(inventory(&world.store), wanted, "{what}");
+            if !died {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills >= 10, "only {kills} kills");
+}
+
+type Kept = Vec<(u64, BTreeMap<String, Vec<u8>>)>;
+
+/// Five snapshots; of what the second retired into one pack, a little is needed again by those that stay.
+fn with_a_sparse_pack() -> (World, Client, Kept) {
+    let world = World::new();
+    let client = Client::new(&world.path("home"), &["--store", world.store.to_str().unwrap()]);
+    let rounds: [&[(&str, usize)]; 5] = [
+        &[("little", 2_000), ("much", 200_000), ("changes", 1)],
+        &[("changes", 2)],
+        &[("little", 2_000), ("changes", 3)],
+        &[("little", 2_000), ("changes", 4)],
+        &[("changes", 5)],
+    ];
+    let mut kept = Kept::new();
+    for (number, files) in (1..).zip(rounds) {
+        fs::remove_dir_all(&world.source).unwrap();
+        fs::create_dir(&world.source).unwrap();
+        let content = |len: usize| noise(len as u64, len);
+        let files: BTreeMap<String, Vec<u8>> =
+            files.iter().map(|(name, len)| ((*name).to_owned(), content(*len))).collect();
+        files.iter().for_each(|(name, content)| fs::write(world.source.join(name), content).unwrap());
+        assert_eq!(client.push("-rd", &world.source)["snapshot"], number);
+        if number > 3 {
+            kept.push((number, files));
+        }
+    }
+    (world, client, kept)
+}
+
+fn restores(world: &World, client: &Client, kept: &Kept, what: &str) {
+    for (number, files) in kept {
+        let to = tempfile::tempdir_in(world.dir.path()).unwrap();
+        let (number, source) = (number.to_string(), world.source.to_str().unwrap());
+        let restored = client.run(&["restore", "--at", &number, source, "--to", to.path().to_str().unwrap()]);
+        assert_eq!(restored.code, 0, "{what}: {}", restored.stderr);
+        let entries = fs::read_dir(to.path().join("source")).unwrap().map(Result::unwrap);
+        let read = |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+        assert!(entries.map(read).collect::<BTreeMap<_, _>>() == *files, "{what}: snapshot {number}");
+    }
+}
+
+/// Names of packs, snapshots and manifests.
+fn inventory(store: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![store.join(".rbbackup/snapshots"), store.join(".rbbackup/vault")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.insert(entry.file_name().into_string().unwrap());
+            }
+        }
+    }
+    found
 }
