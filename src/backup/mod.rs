@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod chunker;
+pub mod difference;
 pub mod digest;
 pub mod digest_filter;
 pub mod entry;

@@ -159,7 +159,8 @@ impl Command<'_> {
     }
 
     fn past(&self, args: &PastArgs) -> Result<Exit, String> {
-        Ok(past::run(self.settings, self.env, args)?.map_or_else(|error| self.refused(&error), |()| Exit::Done))
+        Ok(past::run(self.settings, self.env, self.terminal, args)?
+            .map_or_else(|error| self.refused(&error), |()| Exit::Done))
     }
 
     fn status(&self) -> Exit {

@@ -1,7 +1,8 @@
 //! `--json`: one object a line on stdout and nothing else. The keys are an interface: they are added to, never changed.
 //!
-//! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, and a dry run
-//! with `-v` prints `plan`; `rbbackupd prune --json` prints `snapshot`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
+//! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, those that look back print
+//! `snapshot`, `version`, `found`, `between` and `difference`, `run` (`past/json.rs`), and a dry run
+//! with `-v` prints `plan`; `rbbackupd prune` prints `verdict`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
 
 use serde::Serialize;
 

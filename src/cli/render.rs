@@ -177,7 +177,7 @@ pub fn listed_line(listed: &ListedEntry) -> String {
 }
 
 /// `drwxr-xr-x`, as `ls -l` writes it.
-fn mode_text(entry: &Entry) -> String {
+pub(super) fn mode_text(entry: &Entry) -> String {
     let kind = match &entry.kind {
         Kind::Dir => 'd',
         Kind::File(_) => '-',

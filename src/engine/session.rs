@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
-use super::{forget, inspect_serve, receive, recover, restore_serve};
+use super::{forget, inspect_serve, past_serve, receive, recover, restore_serve};
 use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
@@ -120,6 +120,11 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, who: &Who) -> Result<(), EngineErro
         match request {
             Message::Begin(begin) => receive::serve(hub, who, link, begin)?,
             Message::Read(read) => restore_serve::serve(hub, who, link, read)?,
+            Message::Snapshots(asked) => past_serve::snapshots(hub, who, link, asked)?,
+            Message::History(asked) => past_serve::history(hub, who, link, asked)?,
+            Message::Find(asked) => past_serve::find(hub, who, link, asked)?,
+            Message::Diff(asked) => past_serve::diff(hub, who, link, asked)?,
+            Message::Runs(asked) => past_serve::runs(hub, who, link, asked)?,
             Message::Forget(request) => forget::serve(hub, who, link, request)?,
             Message::Status(_) => inspect_serve::status(hub, who, link)?,
             other => {

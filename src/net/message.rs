@@ -22,17 +22,24 @@
 //!                                <-        ReadGranted, Tree*, TreeEnd | Refused
 //! Want (one per Tree)            ->
 //!                                <-        Content*
+//! Snapshots | History | Find | Diff | Runs ->
+//!                                <-        SnapshotList+ | HistoryList+ | FindList+ | DiffList+ | RunList+ | Refused
 //! Forget | Status                ->
 //!                                <-        Busy*, Committed | StatusReply | Refused
 //! ```
 
 mod entry;
+mod past;
 mod read;
 mod run;
 
 use serde::{Deserialize, Serialize};
 
 pub use entry::{WireEntry, WireKind};
+pub use past::{
+    Diff, DiffList, Find, FindList, History, HistoryList, RunList, Runs, SnapshotList, Snapshots, WireDifference,
+    WireFound, WireRun, WireSnapshot, WireVersion,
+};
 pub use read::{At, Content, Forget, Piece, Read, ReadGranted, Status, StatusReply, Tree, TreeEnd, Want};
 pub use run::{
     Begin, Changes, ChunkOffer, Chunks, Committed, FileDone, FileOpen, FileReady, Files, Granted, Manifest,
@@ -199,7 +206,9 @@ messages! {
         10 Begin, 11 Waiting, 12 Granted, 13 Offer, 14 Need, 15 FileOpen, 16 FileReady, 17 ChunkOffer, 18 FileDone,
         19 Manifest, 20 Changes, 21 ManifestEnd, 22 Missing, 23 PlanLines, 24 Committed,
         30 Read, 31 ReadGranted, 32 Tree, 33 TreeEnd, 34 Want,
+        35 Snapshots, 36 SnapshotList, 37 History, 38 HistoryList, 39 Find,
         40 Forget, 41 Status, 42 StatusReply,
+        43 FindList, 44 Diff, 45 DiffList, 46 Runs, 47 RunList,
     }
     bulk { 64 Files, 65 Chunks, 66 Content, }
 }

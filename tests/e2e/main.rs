@@ -27,3 +27,4 @@ mod stores;
 mod trouble;
 mod unseen;
 mod vault;
+mod versions;

@@ -1,5 +1,6 @@
 //! Going back, the client's side: one file's content as it was, and questions about many snapshots.
 
+mod ask;
 mod cat;
 
 use super::client::Guest;
@@ -7,6 +8,9 @@ use super::error::EngineError;
 use crate::net::link::Link;
 use crate::net::message::Message;
 
+pub use ask::{
+    Between, DifferenceInfo, FoundInfo, RunInfo, SnapshotInfo, VersionInfo, diff, find, history, runs, snapshots,
+};
 pub use cat::cat;
 
 /// What a server says, or why it refuses.

@@ -80,7 +80,7 @@ pub(in crate::engine) fn numbered(snapshots: &Snapshots, number: u64) -> Result<
 }
 
 /// `why`, and which snapshots have the path instead.
-fn instead(snapshots: &Snapshots, path: &RelPath, why: &str) -> Result<EngineError, EngineError> {
+pub(super) fn instead(snapshots: &Snapshots, path: &RelPath, why: &str) -> Result<EngineError, EngineError> {
     let records = snapshots.list()?;
     let related: Vec<u64> = records.iter().filter(|r| path.is_within(&r.root)).map(|r| r.number).collect();
     let Some(history) = snapshots.mentions(&related, path)? else {
@@ -97,7 +97,8 @@ fn instead(snapshots: &Snapshots, path: &RelPath, why: &str) -> Result<EngineErr
     Ok(failed(format!("{why}; it is in {}{of}", ranges(&related, has))))
 }
 
-fn nothing_there(snapshots: &Snapshots, path: &RelPath) -> Result<EngineError, EngineError> {
+/// No snapshot has the path at all.
+pub(super) fn nothing_there(snapshots: &Snapshots, path: &RelPath) -> Result<EngineError, EngineError> {
     Ok(failed(format!("no backup has '/{path}'; {}", known_roots(snapshots, path)?)))
 }
 

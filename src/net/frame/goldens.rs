@@ -159,8 +159,67 @@ fn restore() -> Vec<Message> {
     ]
 }
 
+fn past() -> Vec<Message> {
+    let snapshot = WireSnapshot {
+        number: 42,
+        root: b("home/ana"),
+        time_secs: 1_760_000_000,
+        flags: 5,
+        entries: 70_001,
+        files: 70_000,
+        bytes: 1 << 30,
+        content_bytes: 4096,
+        counts: [1, 2, 3, 4, 5, 70_000],
+        errors: 6,
+        manifest: digest(5),
+    };
+    let version = |entry| WireVersion {
+        entry,
+        first: 7,
+        first_secs: 1_750_000_000,
+        last: 42,
+        last_secs: 1_760_000_000,
+        snapshots: 30,
+        newest: true,
+    };
+    let found = |entry| WireFound { entry, first: 7, last: 42, contents: 3, newest: false };
+    let difference = WireDifference {
+        action: 2,
+        kind: 1,
+        path: b("home/ana/new"),
+        from: b("home/ana/old"),
+        size_before: Some(1 << 20),
+        size_after: None,
+    };
+    let run = WireRun {
+        run: RunId([7; 16]),
+        forget: false,
+        root: b("home/ana"),
+        started_secs: 1_760_000_000,
+        ended_secs: 1_760_000_009,
+        snapshot: 0,
+        exit_code: 14,
+        message: b("too many files would go"),
+        content_bytes: 1 << 20,
+        errors: vec![b("cannot read 'x'")],
+        errors_total: 300,
+    };
+    vec![
+        Snapshots { path: b("home") }.into(),
+        SnapshotList { snapshots: vec![snapshot], damaged: vec![b("no record")], more: true }.into(),
+        History { path: b("home/ana/x") }.into(),
+        HistoryList { versions: entries().into_iter().map(version).collect(), more: false }.into(),
+        Find { pattern: b("*.jpg") }.into(),
+        FindList { found: entries().into_iter().map(found).collect(), more: true }.into(),
+        Diff { from: At::Number(300), to: At::Latest, path: b("home/ana") }.into(),
+        DiffList { between: vec![(b("home/ana"), 300, 0)], differences: vec![difference], more: false }.into(),
+        Runs { count: 50 }.into(),
+        RunList { runs: vec![run], more: false }.into(),
+    ]
+}
+
 fn samples() -> Vec<Message> {
-    [session(), backup(), restore()].concat()
+    [session(), backup(), restore(), past()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,242 @@
+//! `--json` of the commands that look back. The keys are an interface: they are added to, never changed.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::backup::difference::Action;
+use crate::backup::entry::{Entry, Kind};
+use crate::cli::json::{hex_of_odd, line, text};
+use crate::engine::past::{Between, DifferenceInfo, FoundInfo, RunInfo, SnapshotInfo, VersionInfo};
+
+#[derive(Serialize)]
+struct Snapshot {
+    r#type: &'static str,
+    number: u64,
+    /// As RFC 3339, in UTC; it can be given as a WHEN.
+    time: String,
+    time_secs: i64,
+    root: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_hex: Option<String>,
+    files: u64,
+    bytes: u64,
+    complete: bool,
+    manifest: String,
+    entries: u64,
+    content_bytes: u64,
+    recursive: bool,
+    delete: bool,
+    forgotten: bool,
+    created: u64,
+    updated: u64,
+    moved: u64,
+    deleted: u64,
+    touched: u64,
+    unchanged: u64,
+    errors: u64,
+}
+
+fn time(secs: i64) -> String {
+    Timestamp::from_second(secs).map_or_else(|_| format!("@{secs}"), |time| time.to_string())
+}
+
+/// A line of `snapshots`.
+pub fn snapshot(info: &SnapshotInfo) -> String {
+    let [created, updated, moved, deleted, touched, unchanged] = info.counts;
+    line(&Snapshot {
+        r#type: "snapshot",
+        number: info.number,
+        time: time(info.time_secs),
+        time_secs: info.time_secs,
+        root: text(&info.root),
+        root_hex: hex_of_odd(&info.root),
+        files: info.files,
+        bytes: info.bytes,
+        complete: info.complete,
+        manifest: info.manifest.to_hex(),
+        entries: info.entries,
+        content_bytes: info.content_bytes,
+        recursive: info.recursive,
+        delete: info.delete,
+        forgotten: info.forgotten,
+        created,
+        updated,
+        moved,
+        deleted,
+        touched,
+        unchanged,
+        errors: info.errors,
+    })
+}
+
+fn kind_of(entry: &Entry) -> (&'static str, Option<String>) {
+    match &entry.kind {
+        Kind::Dir => ("dir", None),
+        Kind::File(_) => ("file", None),
+        Kind::Symlink { target } => ("symlink", Some(text(target.as_slice()))),
+        Kind::Fifo => ("fifo", None),
+        Kind::CharDevice { .. } => ("char_device", None),
+        Kind::BlockDevice { .. } => ("block_device", None),
+    }
+}
+
+#[derive(Serialize)]
+struct Version {
+    r#type: &'static str,
+    digest: Option<String>,
+    bytes: Option<u64>,
+    first_snapshot: u64,
+    last_snapshot: u64,
+    first_secs: i64,
+    last_secs: i64,
+    snapshots: u64,
+    newest: bool,
+    kind: &'static str,
+    target: Option<String>,
+    mtime_secs: i64,
+}
+
+/// A line of `history`.
+pub fn version(info: &VersionInfo) -> String {
+    let (kind, target) = kind_of(&info.entry);
+    let content = info.entry.file();
+    line(&Version {
+        r#type: "version",
+        digest: content.map(|content| content.digest.to_hex()),
+        bytes: content.map(|content| content.size),
+        first_snapshot: info.first,
+        last_snapshot: info.last,
+        first_secs: info.first_secs,
+        last_secs: info.last_secs,
+        snapshots: info.snapshots,
+        newest: info.newest,
+        kind,
+        target,
+        mtime_secs: info.entry.meta.mtime.secs,
+    })
+}
+
+#[derive(Serialize)]
+struct Found {
+    r#type: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    kind: &'static str,
+    target: Option<String>,
+    bytes: Option<u64>,
+    digest: Option<String>,
+    mode: u32,
+    mtime_secs: i64,
+    first_snapshot: u64,
+    last_snapshot: u64,
+    contents: u64,
+    gone: bool,
+}
+
+/// A line of `find`.
+pub fn found(info: &FoundInfo) -> String {
+    let (kind, target) = kind_of(&info.entry);
+    let content = info.entry.file();
+    line(&Found {
+        r#type: "found",
+        path: text(&info.path),
+        path_hex: hex_of_odd(&info.path),
+        kind,
+        target,
+        bytes: content.map(|content| content.size),
+        digest: content.map(|content| content.digest.to_hex()),
+        mode: info.entry.meta.mode,
+        mtime_secs: info.entry.meta.mtime.secs,
+        first_snapshot: info.first,
+        last_snapshot: info.last,
+        contents: info.contents,
+        gone: !info.newest,
+    })
+}
+
+#[derive(Serialize)]
+struct Compared {
+    r#type: &'static str,
+    root: String,
+    from: Option<u64>,
+    to: Option<u64>,
+}
+
+/// What `diff` compares.
+pub fn between(info: &Between) -> String {
+    line(&Compared { r#type: "between", root: text(&info.root), from: info.from, to: info.to })
+}
+
+#[derive(Serialize)]
+struct Difference {
+    r#type: &'static str,
+    action: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    from: Option<String>,
+    kind: &'static str,
+    bytes_before: Option<u64>,
+    bytes_after: Option<u64>,
+}
+
+/// What happened, in a word.
+pub fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Created => "created",
+        Action::Changed => "changed",
+        Action::Moved => "moved",
+        Action::Deleted => "deleted",
+        Action::Touched => "touched",
+    }
+}
+
+/// A line of `diff`.
+pub fn difference(info: &DifferenceInfo) -> String {
+    line(&Difference {
+        r#type: "difference",
+        action: action_name(info.action),
+        path: text(&info.path),
+        path_hex: hex_of_odd(&info.path),
+        from: info.from.as_deref().map(text),
+        kind: info.kind,
+        bytes_before: info.bytes_before,
+        bytes_after: info.bytes_after,
+    })
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    r#type: &'static str,
+    run: String,
+    kind: &'static str,
+    root: String,
+    started_secs: i64,
+    ended_secs: i64,
+    snapshot: Option<u64>,
+    exit_code: u8,
+    message: Option<&'a str>,
+    content_bytes: u64,
+    errors: &'a [String],
+    errors_total: u64,
+}
+
+/// A line of `runs`.
+pub fn run(info: &RunInfo) -> String {
+    let failure = info.outcome.as_ref().err();
+    line(&Run {
+        r#type: "run",
+        run: info.run.to_string(),
+        kind: if info.forget { "forget" } else { "backup" },
+        root: text(&info.root),
+        started_secs: info.started_secs,
+        ended_secs: info.ended_secs,
+        snapshot: info.outcome.as_ref().ok().copied(),
+        exit_code: failure.map_or(0, |(code, _)| *code),
+        message: failure.map(|(_, message)| message.as_str()),
+        content_bytes: info.content_bytes,
+        errors: &info.errors,
+        errors_total: info.errors_total,
+    })
+}
