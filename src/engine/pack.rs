@@ -28,7 +28,7 @@ use crate::backup::relpath::RelPath;
 use crate::store::catalog::{CatalogReader, CopyId, Update};
 use crate::store::failpoint::failpoint;
 use crate::store::names::CopyName;
-use crate::store::vault::{BlobKind, PackId, PackWriter, Vault};
+use crate::store::vault::{BlobKind, Known, PackId, PackWriter, Vault};
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
@@ -168,6 +168,8 @@ struct Done {
     place: RelPath,
     digest: Digest,
     is_large: bool,
+    /// The content that the catalog says it has.
+    said: Option<Digest>,
 }
 
 struct Packer<'a> {
@@ -227,8 +229,8 @@ impl Packer<'_> {
 
     fn pack_file(&mut self, dir: &SafeDir, name: &[u8], place: &RelPath, size: u64) -> Result<Done, Stopped> {
         // A file keeps its class: cut otherwise it would share nothing with what was packed before.
-        let known = self.reader.retired_at(self.id, place)?;
-        let recipe = known.map(|digest| self.reader.recipe(self.id, &digest)).transpose()?.flatten();
+        let said = self.reader.retired_at(self.id, place)?;
+        let recipe = said.map(|digest| self.recipe(&digest)).transpose()?.flatten();
         let class = recipe.map(|recipe| recipe.class).filter(|class| *class != SizeClass::Whole);
         let class = class.unwrap_or(class_for(size));
         let mut file = dir.open_read(name).map_err(Stopped::File)?;
@@ -252,7 +254,16 @@ impl Packer<'_> {
         } else if chunks.is_empty() {
             self.put(BlobKind::Content, digest, &[])?;
         }
-        Ok(Done { place: place.clone(), digest, is_large })
+        Ok(Done { place: place.clone(), digest, is_large, said })
+    }
+
+    /// How this content was cut when it was in the copy, or when it was packed before.
+    fn recipe(&self, digest: &Digest) -> Result<Option<Recipe>, EngineError> {
+        if let Some(recipe) = self.reader.recipe(self.id, digest)? {
+            return Ok(Some(recipe));
+        }
+        // One that is damaged is cut anew.
+        Ok(self.vault.recipe(Some(Known { reader: &self.reader, copy: self.id }), digest).unwrap_or(None))
     }
 
     /// Takes whole chunks from the front of the buffer.
@@ -306,6 +317,10 @@ impl Packer<'_> {
         }
         for done in &self.done {
             updates.push(Update::RemoveRetired(done.digest));
+            if let Some(said) = done.said.filter(|said| *said != done.digest) {
+                tracing::error!("retired/{} is not the content {said} any more; it is kept as it is", done.place);
+                updates.push(Update::RemoveRetired(said));
+            }
             // The vault has its own; this one says where in the copy chunks are.
             if done.is_large && !self.reader.has_content(self.id, &done.digest)? {
                 updates.push(Update::RemoveRecipe(done.digest));
@@ -328,3 +343,6 @@ struct Cut {
     whole: blake3::Hasher,
     chunks: Vec<(Digest, u32)>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,6 +283,13 @@ fn a_process_that_only_reads_finds_what_its_catalog_does_not_know() {
         f.vault.remove(new.pack).unwrap();
         assert_eq!(f.pack(&[b"unlisted"]), unlisted);
     }
+    // Packed while we read, by another process.
+    let vault = Vault::open(&reading, &name()).unwrap();
+    assert!(!find(&vault, None, b"late"));
+    f.pack(&[b"late"]);
+    assert!(!find(&vault, None, b"late"));
+    vault.look_again();
+    assert!(find(&vault, None, b"late") && find(&vault, None, b"unlisted"));
     // The one that writes believes its catalog.
     assert!(!find(&f.vault, f.known(), b"unlisted"));
 }
