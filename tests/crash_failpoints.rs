@@ -35,7 +35,7 @@ const AFTER: [&str; 10] = [
 ];
 /// Points at which history is packed: no commit is under way.
 const PACKING: [&str; 4] = ["pack-written", "pack-named", "pack-known", "pack-file-gone"];
-/// Points at which snapshots expire and packs are rewritten.
+/// Points of pruning; tests/e2e/prune.rs kills there.
 const PRUNING: [&str; 5] = ["expire", "expired-manifest", "expired-record", "pack-rewritten", "pack-forgotten"];
 /// Steps of one plan; more means that the loop does not end.
 const STEPS_MAX: u32 = 100;

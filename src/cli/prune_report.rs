@@ -11,7 +11,7 @@ use crate::backup::bytes::escape;
 use crate::engine::prune::{CopyReport, Judged, PruneReport, Swept};
 
 #[derive(Serialize)]
-struct SnapshotLine {
+struct VerdictLine {
     r#type: &'static str,
     copy: String,
     number: u64,
@@ -57,8 +57,8 @@ pub(super) fn json_lines(report: &PruneReport) -> Vec<String> {
     for copy in &report.copies {
         for judged in shown(report, copy) {
             let root = root_of(judged);
-            lines.push(json::line(&SnapshotLine {
-                r#type: "snapshot",
+            lines.push(json::line(&VerdictLine {
+                r#type: "verdict",
                 copy: copy.copy.to_string(),
                 number: judged.number,
                 root: json::text(&root),
@@ -177,7 +177,7 @@ mod tests {
         let first: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!(
             (&first["type"], &first["number"], &first["root"]),
-            (&"snapshot".into(), &9.into(), &"/home\n".into())
+            (&"verdict".into(), &9.into(), &"/home\n".into())
         );
         assert!(json[1].contains(r#""type":"error""#) && json[2].contains(r#""expired":1"#));
     }

@@ -61,7 +61,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if let Err(error) = control::serve(&hub.store.meta_path(""), &shutdown, control) {
         tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
     }
-    let upkeep = upkeep::start(&hub, &shutdown);
+    let upkeep = upkeep::start(&hub, &shutdown, options.retention);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);

@@ -31,6 +31,7 @@ fn fixture() -> Fixture {
     let client = ClientOptions {
         target: Target::Store(store.clone()),
         user: "u".into(),
+        of: None,
         state_dir: temp.path().join("state"),
         cache_dir: temp.path().join("cache"),
         retry_for: Duration::ZERO,

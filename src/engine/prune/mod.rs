@@ -15,6 +15,7 @@ use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::stop::Stop;
+use super::upkeep;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
@@ -106,7 +107,12 @@ pub struct Judged {
 /// The store cannot be opened, or somebody asked to stop.
 pub fn prune_store(path: &Path, retention: &Retention, dry_run: bool, stop: &Stop) -> Result<PruneReport, EngineError> {
     let hub = if dry_run { Hub::open_to_read(path)? } else { Hub::open(path, HubOptions::default())? };
-    prune(&hub, retention, now(), dry_run, &|| !stop.is_asked())
+    let go_on = || !stop.is_asked();
+    if !dry_run {
+        // What is not packed cannot be given back.
+        upkeep::once(&hub, &go_on);
+    }
+    prune(&hub, retention, now(), dry_run, &go_on)
 }
 
 /// Lets go what snapshot `number` is kept for: as the one that was there before a run that took most of the root away, or

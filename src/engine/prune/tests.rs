@@ -107,6 +107,10 @@ impl Fixture {
         number
     }
 
+    fn commit_record(&self, number: u64) -> SnapshotRecord {
+        (*self.snapshots().record(number).unwrap()).clone()
+    }
+
     /// A pack with these blobs, that many days old.
     fn pack(&self, days: u64, blobs: &[(BlobKind, Digest, &[u8])]) -> PackId {
         let vault = self.hub.vault(&self.copy).unwrap();
@@ -367,4 +371,40 @@ fn one_who_is_told_to_stop_stops_and_the_next_time_goes_on() {
     }
     clean(&f.prune());
     assert_eq!(f.packs().len(), 1);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_the_mark() {
+    let (entries, rounds) = (5_000, 100);
+    let f = Fixture::new();
+    let snapshots = f.snapshots();
+    let put = |n: u64, content: u64| {
+        let digest = Digest::of(&[n.to_le_bytes(), content.to_le_bytes()].concat());
+        let path = RelPath::new(format!("d{:03}/file-{n:06}", n / 100).as_bytes()).unwrap();
+        let file = FileContent {
+            size: 1,
+            digest,
+            class: SizeClass::Whole,
+            link: Link::Single,
+            sparse: false,
+            unstable: false,
+        };
+        let entry = Entry { path, meta: Meta::default(), kind: Kind::File(file) };
+        Ok::<_, SnapshotError>(ChangeRecord::Put(ManifestRecord { entry, kept: false }))
+    };
+    let mut template = f.commit_record(f.commit(90, &[]));
+    let mut base = None;
+    for round in 1..=rounds {
+        let run = RunId([u8::try_from(round).unwrap() + 100; 16]);
+        let changed = (0..entries).filter(|n| base.is_none() || n % 100 == round % 100);
+        let draft = snapshots.draft(run, base, &OwnerNames::default(), 0, changed.map(|n| put(n, round))).unwrap();
+        let (number, manifest, manifest_file) = (snapshots.next_number().unwrap(), draft.digest, draft.manifest_file);
+        template = SnapshotRecord { number, run, manifest, manifest_file, ..template };
+        snapshots.publish(&template, draft.name.as_deref()).unwrap();
+        base = Some(number);
+    }
+    let began = std::time::Instant::now();
+    mark::Live::of_snapshots(&snapshots, &|| true).unwrap();
+    println!("{rounds} snapshots of {entries} entries, 1 % changed a round: marked in {:?}", began.elapsed());
 }

@@ -34,10 +34,9 @@ struct Seen {
 }
 
 type Picture = BTreeMap<Vec<u8>, Seen>;
-
 fn picture(root: &Path) -> Picture {
-    let (mut seen, mut firsts) = (BTreeMap::new(), BTreeMap::new());
-    look(root, Vec::new(), &mut seen, &mut firsts);
+    let mut seen = BTreeMap::new();
+    look(root, Vec::new(), &mut seen, &mut BTreeMap::new());
     seen
 }
 

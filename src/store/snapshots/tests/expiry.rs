@@ -193,7 +193,8 @@ fn whichever_expire_the_others_read_as_before_one_by_one_and_at_once() {
         let number = f.commit(root, newest.get(root).copied(), changes.into_values().collect()).number;
         newest.insert(root, number);
         known.insert(number, content(&f.snapshots, number));
-        if next(4) == 0 {
+        let expires = next(4) == 0;
+        if expires {
             let goes = |number: &u64| !newest.values().any(|newest| newest == number);
             let gone: Vec<u64> = known.keys().copied().filter(goes).filter(|_| next(3) == 0).collect();
             f.snapshots.expire(&gone).unwrap();
@@ -204,6 +205,9 @@ fn whichever_expire_the_others_read_as_before_one_by_one_and_at_once() {
             f.snapshots = f.reopened(OpenMode::Write);
         }
         assert_eq!(numbers(&f.snapshots), known.keys().copied().collect::<Vec<_>>(), "round {round}");
+        if !expires {
+            continue;
+        }
         for (number, before) in &known {
             assert_eq!(content(&f.snapshots, *number), *before, "round {round}, snapshot {number}");
         }
