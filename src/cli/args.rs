@@ -124,6 +124,9 @@ pub struct BackupArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_wait)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "forever")]
     pub wait: Option<Duration>,
+    /// Read every file again, and tell which changed although nothing says so (a failing disk)
+    #[arg(long)]
+    pub rehash: bool,
     /// Delete although the delete guard says that it looks like an accident
     #[arg(long, requires = "delete")]
     pub force_delete: bool,

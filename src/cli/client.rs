@@ -271,6 +271,9 @@ fn why_missing(error: &std::io::Error) -> String {
 }
 
 fn backup_exit(summary: &Summary) -> Exit {
+    if summary.altered > 0 {
+        return Exit::Failed;
+    }
     if summary.errors > 0 || summary.incomplete { Exit::Incomplete } else { Exit::Done }
 }
 

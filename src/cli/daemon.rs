@@ -122,6 +122,7 @@ fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
         max_sessions: args.max_sessions.get(),
         trust_first_use: args.trust_first_use,
         retention: config.retention,
+        verify: config.verify,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `rbbackupd.toml`: what an operator decides about a store. So far: how much of the past is kept.
+//! `rbbackupd.toml`: what an operator decides about a store: how much of the past is kept, how it is verified.
 //!
 //! ```toml
 //! [retention]                                   # for all; a key that is left out has its default
@@ -11,6 +11,7 @@
 //! error that names key and line: a misspelt `daily` would otherwise be found when a snapshot is missing.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use serde::de::Error as _;
@@ -21,6 +22,7 @@ use super::units::parse_wait;
 use crate::backup::bytes::escape;
 use crate::backup::retention::Policy;
 use crate::engine::prune::Retention;
+use crate::engine::verify::VerifyOptions;
 use crate::store::names::CopyName;
 
 /// Where it is looked for when the command line names none.
@@ -31,12 +33,15 @@ pub const CONFIG_PATH: &str = "/etc/rbbackup/rbbackupd.toml";
 pub struct DaemonConfig {
     /// What is kept.
     pub retention: Retention,
+    /// How the daemon verifies by itself.
+    pub verify: VerifyOptions,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
     retention: RetentionKeys,
+    verify: VerifyKeys,
     #[serde(deserialize_with = "identities")]
     identity: BTreeMap<CopyName, IdentityKeys>,
 }
@@ -45,6 +50,24 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct IdentityKeys {
     retention: RetentionKeys,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct VerifyKeys {
+    #[serde(deserialize_with = "span")]
+    every: Option<u64>,
+    mib_per_second: Option<NonZeroU32>,
+}
+
+impl VerifyKeys {
+    fn options(&self) -> VerifyOptions {
+        let default = VerifyOptions::default();
+        VerifyOptions {
+            every_secs: self.every.unwrap_or(default.every_secs),
+            rate: self.mib_per_second.map_or(default.rate, |mib| u64::from(mib.get()) << 20),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -98,10 +121,10 @@ impl DaemonConfig {
     /// # Errors
     /// [`ConfigError::Content`].
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let File { retention, identity } = parse_toml(text, path)?;
+        let File { retention, verify, identity } = parse_toml(text, path)?;
         let default = retention.over(Policy::default());
         let copies = identity.into_iter().map(|(copy, keys)| (copy, keys.retention.over(default))).collect();
-        Ok(Self { retention: Retention { default, copies } })
+        Ok(Self { retention: Retention { default, copies }, verify: verify.options() })
     }
 }
 
@@ -154,7 +177,9 @@ mod tests {
         let all = shipped.replace("\n#[", "\n[").replace("\n#daily", "\ndaily");
         let ana = CopyName::new(b"192.168.1.20", b"ana").unwrap();
         assert_eq!(parse(&all).retention.policy(&ana), Policy { daily: 90, ..Policy::default() });
-        for key in ["within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "min-age"] {
+        for key in
+            ["every", "mib-per-second", "within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "min-age"]
+        {
             assert!(shipped.contains(&format!("\n{key} = ")), "{key}");
         }
     }
@@ -173,6 +198,13 @@ mod tests {
     }
 
     #[test]
+    fn how_it_is_verified() {
+        let verify = parse("[verify]\nevery = \"1w\"\nmib-per-second = 2\n").verify;
+        assert_eq!(verify, VerifyOptions { every_secs: 7 * 86_400, rate: 2 << 20 });
+        assert_eq!(parse("[verify]\nevery = \"forever\"").verify.every_secs, u64::MAX, "never");
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let unknown = message("[retention]\nlast = 3\ndayly = 7\n");
         assert!(
@@ -185,6 +217,8 @@ mod tests {
             ("[retention]\nwithin = \"soon\"", "line 2: 'soon' is not a time"),
             ("[retention]\n\nmin-age = true", "line 3: this is a time like"),
             ("[retention]\ndaily = -1", "line 2: "),
+            ("[verify]\nmib-per-second = 0", "line 2: "),
+            ("[verify]\nevery = \"often\"", "line 2: 'often' is not a time"),
             ("[identity.ana.retention]\nlast = 1", "'ana' is no identity: write \"NODE/USER\""),
             ("[identity.\"a/../b\".retention]\nlast = 1", "cannot be the name of a user"),
         ] {

@@ -99,6 +99,7 @@ struct BackupSummary {
     wire_bytes_sent: u64,
     wire_bytes_received: u64,
     errors: u64,
+    altered: u64,
     incomplete: bool,
     elapsed_secs: f64,
 }
@@ -123,6 +124,7 @@ pub fn summary(run: &Summary) -> String {
         wire_bytes_sent: run.wire_bytes_sent,
         wire_bytes_received: run.wire_bytes_received,
         errors: run.errors,
+        altered: run.altered,
         incomplete: run.incomplete,
         elapsed_secs: run.elapsed_secs,
     })

@@ -112,6 +112,7 @@ impl Settings {
             delete: args.delete,
             delete_excluded: args.delete_excluded,
             force_delete: args.force_delete,
+            rehash: args.rehash,
             dry_run: args.dry_run,
             filters: filters::collect(&sources)?,
             exclude_caches: args.exclude_caches || self.config.exclude_caches,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::prune::Retention;
+use super::verify::{self, VerifyOptions};
 use super::{session, upkeep};
 use crate::net::control;
 use crate::net::identity::Identity;
@@ -30,6 +31,8 @@ pub struct DaemonOptions {
     pub trust_first_use: bool,
     /// How much of the past is kept.
     pub retention: Retention,
+    /// How it verifies by itself.
+    pub verify: VerifyOptions,
 }
 
 /// Serves until `shutdown` is triggered, then drains. A commit that is still under way when the drain ends is finished
@@ -61,6 +64,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if let Err(error) = control::serve(&hub.store.meta_path(""), &shutdown, control) {
         tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
     }
+    verify::start(&hub, &shutdown, options.verify);
     let upkeep = upkeep::start(&hub, &shutdown, options.retention);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {

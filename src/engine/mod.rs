@@ -52,5 +52,5 @@ pub mod stop;
 mod stopwatch;
 mod upkeep;
 mod vaults;
-mod verify;
+pub mod verify;
 mod wire;

@@ -219,6 +219,8 @@ pub struct Summary {
     pub wire_bytes_received: u64,
     /// Paths that failed.
     pub errors: u64,
+    /// Files whose content changed though nothing else of them did (`--rehash`).
+    pub altered: u64,
     /// The snapshot is marked incomplete.
     pub incomplete: bool,
     /// Wall time.

@@ -315,6 +315,7 @@ pub(super) fn summary_of(root: Vec<u8>, receipt: &Committed) -> Summary {
         wire_bytes_sent: 0,
         wire_bytes_received: 0,
         errors: 0,
+        altered: 0,
         incomplete: receipt.incomplete,
         elapsed_secs: 0.0,
         notes: receipt.notes.iter().map(sentence).collect(),

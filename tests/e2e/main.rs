@@ -21,6 +21,7 @@ mod output;
 mod past;
 mod prune;
 mod refusals;
+mod rehash;
 mod restore;
 mod roots;
 mod stores;

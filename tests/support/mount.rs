@@ -21,6 +21,11 @@ impl Mount {
         mount(&["--bind".as_ref(), what.as_os_str()], at)
     }
 
+    /// The file system in an image.
+    pub fn image(image: &Path, at: &Path) -> Option<Self> {
+        mount(&["-o".as_ref(), "loop".as_ref(), image.as_os_str()], at)
+    }
+
     /// `what` a second time, where nothing can be written.
     pub fn read_only(what: &Path, at: &Path) -> Option<Self> {
         let bound = Self::bind(what, at)?;
@@ -36,6 +41,8 @@ fn mount(arguments: &[&OsStr], at: &Path) -> Option<Mount> {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        if Outcome::of(Command::new("umount").arg(&self.0)).code != 0 {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
     }
 }

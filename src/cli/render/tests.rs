@@ -29,6 +29,7 @@ pub(crate) fn summary() -> Summary {
         wire_bytes_sent: 3 << 20,
         wire_bytes_received: 1 << 10,
         errors: 0,
+        altered: 0,
         incomplete: false,
         elapsed_secs: 187.2,
         notes: Vec::new(),

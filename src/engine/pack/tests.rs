@@ -37,18 +37,7 @@ fn fixture() -> Fixture {
         retry_for: Duration::ZERO,
         stop: Default::default(),
     };
-    let options = PushOptions {
-        root: source,
-        recursive: true,
-        delete: false,
-        delete_excluded: false,
-        force_delete: false,
-        dry_run: false,
-        filters: Vec::new(),
-        exclude_caches: false,
-        one_file_system: false,
-        wait: None,
-    };
+    let options = PushOptions { root: source, recursive: true, ..Default::default() };
     push(&client, &options, &Silent).unwrap();
     let hub = Hub::open(&store, HubOptions::in_process()).unwrap();
     let copy = hub.store.copies().unwrap().remove(0);

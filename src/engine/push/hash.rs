@@ -11,7 +11,7 @@ use super::budget::Share;
 use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta, SizeClass};
-use crate::backup::fingerprint::Timestamp;
+use crate::backup::fingerprint::{Fingerprint, Timestamp};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::UNSTABLE_READS_MAX;
 use crate::backup::relpath::RelPath;
@@ -37,6 +37,8 @@ pub(super) struct ToRead {
     pub(super) size: u64,
     /// Its inode number may be part of its fingerprint.
     pub(super) ino_believed: bool,
+    /// What a fingerprint vouches for that is not believed this time: `--rehash`.
+    pub(super) expected: Option<(Fingerprint, Digest)>,
 }
 
 /// Small files, read as one.
@@ -56,13 +58,14 @@ pub(super) struct LargeJob {
 /// Work for the pool.
 pub(super) enum Job {
     Small(SmallJob),
-    Large(LargeJob),
+    Large(Box<LargeJob>),
 }
 
 /// What became of one small file.
 pub(super) enum Outcome {
-    /// Read: its record, and its bytes are the next `size` of the payload.
-    Read(Box<CacheRecord>),
+    /// Read: its record, and its bytes are the next `size` of the payload. `altered`: its content is another than last time,
+    /// and nothing else of it.
+    Read { record: Box<CacheRecord>, altered: bool },
     /// It was gone when it was to be read.
     Vanished(RelPath),
     /// It could not be read.
@@ -127,7 +130,7 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
         }
         let content = payload.get(start..).unwrap_or_default();
         let (size, digest) = (content.len() as u64, Digest::of(content));
-        record(file, &reader, still, size, digest, safe_before).map(|r| Outcome::Read(Box::new(r)))
+        record(file, &reader, still, size, digest, safe_before).map(|record| read_to_its_end(file, record))
     };
     let outcome = read();
     outcome.unwrap_or_else(|error| {
@@ -228,5 +231,12 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
         .and_then(|still| record(&job.file, &reader, still, size, digest, safe_before))
         .map_err(|e| failed(&e))?;
     record.recipe = Some(recipe);
-    Ok(Outcome::Read(Box::new(record)))
+    Ok(read_to_its_end(&job.file, record))
+}
+
+fn read_to_its_end(file: &ToRead, record: CacheRecord) -> Outcome {
+    let vouched = file.expected.filter(|(fingerprint, _)| !record.racy && record.fingerprint == *fingerprint);
+    let digest = record.entry.file().map(|content| content.digest);
+    let altered = vouched.is_some_and(|(_, expected)| digest.is_some_and(|digest| digest != expected));
+    Outcome::Read { record: Box::new(record), altered }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::cache::{CacheEnd, CachePaths};
-use super::send::{Found, Replies};
+use super::found::Found;
+use super::send::Replies;
 use crate::backup::digest::Digest;
 use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheRecord;

@@ -14,6 +14,7 @@ mod cache;
 mod changes;
 mod estimate;
 mod files;
+mod found;
 mod hash;
 mod manifest;
 mod owners;
@@ -29,8 +30,9 @@ use std::time::{Duration, Instant};
 
 use self::budget::Budget;
 use self::cache::{CacheEnd, CacheKeeper, CachePaths};
+use self::found::Found;
 use self::manifest::{Answer, ManifestSender};
-use self::send::{ContentSender, Found, Replies, Sink};
+use self::send::{ContentSender, Replies, Sink};
 use self::stand_in::StandIn;
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
@@ -56,7 +58,7 @@ const PROGRESS_BYTES: u64 = CHUNK_BYTES_MAX as u64;
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to back up, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PushOptions {
     /// Absolute, lexically normalised.
     pub root: PathBuf,
@@ -68,6 +70,8 @@ pub struct PushOptions {
     pub delete_excluded: bool,
     /// `--force-delete`.
     pub force_delete: bool,
+    /// `--rehash`: read every file.
+    pub rehash: bool,
     /// `-n`.
     pub dry_run: bool,
     /// gitignore patterns in order, the last match wins.
@@ -347,6 +351,7 @@ impl Work<'_> {
             budget,
             safe_before,
             force_delete: self.attempt.options.force_delete,
+            rehash: self.attempt.options.rehash,
         };
         let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
         thread::scope(|scope| {
@@ -399,6 +404,7 @@ fn summary(source: &Source, receipt: &Committed, found: &Found, end: Option<&Cac
         bytes_read: found.bytes_read,
         content_bytes_sent: found.content_bytes_sent,
         errors: found.failed,
+        altered: found.altered,
         ..summary_of(source.absolute(), receipt)
     }
 }

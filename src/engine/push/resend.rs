@@ -114,7 +114,8 @@ fn job_for(
     let (path, size) = (record.entry.path.clone(), content.size);
     let name = file.or_else(|| record.entry.path.name()).unwrap_or(b".").to_vec();
     let class = if content.class == SizeClass::Whole { class_for(size) } else { content.class };
-    let to_read = ToRead { dir, name, entry: record.entry.clone(), size, ino_believed: record.fingerprint.ino != 0 };
+    let (entry, ino_believed) = (record.entry.clone(), record.fingerprint.ino != 0);
+    let to_read = ToRead { dir, name, entry, size, ino_believed, expected: None };
     if size < WHOLE_FILE_BYTES_MAX {
         let (reply, receiver) = crossbeam_channel::bounded(1);
         let share = budget.take(size)?;
@@ -125,7 +126,8 @@ fn job_for(
     let share = budget.take(size.min(WINDOW_BYTES / 2))?;
     let old = Some(Box::new(record));
     let item = Item::Large { path, size, class, sparse: content.sparse, old, pieces: receiver, share };
-    Some((item, Some(Job::Large(LargeJob { file: to_read, class, pieces: piece_sender }))))
+    let job = LargeJob { file: to_read, class, pieces: piece_sender };
+    Some((item, Some(Job::Large(Box::new(job)))))
 }
 
 /// Writes the new cache again with `overrides`; `end` becomes that of the result.

@@ -74,6 +74,8 @@ pub(super) struct Scan {
     pub(super) safe_before: Timestamp,
     /// A folder on which nothing is mounted any more is empty because somebody meant it.
     pub(super) force_delete: bool,
+    /// Read every file, whatever vouches for it.
+    pub(super) rehash: bool,
 }
 
 /// A queue of items.
@@ -242,7 +244,10 @@ impl<'a> Merge<'a> {
         let unknown = Digest([0; 32]);
         let mut content = FileContent { size, digest: unknown, class, link, sparse, unstable: false };
         let vouched = old.as_ref().filter(|old| old.vouches_for(&fingerprint).is_some());
+        let expected =
+            vouched.filter(|_| self.scan.rehash).and_then(|old| Some((fingerprint, old.entry.file()?.digest)));
         let known = match vouched.and_then(|old| old.entry.file()) {
+            _ if self.scan.rehash => None,
             Some(known) => Some(Known { digest: known.digest, class: known.class, plain: false }),
             None if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) => self.renamed(fingerprint),
             None => None,
@@ -272,7 +277,7 @@ impl<'a> Merge<'a> {
         }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
-        let file = ToRead { dir: walked.dir, name, entry, size, ino_believed: walked.ino_believed };
+        let file = ToRead { dir: walked.dir, name, entry, size, ino_believed: walked.ino_believed, expected };
         if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 
@@ -328,7 +333,7 @@ impl<'a> Merge<'a> {
         let old = old.map(Box::new);
         let item = Item::Large { path, size, class, sparse, old, pieces: receiver, share };
         self.scan.items.send(item).map_err(|_| Gone)?;
-        self.scan.jobs.send(Job::Large(LargeJob { file, class, pieces: sender })).map_err(|_| Gone)
+        self.scan.jobs.send(Job::Large(Box::new(LargeJob { file, class, pieces: sender }))).map_err(|_| Gone)
     }
 
     fn flush(&mut self) -> Result<(), Gone> {

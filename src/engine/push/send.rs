@@ -10,9 +10,10 @@ use crossbeam_channel::{Receiver, select};
 use super::budget::Share;
 use super::cache::CacheKeeper;
 use super::files::in_messages;
+use super::found::Found;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
-use super::scan::{Item, VANISHED};
+use super::scan::Item;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
 use crate::backup::hash_cache::CacheRecord;
@@ -46,16 +47,6 @@ struct OpenFile {
     /// Its end, once all of it has been offered.
     done: Option<FileDone>,
     _share: Share,
-}
-
-/// What the content phase found out, besides the manifest.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) unseen: Vec<RelPath>,
-    pub(super) errors: Vec<String>,
-    pub(super) failed: u64,
-    pub(super) bytes_read: u64,
-    pub(super) content_bytes_sent: u64,
 }
 
 /// Where records go.
@@ -172,15 +163,6 @@ impl<'a> ContentSender<'a> {
         Ok(())
     }
 
-    fn failed(&mut self, path: RelPath, why: &str) {
-        self.observer.event(&Event::Failed { path: path.as_bytes(), why });
-        self.found.failed += 1;
-        if self.found.errors.len() < 1000 {
-            self.found.errors.push(format!("{path}: {why}"));
-        }
-        self.found.unseen.push(path);
-    }
-
     /// Puts a record into the new manifest. Names of one inode agree on its content.
     fn keep(&mut self, mut record: CacheRecord) -> Result<CacheRecord, EngineError> {
         if let Kind::File(content) = &mut record.entry.kind {
@@ -222,7 +204,8 @@ impl<'a> ContentSender<'a> {
                 continue;
             }
             match outcomes.next() {
-                Some(Outcome::Read(record)) => {
+                Some(Outcome::Read { record, altered }) => {
+                    self.look_at_altered(altered, &record);
                     let len = record.entry.file().map_or(0, |c| c.size) as usize;
                     self.found.bytes_read += len as u64;
                     let record = self.keep(*record)?;
@@ -255,10 +238,6 @@ impl<'a> ContentSender<'a> {
         self.link.send(Offer { batch, digests })?;
         self.waiting.insert(batch, Waiting::Small { files, payload, _share: share });
         Ok(())
-    }
-
-    fn vanished(&mut self, path: &RelPath) {
-        self.observer.event(&Event::Skipped { path: path.as_bytes(), why: VANISHED });
     }
 
     fn next_batch(&mut self) -> u32 {
@@ -434,7 +413,8 @@ impl<'a> ContentSender<'a> {
     fn large_end(&mut self, file: u32, outcome: Outcome) -> Result<(), EngineError> {
         let mut entry = None;
         match outcome {
-            Outcome::Read(record) => {
+            Outcome::Read { record, altered } => {
+                self.look_at_altered(altered, &record);
                 let record = self.keep(*record)?;
                 entry = (!self.dry_run).then(|| entry_to_wire(&record.entry));
             }

@@ -152,18 +152,8 @@ impl World {
     }
 
     fn push_with(&self, delete: bool) {
-        let options = PushOptions {
-            root: self.src(),
-            recursive: true,
-            delete,
-            delete_excluded: false,
-            force_delete: true,
-            dry_run: false,
-            filters: Vec::new(),
-            exclude_caches: false,
-            one_file_system: false,
-            wait: None,
-        };
+        let options =
+            PushOptions { root: self.src(), recursive: true, delete, force_delete: true, ..Default::default() };
         let summary = push(&self.client, &options, &Silent).unwrap();
         assert_eq!((summary.errors, summary.notes), (0, vec![]));
     }
@@ -434,18 +424,7 @@ fn an_incomplete_or_shallow_snapshot_deletes_nothing_it_did_not_see() {
     let world = World::new();
     world.write("file", b"x");
     world.write("folder/inner", b"y");
-    let options = PushOptions {
-        root: world.src(),
-        recursive: false,
-        delete: false,
-        delete_excluded: false,
-        force_delete: false,
-        dry_run: false,
-        filters: Vec::new(),
-        exclude_caches: false,
-        one_file_system: false,
-        wait: None,
-    };
+    let options = PushOptions { root: world.src(), ..Default::default() };
     push(&world.client, &options, &Silent).unwrap();
     world.write("later", b"z");
     let back = RestoreOptions { to: None, delete: true, ..world.options("") };

@@ -12,6 +12,7 @@
 //! contents whose digest falls into that part, and at the packs whose id does: n runs cover everything. It waits for no
 //! lease but for a moment, when something in the plain copy is not what it should be.
 
+mod background;
 mod found;
 mod pace;
 mod settle;
@@ -32,6 +33,8 @@ use crate::store::names::CopyName;
 use crate::store::registry::Right;
 use crate::store::verified::VerifiedState;
 
+pub use background::VerifyOptions;
+pub(super) use background::start;
 pub(super) use found::{Found, Outcome};
 pub(super) use pace::Pace;
 pub(super) use slice::Slice;

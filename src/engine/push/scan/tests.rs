@@ -19,6 +19,7 @@ fn merged(root: &Path, state: &Path, then: impl FnOnce(&mut [WalkItem])) -> Vec<
         budget: Budget::new(1 << 20),
         safe_before: Timestamp { secs: 1, nanos: 0 },
         force_delete: false,
+        rehash: false,
     };
     let mut walked = Vec::new();
     walk(&scan.walk, &mut |batch| {
