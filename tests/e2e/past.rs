@@ -8,7 +8,7 @@ use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, shell};
 use crate::support::forest::Forest;
 use crate::support::rng::Rng;
-use crate::support::trees::{assert_same, assert_shape, noise, plant, shape, write};
+use crate::support::trees::{assert_same, assert_shape, many, noise, plant, shape, write};
 
 fn run(client: &Client, words: &[&str], path: &Path) -> Outcome {
     let mut args: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
@@ -100,6 +100,35 @@ fn what_is_not_there_is_told_from_what_is() {
     client.run(&["ls", "--at", "3"]).expect(0, &["source"]);
 }
 
+fn lose_catalog(store: &Path) {
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = fs::remove_file(store.join(".rbbackup").join(name));
+    }
+}
+
+/// What moved since lies in the copy under another name, and nothing but a manifest says where.
+#[test]
+fn without_a_catalog_what_moved_since_is_found() {
+    let (world, mut daemon, client) = World::served();
+    many(&world.source.join("old"), 2, 3);
+    write(&world.source.join("old/large"), noise(3, 900_000));
+    client.push("-rd", &world.source);
+    let wanted = shape(&world.source.join("old"));
+    fs::rename(world.source.join("old"), world.source.join("new")).unwrap();
+    write(&world.source.join("old/large"), noise(4, 900_000));
+    client.push("-rd", &world.source);
+    daemon.stop();
+    lose_catalog(&world.store);
+    let reader = Client::new(&world.path("reader"), &["--store", world.store.to_str().unwrap()]);
+    let options = |to: &'static str| ["restore", "--at", "1", "--to", to];
+    run(&reader.in_dir(world.dir.path()), &options("read"), &world.source.join("old")).expect(0, &[]);
+    assert_shape(&world.path("read/old"), &wanted);
+    lose_catalog(&world.store);
+    let _daemon = daemon.restart();
+    run(&client.in_dir(world.dir.path()), &options("served"), &world.source.join("old")).expect(0, &[]);
+    assert_shape(&world.path("served/old"), &wanted);
+}
+
 /// Rounds of changes, each backed up and kept by `cp -a`; then every snapshot restores as it was.
 pub struct Rounds {
     pub world: World,
@@ -186,9 +215,7 @@ fn thirty_rounds_restore_as_the_source_was() {
     // The same when nothing but files is left to know it from.
     let mut daemon = rounds.daemon.take().unwrap();
     daemon.stop();
-    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        let _ = fs::remove_file(rounds.world.store.join(".rbbackup").join(name));
-    }
+    lose_catalog(&rounds.world.store);
     rounds.daemon = Some(daemon.restart());
     rounds.restore_each();
 }
