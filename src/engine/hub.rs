@@ -60,6 +60,8 @@ pub(crate) struct Hub {
     /// Held while a staging folder is opened or taken away; when unclaimed ones were looked for last.
     pub(super) swept: Mutex<Timestamp>,
     pub(super) vaults: Vaults,
+    /// Held by who packs, and by who prunes: what is packed relies on what the vault has.
+    pub(super) housekeeping: Mutex<()>,
     /// Wakes upkeep.
     pub(super) bell: Bell,
 }
@@ -112,6 +114,7 @@ impl Hub {
             turns: Mutex::default(),
             swept: Mutex::new(now()),
             vaults: Vaults::default(),
+            housekeeping: Mutex::default(),
             bell: Bell::default(),
         })
     }

@@ -17,11 +17,12 @@
 //! | --- | --- | --- | --- |
 //! | backup or forget | waits or exits 11 | yes | yes: reads committed snapshots only |
 //! | restore, list, status | yes | yes | yes |
+//! | pack, prune (one at a time) | pauses, 10 minutes at most | the same | yes: what is read is pinned, or looked for again |
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
-//! the vaults.
+//! the vaults, [`prune`] lets go what no rule keeps.
 
 pub mod admin;
 pub mod client;

@@ -132,6 +132,7 @@ fn round(hub: &Hub, pace: &Pace<'_>) -> Result<(), EngineError> {
     if hub.is_closed() {
         return Ok(());
     }
+    let _alone = hub.housekeeping.lock().unwrap_or_else(PoisonError::into_inner);
     let packed = pack::pack(hub, pace)?;
     if packed.files > 0 {
         tracing::info!(

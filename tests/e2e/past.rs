@@ -8,7 +8,7 @@ use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, shell};
 use crate::support::forest::Forest;
 use crate::support::rng::Rng;
-use crate::support::trees::{assert_same, assert_shape, noise, plant, shape, write};
+use crate::support::trees::{assert_same, assert_shape, many, noise, plant, shape, write};
 
 fn run(client: &Client, words: &[&str], path: &Path) -> Outcome {
     let mut args: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
@@ -100,18 +100,48 @@ fn what_is_not_there_is_told_from_what_is() {
     client.run(&["ls", "--at", "3"]).expect(0, &["source"]);
 }
 
+fn lose_catalog(store: &Path) {
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = fs::remove_file(store.join(".rbbackup").join(name));
+    }
+}
+
+/// What moved since lies in the copy under another name, and nothing but a manifest says where.
+#[test]
+fn without_a_catalog_what_moved_since_is_found() {
+    let (world, mut daemon, client) = World::served();
+    many(&world.source.join("old"), 2, 3);
+    write(&world.source.join("old/large"), noise(3, 900_000));
+    client.push("-rd", &world.source);
+    let wanted = shape(&world.source.join("old"));
+    fs::rename(world.source.join("old"), world.source.join("new")).unwrap();
+    write(&world.source.join("old/large"), noise(4, 900_000));
+    client.push("-rd", &world.source);
+    daemon.stop();
+    lose_catalog(&world.store);
+    let reader = Client::new(&world.path("reader"), &["--store", world.store.to_str().unwrap()]);
+    let options = |to: &'static str| ["restore", "--at", "1", "--to", to];
+    run(&reader.in_dir(world.dir.path()), &options("read"), &world.source.join("old")).expect(0, &[]);
+    assert_shape(&world.path("read/old"), &wanted);
+    lose_catalog(&world.store);
+    let _daemon = daemon.restart();
+    run(&client.in_dir(world.dir.path()), &options("served"), &world.source.join("old")).expect(0, &[]);
+    assert_shape(&world.path("served/old"), &wanted);
+}
+
 /// Rounds of changes, each backed up and kept by `cp -a`; then every snapshot restores as it was.
-struct Rounds {
-    world: World,
-    client: Client,
-    kept: Vec<PathBuf>,
+pub struct Rounds {
+    pub world: World,
+    pub client: Client,
+    /// By number, from 1; empty: that snapshot is not there any more.
+    pub kept: Vec<Option<PathBuf>>,
     forest: Forest,
     /// Serves; with `--store` none does.
     daemon: Option<Daemon>,
 }
 
 impl Rounds {
-    fn new(seed: u64, served: bool) -> Self {
+    pub fn new(seed: u64, served: bool) -> Self {
         let world = World::new();
         fs::remove_dir(&world.source).unwrap();
         let forest = Forest::plant(&world.source, seed);
@@ -124,21 +154,24 @@ impl Rounds {
         Self { world, client, kept: Vec::new(), forest, daemon }
     }
 
-    fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         if !self.kept.is_empty() {
             self.forest.grow();
         }
         let copy = self.world.path(&format!("kept-{}", self.kept.len() + 1));
         shell("cp", &["-a".as_ref(), self.world.source.as_os_str(), copy.as_os_str()]);
         let summary = self.client.push("-rd --force-delete", &self.world.source);
-        self.kept.push(copy);
+        self.kept.push(Some(copy));
         assert_eq!(summary["snapshot"], self.kept.len());
     }
 
-    fn restore_each(&self) {
+    fn there(&self) -> Vec<(String, &PathBuf)> {
+        (1..).zip(&self.kept).filter_map(|(number, kept)| Some((number.to_string(), kept.as_ref()?))).collect()
+    }
+
+    pub fn restore_each(&self) {
         let to = self.world.path("to");
-        for (i, kept) in self.kept.iter().enumerate() {
-            let number = (i + 1).to_string();
+        for (number, kept) in self.there() {
             let options = ["restore", "-q", "--at", &number, "--to", to.to_str().unwrap()];
             run(&self.client, &options, &self.world.source).expect(0, &[]);
             assert_same(&to.join("source"), kept);
@@ -147,9 +180,8 @@ impl Rounds {
     }
 
     /// From one to the next in the same place: only what differs is written.
-    fn walk_back(&self) {
-        for (i, kept) in self.kept.iter().enumerate().rev() {
-            let number = (i + 1).to_string();
+    pub fn walk_back(&self) {
+        for (number, kept) in self.there().into_iter().rev() {
             run(&self.client, &["restore", "-q", "--delete", "--at", &number], &self.world.source).expect(0, &[]);
             assert_shape(&self.world.source, &shape(kept));
         }
@@ -183,9 +215,7 @@ fn thirty_rounds_restore_as_the_source_was() {
     // The same when nothing but files is left to know it from.
     let mut daemon = rounds.daemon.take().unwrap();
     daemon.stop();
-    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        let _ = fs::remove_file(rounds.world.store.join(".rbbackup").join(name));
-    }
+    lose_catalog(&rounds.world.store);
     rounds.daemon = Some(daemon.restart());
     rounds.restore_each();
 }

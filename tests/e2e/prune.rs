@@ -8,8 +8,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::past::Rounds;
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, login, shell, wait_until};
+use crate::support::rng::Rng;
 use crate::support::trees::noise;
 
 /// Keeps two of everything, however young.
@@ -165,6 +167,52 @@ fn with_a_damaged_record_nothing_is_pruned_and_that_is_said() {
     assert_eq!(said.code, 1);
     assert!(said.stderr.contains("000000000002.snapshot"), "{}", said.stderr);
     assert_eq!(files(&world.store, ".snapshot").len(), 5);
+}
+
+/// Lets all but the last two go, and forgets what went.
+fn prune_rounds(rounds: &mut Rounds) -> usize {
+    let dry = prune(&rounds.world, TWO, &["-n", "--json"]);
+    let mut gone = 0;
+    for verdict in dry.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        if verdict["keep"] == false {
+            let number = usize::try_from(verdict["number"].as_u64().unwrap()).unwrap();
+            fs::remove_dir_all(rounds.kept[number - 1].take().unwrap()).unwrap();
+            gone += 1;
+        }
+    }
+    let done = prune(&rounds.world, TWO, &[]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    gone
+}
+
+/// Rounds of random changes; after each few all but the last snapshots go, and those restore as the source was.
+fn what_stays_restores(seed: u64, rounds: usize, every: usize) {
+    let mut trial = Rounds::new(seed, false);
+    let mut gone = 0;
+    for round in 1..=rounds {
+        trial.go_on();
+        if round % every == 0 {
+            gone += prune_rounds(&mut trial);
+            trial.restore_each();
+        }
+    }
+    assert!(gone >= rounds / 3, "only {gone} of {rounds} went");
+    fs::remove_file(trial.world.store.join(".rbbackup/catalog.sqlite")).unwrap();
+    trial.restore_each();
+    trial.go_on();
+    prune_rounds(&mut trial);
+    trial.walk_back();
+}
+
+#[test]
+fn what_stays_restores_as_the_source_was() {
+    what_stays_restores(3, 4, 2);
+}
+
+#[test]
+#[ignore = "slow: thirty rounds of changes, pruned every five"]
+fn what_stays_of_thirty_rounds_restores_as_the_source_was() {
+    what_stays_restores(Rng::announced("what_stays_of_thirty_rounds_restores_as_the_source_was").next(), 30, 5);
 }
 
 /// Points at which pruning may be killed.

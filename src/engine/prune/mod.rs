@@ -2,14 +2,15 @@
 //!
 //! Copy by copy: a verdict for each record (`backup::retention`), then what goes is renamed, then what nothing stands on is
 //! removed. One copy's trouble is told in its report and stops no other. Backups, restores and listings go on meanwhile:
-//! the newest record of a root, which a run may stand on, does not expire, and a restore pins what it reads. Only one
-//! thread of one process prunes a store, the same that packs.
+//! the newest record of a root, which a run may stand on, does not expire, and a restore pins what it reads. Packing and
+//! pruning of one store take turns (`Hub::housekeeping`), as a rule in one thread.
 //!
 //! A copy with a record that cannot be read, or with a commit that is not finished, is left alone: what must stay is not
 //! known there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::PoisonError;
 
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
@@ -136,6 +137,7 @@ pub(crate) fn prune(
     go_on: &dyn Fn() -> bool,
 ) -> Result<PruneReport, EngineError> {
     let mut report = PruneReport { dry_run, ..PruneReport::default() };
+    let _alone = (!dry_run).then(|| hub.housekeeping.lock().unwrap_or_else(PoisonError::into_inner));
     let copies = hub.store.copies()?;
     report.strangers.extend(retention.copies.keys().filter(|copy| !copies.contains(copy)).cloned());
     for copy in copies {

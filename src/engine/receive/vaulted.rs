@@ -11,7 +11,7 @@ use crate::backup::digest::Digest;
 use crate::engine::error::EngineError;
 use crate::store::catalog::CatalogError;
 use crate::store::staging::Chunk;
-use crate::store::vault::{BlobKind, BlobPlace, Known};
+use crate::store::vault::{BlobKind, Known};
 
 impl Run<'_> {
     /// What is known of the vault.
@@ -29,18 +29,13 @@ impl Run<'_> {
 
     /// Whether the vault has this content, as far as the catalog knows.
     pub(super) fn in_vault(&self, digest: &Digest) -> Result<bool, CatalogError> {
-        let has = |kind| Ok(self.blob(kind, digest)?.is_some());
-        Ok(has(BlobKind::Content)? || has(BlobKind::Recipe)?)
-    }
-
-    fn blob(&self, kind: BlobKind, digest: &Digest) -> Result<Option<BlobPlace>, CatalogError> {
-        let places = self.reader.blob_places(self.copy.id, kind, digest)?;
-        Ok(places.into_iter().find(|place| self.vault.has(place.pack)))
+        Ok(self.reader.blobs(self.copy.id, digest)?.iter().any(|place| self.vault.has(place.pack)))
     }
 
     /// A chunk of a large file, if the vault has it.
     pub(super) fn vault_chunk(&self, digest: &Digest, len: u32) -> Result<Option<Chunk>, EngineError> {
-        let place = self.blob(BlobKind::Content, digest)?.filter(|place| place.blob.raw == len);
+        let places = self.reader.blob_places(self.copy.id, BlobKind::Content, digest)?;
+        let place = places.into_iter().find(|place| place.blob.raw == len && self.vault.has(place.pack));
         Ok(place.map(|place| Chunk::Packed { vault: Arc::clone(&self.vault), place }))
     }
 

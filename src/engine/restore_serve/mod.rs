@@ -13,6 +13,7 @@
 //! [`TREES_UNANSWERED_MAX`] batches wait for their `Want`.
 
 mod entries;
+mod newest;
 mod places;
 mod pool;
 

@@ -1,9 +1,10 @@
 //! Where content is in the store: found, read and verified. Nothing is believed but the hash of what was read.
 //!
 //! In this order: the copy's file at the entry's own path; files of the copy that the catalog knows to hold the
-//! content; the retired file that it knows; the vault; any retired file of the same size, for a catalog that was lost;
-//! the vault once more, for what was retired may be packed while we look. A commit that runs beside us moves files from
-//! one place to the other: while one is under way, a search that found nothing is repeated.
+//! content; the retired file that it knows; the vault; for a catalog that was lost, where the newest manifests have it
+//! and any retired file of the same size; the vault once more, for what was retired may be packed while we look. A
+//! commit that runs beside us moves files from one place to the other: while one is under way, a search that found
+//! nothing is repeated.
 //!
 //! A large file goes out piece by piece while it is hashed. An older version most often has the very size of the copy's
 //! file (an image, a database), so such a file is sent from where the catalog says that the content is; a place of which
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::newest::Newest;
 use super::pool::Wanted;
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
@@ -51,6 +53,7 @@ pub(super) struct Store<'a> {
     vault: OnceLock<Option<Arc<Vault>>>,
     /// Retired files by size, once somebody had to look.
     retired_by_size: Mutex<Option<BySize>>,
+    newest: OnceLock<Newest>,
 }
 
 impl<'a> Store<'a> {
@@ -63,6 +66,7 @@ impl<'a> Store<'a> {
             id: OnceLock::new(),
             vault: OnceLock::new(),
             retired_by_size: Mutex::default(),
+            newest: OnceLock::new(),
         })
     }
 
@@ -75,6 +79,15 @@ impl<'a> Store<'a> {
     fn vault(&self) -> Option<&Vault> {
         let open = || self.hub.vault(&self.copy).inspect_err(|error| tracing::warn!("history cannot be used: {error}"));
         self.vault.get_or_init(|| open().ok()).as_deref()
+    }
+
+    /// A path of the copy that held this content when its root was backed up last.
+    fn by_newest_manifests(&self, digest: &Digest) -> Option<RelPath> {
+        let read = || -> Result<Newest, EngineError> { Ok(Newest::read(&*self.hub.store.snapshots(&self.copy)?)?) };
+        let newest = self.newest.get_or_init(|| {
+            read().inspect_err(|error| tracing::warn!("a newest manifest cannot be used: {error}")).unwrap_or_default()
+        });
+        newest.place(digest)
     }
 
     fn commit_under_way(&self) -> bool {
@@ -226,6 +239,11 @@ impl<'a> Finder<'a> {
             return true;
         }
         let holding = |mut file: FileReader| (!careful || holds(&mut file, &wanted.digest)).then_some(file);
+        if let Some(place) = self.store.by_newest_manifests(&wanted.digest)
+            && good(self.open_copy(&place, wanted.size).and_then(holding), use_it)
+        {
+            return true;
+        }
         if careful && good(self.open_copy(&wanted.path, wanted.size).and_then(holding), use_it) {
             return true;
         }

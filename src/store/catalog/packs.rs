@@ -95,6 +95,16 @@ impl CatalogReader {
     /// # Errors
     /// [`CatalogError`].
     pub fn blob_places(&self, copy: CopyId, kind: BlobKind, digest: &Digest) -> Result<Vec<BlobPlace>, CatalogError> {
+        let mut places = self.blobs(copy, digest)?;
+        places.retain(|place| place.blob.kind == kind);
+        Ok(places)
+    }
+
+    /// All blobs with this key, of either kind: content as one piece, or the recipe that says of which it is made.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn blobs(&self, copy: CopyId, digest: &Digest) -> Result<Vec<BlobPlace>, CatalogError> {
         let mut statement = self.prepare(
             "SELECT packs.pack, rest FROM blobs INDEXED BY blobs_by_digest JOIN packs ON packs.id = blobs.pack
              WHERE blobs.copy = ?1 AND prefix = ?2 LIMIT ?3",
@@ -104,7 +114,7 @@ impl CatalogReader {
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
             let pack = self.pack_id(self.column(row.get_ref(0))?)?;
             let blob = decode(pack, self.column(row.get_ref(1))?).ok_or_else(|| self.damaged("a blob"))?;
-            if (blob.kind, &blob.digest) == (kind, digest) {
+            if blob.digest == *digest {
                 places.push(BlobPlace { pack, blob });
             }
         }

@@ -215,4 +215,6 @@ impl IntoChange for ChangeRecord {
 }
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
