@@ -2,7 +2,7 @@
 //!
 //! Whatever the step: when the daemon is up again the copy is the tree of before or of after, down to times and links;
 //! which of the two follows from whether the journal was durable; the next run goes through and leaves nothing behind;
-//! and every content that ever was in the copy is still in it or in `retired/`.
+//! and every content that ever was in the copy is still in it or in history.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,9 +12,11 @@ mod support;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use support::history::History;
+use support::patience::wait_until;
 use support::spec::build;
 use support::state::{State, after, contents, differences, read};
-use support::world::{Retired, World, assert_no_leftovers, finish, snapshots};
+use support::world::{World, assert_no_leftovers, finish, snapshots};
 
 /// Points at which the commit has not happened if the daemon dies there.
 const BEFORE: [&str; 4] = ["before-flush", "before-journal", "journal-written", "record-begun"];
@@ -32,7 +34,7 @@ const AFTER: [&str; 10] = [
     "after-journal-removed",
 ];
 /// Points at which history is packed: no commit is under way.
-const PACKING: [&str; 2] = ["pack-written", "pack-named"];
+const PACKING: [&str; 4] = ["pack-written", "pack-named", "pack-known", "pack-file-gone"];
 /// Steps of one plan; more means that the loop does not end.
 const STEPS_MAX: u32 = 100;
 
@@ -60,7 +62,7 @@ struct Trial {
     current: usize,
     now: State,
     ever: HashSet<[u8; 32]>,
-    retired: Retired,
+    history: History,
     recoveries: u32,
 }
 
@@ -72,8 +74,15 @@ impl Trial {
             build(place, spec);
         }
         std::fs::rename(&places[0], &world.source).unwrap();
-        let retired = Retired::default();
-        Self { world, trees: places, current: 0, now: State::new(), ever: HashSet::new(), retired, recoveries: 0 }
+        Self {
+            world,
+            trees: places,
+            current: 0,
+            now: State::new(),
+            ever: HashSet::new(),
+            history: History::default(),
+            recoveries: 0,
+        }
     }
 
     fn put(&mut self, tree: usize) {
@@ -135,7 +144,7 @@ impl Trial {
         assert_same(&self.now, wanted, step.root, what);
         assert_no_leftovers(&self.world.store, false);
         self.ever.extend(contents(&self.now));
-        let held: HashSet<_> = self.retired.contents(&self.world.store).union(&contents(&self.now)).copied().collect();
+        let held: HashSet<_> = self.history.contents(&self.world.store).union(&contents(&self.now)).copied().collect();
         assert!(self.ever.is_subset(&held), "{what}: content is lost");
     }
 }
@@ -189,6 +198,58 @@ fn every_failpoint_is_known_here() {
     visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     let known: HashSet<String> = BEFORE.iter().chain(&AFTER).chain(&PACKING).map(|&name| name.to_owned()).collect();
     assert_eq!(found, known);
+}
+
+/// Every point of packing, every time that it is come to: whatever it was, history holds all that it held, is packed by
+/// the next start, and gives everything back.
+#[test]
+#[ignore = "slow: kills the daemon at every step; needs --features failpoints"]
+fn packing_is_killed_everywhere() {
+    if !cfg!(feature = "failpoints") {
+        eprintln!("skipped: the daemon has no failpoints; build with --features failpoints");
+        return;
+    }
+    let trees = ["f a=1 F b=one0 f d/c=3 F d/e=two1 s l=a", "f a=2 F b=one1 f d/c=33 F d/e=two0 p l"];
+    let mut trial = Trial::new(trees);
+    let root = trial.world.source.clone();
+    trial.world.push(&trial.world.daemon(None), &root, MIRROR);
+    trial.ever.extend(contents(&trial.copy()));
+    let own = trial.world.store.join(".rbbackup");
+    let names = |dir: &str| std::fs::read_dir(own.join(dir)).unwrap().count();
+    let mut kills = 0;
+    for (n, point) in PACKING.iter().enumerate() {
+        for nth in 1.. {
+            assert!(nth < STEPS_MAX, "{point} does not end");
+            trial.put(1 - trial.current);
+            // New content each time, or there would soon be nothing to pack.
+            std::fs::write(root.join("new"), format!("{n} {nth}")).unwrap();
+            let what = format!("killed at {point}:{nth}");
+            let mut daemon = trial.world.daemon(Some(&format!("{point}:{nth}")));
+            // The receipt may be lost with the daemon.
+            let (status, said) = finish(trial.world.start_push(&daemon, &root, MIRROR));
+            assert!(status.success() || status.code() == Some(10), "{what}: {said}");
+            wait_until(&what, || daemon.is_dead() || names("retired") == 0);
+            let died = daemon.is_dead();
+            daemon.kill();
+            let daemon = trial.world.daemon(None);
+            wait_until("what is left to be packed", || names("retired") == 0);
+            trial.now = trial.copy();
+            assert_same(&trial.now, &read(&root), "", &what);
+            trial.ever.extend(contents(&trial.now));
+            let held = trial.history.contents(&trial.world.store);
+            let held: HashSet<_> = held.union(&contents(&trial.now)).copied().collect();
+            assert!(trial.ever.is_subset(&held), "{what}: content is lost");
+            daemon.stop();
+            let vault = own.join("vault").read_dir().unwrap().next().unwrap().unwrap().path();
+            let unfinished = vault.read_dir().unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count();
+            assert_eq!(unfinished, 0, "{what}");
+            if !died {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills >= 6, "only {kills} kills");
 }
 
 macro_rules! plans {

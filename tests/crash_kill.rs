@@ -12,9 +12,10 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use support::forest::Forest;
+use support::history::History;
 use support::rng::Rng;
 use support::state::{State, contents, differences, read};
-use support::world::{Daemon, Retired, World, assert_no_leftovers, finish, snapshots};
+use support::world::{Daemon, World, assert_no_leftovers, finish, snapshots};
 
 /// Kills of the daemon.
 const DAEMON_KILLS: u32 = 200;
@@ -30,7 +31,7 @@ struct Trial {
     old: State,
     runs: usize,
     ever: HashSet<[u8; 32]>,
-    retired: Retired,
+    history: History,
     /// How long a run takes that nobody kills.
     whole: Duration,
 }
@@ -46,7 +47,7 @@ impl Trial {
             old: State::new(),
             runs: 0,
             ever: HashSet::new(),
-            retired: Retired::default(),
+            history: History::default(),
             whole: Duration::ZERO,
         };
         let daemon = trial.world.daemon(None);
@@ -75,7 +76,7 @@ impl Trial {
         assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n"));
         self.runs = snapshots(&self.world.store).len();
         self.ever.extend(contents(&self.old));
-        let held: HashSet<_> = self.retired.contents(&self.world.store).union(&contents(&self.old)).copied().collect();
+        let held: HashSet<_> = self.history.contents(&self.world.store).union(&contents(&self.old)).copied().collect();
         assert!(self.ever.is_subset(&held), "{what}: content is lost");
     }
 

@@ -3,13 +3,14 @@
 //!
 //! Each clone is mounted (the file system recovers), a daemon started on it (the store recovers): the copy is a state
 //! that was on its way at that moment or the one before, never older than a receipt that was given before the clone was
-//! taken; and the next run goes through. Needs root, loop devices and the tools of the file systems.
+//! taken; history holds all that the states before held; and the next run goes through. Needs root, loop devices and the tools of the file systems.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/crash/mod.rs"]
 mod support;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -17,9 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::forest::Forest;
+use support::history::History;
 use support::patience::waited;
 use support::rng::Rng;
-use support::state::{State, differences, read};
+use support::state::{State, contents, differences, read};
 use support::world::{World, assert_no_leftovers, finish, snapshots};
 
 /// Clones of each file system; `RBBACKUP_TEST_CLONES` asks for more.
@@ -176,6 +178,9 @@ fn judge(world: &mut World, clone: &Clone, mount: &Path, states: &[State]) -> us
     let differences = differences(&found, &states[held]);
     assert!(differences.is_empty(), "{what}: not what snapshot {held} was:\n{}", differences.join("\n"));
     assert_no_leftovers(&store, true);
+    let kept = History::default().contents(&store);
+    let kept: HashSet<_> = kept.union(&contents(&found)).copied().collect();
+    assert!(states[..=held].iter().all(|state| contents(state).is_subset(&kept)), "{what}: content is lost");
     // The client is ahead of this store, as after a real cut.
     world.push(&daemon, &world.source, MIRROR);
     let found = read(&world.copy_in(&store).unwrap());

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
-use super::session;
 use super::stop::Stop;
+use super::{session, upkeep};
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
@@ -128,9 +128,16 @@ fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError>
     let hub = Arc::new(hub);
     let (mut ours, theirs) = Link::pair();
     let user = options.user.clone();
+    let stop = options.stop.clone();
+    let serve = move || {
+        session::serve_local(&hub, theirs);
+        if !hub.is_read_only() {
+            upkeep::once(&hub, &|| !stop.is_asked());
+        }
+    };
     let guest = std::thread::Builder::new()
         .name("store".to_owned())
-        .spawn(move || session::serve_local(&hub, theirs))
+        .spawn(serve)
         .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))?;
     options.stop.begin(&ours.sender)?;
     let welcome = client_hello(&mut ours, user.as_bytes(), &software()).map_err(handshake_error)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
-use super::{history, session};
+use super::{session, upkeep};
 use crate::net::identity::Identity;
 use crate::net::listener::{Handler, ListenLimits, Listener};
 use crate::net::shutdown::Shutdown;
@@ -50,7 +50,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if hub.options.trust_first_use {
         tracing::warn!("--trust-first-use: whoever reaches this port first under a name gets its directory");
     }
-    learn_history(&hub, &shutdown);
+    let upkeep = upkeep::start(&hub, &shutdown);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);
@@ -60,21 +60,10 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if left > 0 {
         tracing::warn!("{left} sessions were cut off");
     }
+    hub.bell.ring();
+    if upkeep.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("upkeep stopped in the middle; the next start goes on");
+    }
     let _ = hub.catalog.checkpoint();
     Ok(())
-}
-
-/// Beside the sessions; the process does not wait for it when it ends.
-fn learn_history(hub: &Arc<Hub>, shutdown: &Shutdown) {
-    let (hub, shutdown) = (Arc::clone(hub), shutdown.clone());
-    let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
-        match history::learn(&hub, &|| !shutdown.is_triggered()) {
-            Ok(0) => {}
-            Ok(runs) => tracing::info!("what {runs} runs retired was not in the catalog, and is now"),
-            Err(error) => tracing::warn!("what the catalog does not know of retired files stays so: {error}"),
-        }
-    });
-    if let Err(error) = thread {
-        tracing::warn!("cannot start a thread: {error}");
-    }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::recover::{self, Pending};
+use super::upkeep::Bell;
 use super::vaults::Vaults;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
@@ -59,6 +60,8 @@ pub(crate) struct Hub {
     /// Held while a staging folder is opened or taken away; when unclaimed ones were looked for last.
     pub(super) swept: Mutex<Timestamp>,
     pub(super) vaults: Vaults,
+    /// Wakes upkeep.
+    pub(super) bell: Bell,
 }
 
 impl Hub {
@@ -109,6 +112,7 @@ impl Hub {
             turns: Mutex::default(),
             swept: Mutex::new(now()),
             vaults: Vaults::default(),
+            bell: Bell::default(),
         })
     }
 
@@ -175,6 +179,11 @@ impl Hub {
             return Err(EngineError::new(ErrorKind::Failed, message));
         }
         Ok(())
+    }
+
+    /// Whether nothing is written any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.check_flushed().is_err()
     }
 
     /// No more writing: the disk did not take a flush.

@@ -36,7 +36,13 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         let since = show_moment(holder.since);
         format!("'/{}' by {}, since {since}", scope.root, holder.name)
     });
-    let known = hub.catalog.reader().and_then(|reader| reader.retired_totals(hub.catalog.copy_id(copy)?));
+    // In step with the packs.
+    drop(hub.vault(copy)?);
+    let known = hub.catalog.reader().and_then(|reader| {
+        let id = hub.catalog.copy_id(copy)?;
+        let ((files, bytes), vault) = (reader.retired_totals(id)?, reader.vault_totals(id)?);
+        Ok((files + vault.blobs, bytes + vault.bytes))
+    });
     let retired = match known {
         Ok(known) => known,
         // Somebody else's catalog may be gone or in use: the files themselves can be counted.

@@ -20,7 +20,8 @@
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
-//! down how each run ended.
+//! down how each run ended. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
+//! the vaults.
 
 pub mod client;
 pub mod daemon;
@@ -31,6 +32,7 @@ mod hub;
 pub mod inspect;
 mod inspect_serve;
 pub mod observer;
+mod pack;
 pub mod past;
 mod past_serve;
 mod patience;
@@ -45,5 +47,6 @@ mod session;
 mod source;
 pub mod stop;
 mod stopwatch;
+mod upkeep;
 mod vaults;
 mod wire;

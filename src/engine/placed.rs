@@ -70,7 +70,6 @@ pub(super) fn update_catalog(
     let reader = hub.catalog.reader()?;
     let mut updates = Vec::new();
     let parked: HashSet<&RelPath> = plan.parks.iter().map(|p| &p.path).collect();
-    updates.push(Update::RetiredRun(run));
     for park in &plan.parks {
         let from = at(root, &park.path)?;
         let aside = rel(&[ASIDE, b"/", park.slot.to_string().as_bytes()].concat());

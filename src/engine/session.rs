@@ -85,6 +85,7 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
         let _ = link.send(Refused::from(&error));
     }
     hub.sessions.fetch_sub(1, Ordering::SeqCst);
+    hub.bell.ring();
     if let Err(error) = recover::sweep(hub, now()) {
         tracing::warn!("unclaimed staging was not cleared: {error}");
     }

@@ -24,7 +24,7 @@ impl Hub {
     /// The vault of a copy, in step with the catalog.
     ///
     /// # Errors
-    /// The catalog or the disk fail. A pack that is damaged is no error here: it is named in the log, and not used.
+    /// The catalog or the disk fail. A pack that cannot be read is no error here: it is named in the log, and not used.
     pub(crate) fn vault(&self, copy: &CopyName) -> Result<Arc<Vault>, EngineError> {
         let slot = {
             let mut vaults = self.vaults.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,8 +56,8 @@ fn bring_in_step(hub: &Hub, copy: &CopyName, vault: &Vault) -> Result<(), Engine
     for pack in there.difference(&known) {
         match vault.index(*pack) {
             Ok(index) => learnt += hub.catalog.apply(id, [Update::PutPack(index)])?,
-            Err(error) if error.is_damage() => tracing::error!("{error}; what it holds is not used"),
-            Err(error) => return Err(error.into()),
+            // Backups go on without it.
+            Err(error) => tracing::error!("{error}; what it holds is not used"),
         }
     }
     if learnt > 0 {

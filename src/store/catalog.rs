@@ -16,7 +16,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavi
 use super::names::CopyName;
 use super::vault::{PackId, PackIndex};
 use crate::backup::chunker::Recipe;
-use crate::backup::digest::{Digest, RunId};
+use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
 
 mod packs;
@@ -88,8 +88,9 @@ pub enum Update {
     PutPack(PackIndex),
     /// A pack is not in the vault any more, or soon will not be.
     RemovePack(PackId),
-    /// All that this run retired is known.
-    RetiredRun(RunId),
+    /// Blobs with this key are not found any more, though they are in packs: they turned out to be damaged. The packs
+    /// themselves say still that they are there.
+    RemoveBlobs(Digest),
 }
 
 /// Why the catalog cannot answer.
@@ -253,11 +254,7 @@ impl<'a> Writer<'a> {
             Update::RemoveRetired(digest) => self.remove_retired(&digest),
             Update::PutPack(index) => packs::put(self.conn, self.copy, &index),
             Update::RemovePack(pack) => packs::remove(self.conn, self.copy, pack),
-            Update::RetiredRun(run) => self
-                .conn
-                .prepare_cached("INSERT OR IGNORE INTO retired_runs (copy, run) VALUES (?1, ?2)")
-                .and_then(|mut put| put.execute(params![self.copy, run.0.as_slice()]))
-                .map(drop),
+            Update::RemoveBlobs(digest) => packs::remove_blobs(self.conn, self.copy, &digest),
         };
         done.map_err(|e| schema::error(self.path, e))
     }

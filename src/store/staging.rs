@@ -10,6 +10,7 @@
 //! so no index has to be durable. Files of the index are whole and verified; what is not in it is leftover.
 
 mod adopt;
+mod extract;
 mod large;
 mod prepare;
 mod purge;
@@ -17,7 +18,7 @@ mod purge;
 pub(crate) use adopt::hash_file;
 pub(crate) use large::chunks_of;
 pub use large::{Chunk, KnownChunks, LargeWriter};
-pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem};
+pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem, VaultSource};
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

@@ -25,4 +25,5 @@ mod roots;
 mod stores;
 mod trouble;
 mod unseen;
+mod vault;
 mod versions;

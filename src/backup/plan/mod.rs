@@ -92,6 +92,8 @@ pub enum ContentPlace {
     Copy(RelPath),
     /// A retired file, by its place below `retired/`.
     Retired(RelPath),
+    /// In the vault, under its digest.
+    Vault,
 }
 
 /// What the store knows about content: asked once per arriving file.

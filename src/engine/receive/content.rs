@@ -1,8 +1,8 @@
 //! Content as it arrives: answers offers, hands small files to the writers, assembles the open large file.
 //!
-//! Offers are answered in the order they came. "I have it" is given for what staging, the copy or `retired/` hold;
-//! nothing of these is destroyed while the run lives (retiring moves, it does not remove), and the plan finds content
-//! by its digest wherever it went. What turns out to be damaged when it is used is asked for again.
+//! Offers are answered in the order they came. "I have it" is given for what staging, the copy, `retired/` or
+//! the vault hold; little of these is destroyed while the run lives (retiring and packing move, they do not remove), and
+//! the plan finds content by its digest wherever it went. What turns out to be damaged when it is used is asked for again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -175,7 +175,7 @@ impl<'a> ContentReceiver<'a> {
         if let Some(digest) = &open.base {
             self.found.with(|_| ())?;
             // Ranges count chunks of its class.
-            base = self.run.reader.recipe(self.run.copy.id, digest)?.filter(|recipe| recipe.class == class);
+            base = self.run.recipe(digest)?.filter(|recipe| recipe.class == class);
             answer(link, FileReady { file: open.file, base_known: base.is_some() })?;
         }
         if self.large.len() >= FILES_OPEN_MAX {
@@ -252,7 +252,7 @@ impl<'a> ContentReceiver<'a> {
         {
             return Ok(Chunk::Stored { file, offset: place.offset, of: place.file });
         }
-        Ok(Chunk::Arrives)
+        Ok(self.run.vault_chunk(digest, len)?.unwrap_or(Chunk::Arrives))
     }
 
     /// A file of the store that does not hold what the catalog says is not offered again, to nobody; and what was made
@@ -363,15 +363,6 @@ impl SourceFiles {
         self.0.truncate(SOURCES_OPEN_MAX - 1);
         self.0.insert(0, (digest, Arc::clone(&file)));
         file
-    }
-}
-
-impl Run<'_> {
-    /// Whether a whole file with this content is in the store.
-    pub(super) fn has(&self, digest: &Digest) -> Result<bool, EngineError> {
-        Ok(self.staging.has(digest)
-            || self.reader.has_content(self.copy.id, digest)?
-            || self.reader.retired(self.copy.id, digest)?.is_some())
     }
 }
 

@@ -308,7 +308,10 @@ impl Contents for Stored<'_> {
         if let Some(row) = rows.into_iter().next() {
             return Some(ContentPlace::Copy(row.path));
         }
-        self.0.reader.retired(self.0.copy.id, digest).ok()?.map(ContentPlace::Retired)
+        if let Some(place) = self.0.reader.retired(self.0.copy.id, digest).ok()? {
+            return Some(ContentPlace::Retired(place));
+        }
+        self.0.in_vault(digest).ok()?.then_some(ContentPlace::Vault)
     }
 }
 
@@ -318,9 +321,10 @@ pub(super) fn forget_content(run: &Run<'_>, damaged: &[Digest]) -> Result<(), En
     let mut updates = Vec::new();
     for digest in damaged {
         let rows = run.reader.find_content(run.copy.id, digest)?;
-        // The copy is asked before what it retired: that may still be good.
+        // The copy is asked before what it retired, and that before the vault: those may still be good.
         if rows.is_empty() {
-            updates.push(Update::RemoveRetired(*digest));
+            let retired = run.reader.retired(run.copy.id, digest)?;
+            updates.push(retired.map_or(Update::RemoveBlobs(*digest), |_| Update::RemoveRetired(*digest)));
         }
         updates.extend(rows.into_iter().map(|row| Update::Put(Row { racy: true, digest: None, ..row })));
         updates.push(Update::RemoveRecipe(*digest));

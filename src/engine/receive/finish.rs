@@ -18,7 +18,7 @@ use crate::net::link::Link;
 use crate::net::message::{Committed, PlanLines};
 use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan};
 use crate::store::snapshots::ManifestDraft;
-use crate::store::staging::{PrepareError, PrepareSources, Prepared};
+use crate::store::staging::{PrepareError, PrepareSources, Prepared, VaultSource};
 
 /// Bytes of a dry run's lines after which a message is closed.
 const LINES_BYTES_TARGET: usize = 512 * 1024;
@@ -85,7 +85,8 @@ pub(super) fn commit(
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
     let retired = std::sync::Arc::new(run.hub.own_dir("retired")?);
-    let sources = PrepareSources { copy: &run.copy.dir, root: &run.root, retired: &retired };
+    let vault = VaultSource { vault: &run.vault, known: run.known() };
+    let sources = PrepareSources { copy: &run.copy.dir, root: &run.root, retired: &retired, vault };
     let prepared = match run.staging.prepare(&plan, &sources, &mut notes) {
         Ok(prepared) => prepared,
         Err(PrepareError::Missing(missing)) => {

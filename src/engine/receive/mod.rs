@@ -19,6 +19,7 @@ mod flusher;
 mod incoming;
 mod large;
 mod manifest_file;
+mod vaulted;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -52,6 +53,7 @@ use crate::store::leases::{LeaseGuard, LeaseRequest};
 use crate::store::present::{Pass, PassPlace, pass};
 use crate::store::snapshots::Snapshots;
 use crate::store::staging::Staging;
+use crate::store::vault::Vault;
 
 /// The catalog's clock granularity: a change this shortly before a look may be followed by one that it does not show.
 /// The store's file system is local; its timestamps tick at least this often.
@@ -79,6 +81,7 @@ pub(super) struct Run<'a> {
     pub(super) base_known: bool,
     pub(super) staging: Staging,
     pub(super) reader: CatalogReader,
+    pub(super) vault: Arc<Vault>,
     pub(super) lease: LeaseGuard,
     /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
     pub(super) distrusted: Mutex<HashSet<RelPath>>,
@@ -124,6 +127,7 @@ fn serve_run(
     staging.adopt()?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
+    let vault = hub.vault(who.copy())?;
     let reader = hub.catalog.reader()?;
     let run = Run {
         hub,
@@ -138,6 +142,7 @@ fn serve_run(
         base_known,
         staging,
         reader,
+        vault,
         lease,
         distrusted: Mutex::default(),
         busy: Busy::new(link.sender.clone()),
@@ -277,7 +282,9 @@ impl Run<'_> {
     /// Whether nothing at all is here that a client could be spared.
     fn nothing_here(&self) -> Result<bool, EngineError> {
         let names = self.copy.dir.names()?;
-        Ok(names.is_empty() && self.staging.is_empty() && self.reader.is_empty(self.copy.id)?)
+        let (reader, id) = (&self.reader, self.copy.id);
+        let no_history = reader.retired_totals(id)?.0 == 0 && reader.packs(id)?.is_empty();
+        Ok(names.is_empty() && self.staging.is_empty() && reader.is_empty(id)? && no_history)
     }
 
     fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<(), EngineError> {

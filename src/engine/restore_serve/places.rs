@@ -217,6 +217,7 @@ impl<'a> Finder<'a> {
     fn search_once(&mut self, wanted: &Wanted, again: bool, careful: bool, use_it: &mut UseIt<'_>) -> bool {
         if again {
             self.copy_dirs.forget(&RelPath::root());
+            self.store.vault().inspect(|vault| vault.look_again());
         }
         if !careful && good(self.open_copy(&wanted.path, wanted.size), use_it) {
             return true;

@@ -26,6 +26,8 @@ const PLACES_MAX: i64 = 16;
 pub struct VaultTotals {
     /// Packs.
     pub packs: u64,
+    /// What they hold: files, chunks and recipes.
+    pub blobs: u64,
     /// Bytes of their files.
     pub bytes: u64,
     /// Bytes of what they hold.
@@ -34,10 +36,13 @@ pub struct VaultTotals {
 
 pub(super) fn put(conn: &Connection, copy: i64, index: &PackIndex) -> rusqlite::Result<()> {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let blobs = i64::try_from(index.blobs.len()).unwrap_or(i64::MAX);
     let raw = index.blobs.iter().map(|blob| u64::from(blob.raw)).sum();
     let id: Option<i64> = conn
-        .prepare_cached("INSERT OR IGNORE INTO packs (copy, pack, bytes, raw) VALUES (?1, ?2, ?3, ?4) RETURNING id")?
-        .query_row(params![copy, index.pack.0.as_slice(), number(index.bytes), number(raw)], |row| row.get(0))
+        .prepare_cached(
+            "INSERT OR IGNORE INTO packs (copy, pack, bytes, blobs, raw) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+        )?
+        .query_row(params![copy, index.pack.0.as_slice(), number(index.bytes), blobs, number(raw)], |row| row.get(0))
         .optional()?;
     let Some(id) = id else { return Ok(()) };
     let mut put = conn.prepare_cached("INSERT INTO blobs (pack, n, copy, prefix, rest) VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -56,6 +61,26 @@ pub(super) fn remove(conn: &Connection, copy: i64, pack: PackId) -> rusqlite::Re
     conn.prepare_cached("DELETE FROM blobs WHERE pack = ?1")?.execute([id]).map(drop)
 }
 
+pub(super) fn remove_blobs(conn: &Connection, copy: i64, digest: &Digest) -> rusqlite::Result<()> {
+    let rows: Vec<(i64, i64, Vec<u8>, Vec<u8>)> = conn
+        .prepare_cached(
+            "SELECT blobs.pack, n, packs.pack, rest FROM blobs INDEXED BY blobs_by_digest
+             JOIN packs ON packs.id = blobs.pack WHERE blobs.copy = ?1 AND prefix = ?2",
+        )?
+        .query_map(params![copy, digest_prefix(digest)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (pack, n, id, rest) in rows {
+        let blob = id.as_slice().try_into().ok().and_then(|id| decode(PackId(id), &rest));
+        // What cannot be read is of no use either.
+        if blob.is_none_or(|blob| blob.digest == *digest) {
+            conn.prepare_cached("DELETE FROM blobs WHERE pack = ?1 AND n = ?2")?.execute([pack, n])?;
+        }
+    }
+    Ok(())
+}
+
 impl CatalogReader {
     /// Where a blob of the copy's vault lies.
     ///
@@ -70,6 +95,16 @@ impl CatalogReader {
     /// # Errors
     /// [`CatalogError`].
     pub fn blob_places(&self, copy: CopyId, kind: BlobKind, digest: &Digest) -> Result<Vec<BlobPlace>, CatalogError> {
+        let mut places = self.blobs(copy, digest)?;
+        places.retain(|place| place.blob.kind == kind);
+        Ok(places)
+    }
+
+    /// All blobs with this key, of either kind: content as one piece, or the recipe that says of which it is made.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn blobs(&self, copy: CopyId, digest: &Digest) -> Result<Vec<BlobPlace>, CatalogError> {
         let mut statement = self.prepare(
             "SELECT packs.pack, rest FROM blobs INDEXED BY blobs_by_digest JOIN packs ON packs.id = blobs.pack
              WHERE blobs.copy = ?1 AND prefix = ?2 LIMIT ?3",
@@ -79,7 +114,7 @@ impl CatalogReader {
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
             let pack = self.pack_id(self.column(row.get_ref(0))?)?;
             let blob = decode(pack, self.column(row.get_ref(1))?).ok_or_else(|| self.damaged("a blob"))?;
-            if (blob.kind, &blob.digest) == (kind, digest) {
+            if blob.digest == *digest {
                 places.push(BlobPlace { pack, blob });
             }
         }
@@ -126,10 +161,11 @@ impl CatalogReader {
     /// [`CatalogError`].
     pub fn vault_totals(&self, copy: CopyId) -> Result<VaultTotals, CatalogError> {
         let mut statement =
-            self.prepare("SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(raw), 0) FROM packs WHERE copy = ?1")?;
+            self.prepare("SELECT count(*), coalesce(sum(blobs), 0), coalesce(sum(bytes), 0), coalesce(sum(raw), 0) FROM packs WHERE copy = ?1")?;
         let totals = statement.query_row([copy.0], |row| {
             let number = |n: i64| u64::try_from(n).unwrap_or(0);
-            Ok(VaultTotals { packs: number(row.get(0)?), bytes: number(row.get(1)?), raw: number(row.get(2)?) })
+            let (packs, blobs) = (number(row.get(0)?), number(row.get(1)?));
+            Ok(VaultTotals { packs, blobs, bytes: number(row.get(2)?), raw: number(row.get(3)?) })
         });
         totals.map_err(|e| self.fail(e))
     }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::row::{Row, digest_prefix};
 use super::{CatalogError, ChunkPlace, CopyId, schema};
 use crate::backup::chunker::Recipe;
-use crate::backup::digest::{Digest, RunId};
+use crate::backup::digest::Digest;
 use crate::backup::limits::PATH_BYTES_MAX;
 use crate::backup::relpath::RelPath;
 
@@ -139,15 +139,6 @@ impl CatalogReader {
         let mut rows = statement.query(params![copy.0, place.as_bytes()]).map_err(|e| self.fail(e))?;
         let Some(row) = rows.next().map_err(|e| self.fail(e))? else { return Ok(None) };
         Digest::from_slice(self.column(row.get_ref(0))?).map(Some).ok_or_else(|| self.damaged("a digest"))
-    }
-
-    /// Whether all that this run retired is known.
-    ///
-    /// # Errors
-    /// [`CatalogError`].
-    pub fn knows_retired(&self, copy: CopyId, run: RunId) -> Result<bool, CatalogError> {
-        let mut statement = self.prepare("SELECT 1 FROM retired_runs WHERE copy = ?1 AND run = ?2")?;
-        statement.exists(params![copy.0, run.0.as_slice()]).map_err(|e| self.fail(e))
     }
 
     /// How many retired files the copy has, and their bytes.

@@ -41,11 +41,10 @@ CREATE TABLE retired (copy INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER 
     PRIMARY KEY (copy, digest)) WITHOUT ROWID;
 CREATE INDEX retired_by_place ON retired (copy, place);
 CREATE TABLE packs (id INTEGER PRIMARY KEY, copy INTEGER NOT NULL, pack BLOB NOT NULL, bytes INTEGER NOT NULL,
-    raw INTEGER NOT NULL, UNIQUE (copy, pack));
+    blobs INTEGER NOT NULL, raw INTEGER NOT NULL, UNIQUE (copy, pack));
 CREATE TABLE blobs (pack INTEGER NOT NULL, n INTEGER NOT NULL, copy INTEGER NOT NULL, prefix INTEGER NOT NULL,
     rest BLOB NOT NULL, PRIMARY KEY (pack, n)) WITHOUT ROWID;
 CREATE INDEX blobs_by_digest ON blobs (copy, prefix);
-CREATE TABLE retired_runs (copy INTEGER NOT NULL, run BLOB NOT NULL, PRIMARY KEY (copy, run)) WITHOUT ROWID;
 ";
 
 /// Opens the writing connection; a database that is missing, damaged or of another version is made anew.

@@ -16,13 +16,14 @@ use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Meta, SizeClass};
 use crate::backup::relpath::RelPath;
+use crate::store::vault::{BlobPlace, Vault};
 use crate::tree::error::TreeError;
 
 const READ_BYTES: usize = 1024 * 1024;
 const ZERO_BLOCK: [u8; 4096] = [0; 4096];
 
 /// Where an announced chunk comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Chunk {
     /// The client sends it.
     Arrives,
@@ -34,6 +35,13 @@ pub enum Chunk {
         offset: u64,
         /// The content that it is said to have.
         of: Digest,
+    },
+    /// It lies in a pack.
+    Packed {
+        /// The vault.
+        vault: Arc<Vault>,
+        /// Where in it.
+        place: BlobPlace,
     },
     /// It is in this file already, at this offset.
     Here(u64),
@@ -182,12 +190,21 @@ impl LargeWriter {
             let (read, at) = match &front.from {
                 Chunk::Stored { file, offset, .. } => (file.read_exact_at(&mut buffer, *offset), u64::MAX),
                 Chunk::Here(offset) => (self.file.read_exact_at(&mut buffer, *offset), *offset),
+                Chunk::Packed { vault, place } => match vault.read(place) {
+                    Ok(chunk) if chunk.len() == buffer.len() => {
+                        buffer = chunk;
+                        (Ok(()), u64::MAX)
+                    }
+                    other => (Err(io::Error::other(other.err().map_or(String::new(), |e| e.to_string()))), u64::MAX),
+                },
                 Chunk::Arrives => continue,
             };
             if read.is_err() || Digest::of(&buffer) != front.digest {
                 self.fail("a chunk that the store had is damaged");
-                if let Chunk::Stored { of, .. } = &front.from {
-                    self.damaged.push(*of);
+                match &front.from {
+                    Chunk::Stored { of, .. } => self.damaged.push(*of),
+                    Chunk::Packed { .. } => self.damaged.push(front.digest),
+                    _ => {}
                 }
             }
             let in_place = at == self.at;
@@ -282,7 +299,7 @@ pub(crate) fn chunks_of(file: &File, class: SizeClass) -> VecDeque<(Digest, u32)
 }
 
 /// Gives blocks of zeros back to the file system; where it cannot, the file is merely larger on disk.
-fn punch(file: &File, size: u64) {
+pub(super) fn punch(file: &File, size: u64) {
     let mut buffer = vec![0; READ_BYTES];
     let mut at = 0;
     while at < size {

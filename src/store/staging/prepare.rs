@@ -11,6 +11,7 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::FileContent;
 use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
 use crate::backup::relpath::RelPath;
+use crate::store::vault::{Known, Vault};
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::{Place, apply};
@@ -52,6 +53,16 @@ pub struct PrepareSources<'a> {
     pub root: &'a RelPath,
     /// `.rbbackup/retired`.
     pub retired: &'a Arc<SafeDir>,
+    /// The copy's vault.
+    pub vault: VaultSource<'a>,
+}
+
+/// A vault, and what is known of it.
+pub struct VaultSource<'a> {
+    /// The vault.
+    pub vault: &'a Vault,
+    /// Its catalog.
+    pub known: Known<'a>,
 }
 
 impl Staging {
@@ -171,8 +182,16 @@ impl Staging {
             ContentPlace::Copy(path) => copy_dirs.parent_of(path).and_then(|(dir, name)| dir.open_read(name)),
             ContentPlace::Retired(path) => {
                 let parent = sources.retired.open_dir(&path.parent().unwrap_or_default());
-                parent.and_then(|dir| dir.open_read(path.name().unwrap_or_default()))
+                let opened = parent.and_then(|dir| dir.open_read(path.name().unwrap_or_default()));
+                match opened {
+                    // It was packed meanwhile.
+                    Err(e) if e.is_not_found() => {
+                        return self.extract(&step.path, &step.form, content, &sources.vault);
+                    }
+                    other => other,
+                }
             }
+            ContentPlace::Vault => return self.extract(&step.path, &step.form, content, &sources.vault),
         };
         let Ok(source) = opened else { return Ok(false) };
         let (dir, name) = self.parent(&step.path)?;

@@ -28,7 +28,15 @@ pub struct Known<'a> {
 
 /// Blobs of packs that the catalog does not name, once somebody had to look.
 #[derive(Default)]
-pub(super) struct Unlisted(Mutex<Option<HashMap<(BlobKind, Digest), BlobPlace>>>);
+pub(super) struct Unlisted(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Whether what follows is to be compared with the packs that are there now.
+    is_current: bool,
+    packs: HashSet<PackId>,
+    blobs: HashMap<(BlobKind, Digest), Vec<BlobPlace>>,
+}
 
 impl Vault {
     /// Where this blob lies; more than one place is possible. `again`: what was found before turned out to be gone.
@@ -61,22 +69,42 @@ impl Vault {
         digest: &Digest,
         again: bool,
     ) -> Result<Vec<BlobPlace>, VaultError> {
-        let mut unlisted = self.unlisted.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if unlisted.is_none() || again {
+        let mut seen = self.unlisted.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.is_current || again {
             let listed = known.and_then(|known| known.reader.packs(known.copy).ok()).unwrap_or_default();
-            let listed: HashSet<PackId> = listed.into_iter().collect();
-            let mut blobs = HashMap::new();
-            for pack in self.packs()?.into_iter().filter(|pack| !listed.contains(pack)) {
-                match self.index(pack) {
-                    Ok(index) => blobs.extend(
-                        index.blobs.into_iter().map(|blob| ((blob.kind, blob.digest), BlobPlace { pack, blob })),
-                    ),
-                    Err(error) => tracing::warn!("{error}"),
-                }
-            }
-            *unlisted = Some(blobs);
+            self.see(&mut seen, &listed.into_iter().collect())?;
         }
-        Ok(unlisted.iter().flat_map(|blobs| blobs.get(&(kind, *digest))).copied().collect())
+        Ok(seen.blobs.get(&(kind, *digest)).cloned().unwrap_or_default())
+    }
+
+    /// Reads the indexes of packs that are new, and forgets those that are gone.
+    fn see(&self, seen: &mut Seen, listed: &HashSet<PackId>) -> Result<(), VaultError> {
+        let there: HashSet<PackId> = self.packs()?.into_iter().filter(|pack| !listed.contains(pack)).collect();
+        if seen.packs.iter().any(|pack| !there.contains(pack)) {
+            seen.packs.retain(|pack| there.contains(pack));
+            seen.blobs.values_mut().for_each(|places| places.retain(|place| there.contains(&place.pack)));
+            seen.blobs.retain(|_, places| !places.is_empty());
+        }
+        for pack in there {
+            if !seen.packs.insert(pack) {
+                continue;
+            }
+            match self.index(pack) {
+                Ok(index) => {
+                    for blob in index.blobs {
+                        seen.blobs.entry((blob.kind, blob.digest)).or_default().push(BlobPlace { pack, blob });
+                    }
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        seen.is_current = true;
+        Ok(())
+    }
+
+    /// What was searched in vain may have been packed meanwhile by another process: the next search looks for new packs.
+    pub fn look_again(&self) {
+        self.unlisted.0.lock().unwrap_or_else(PoisonError::into_inner).is_current = false;
     }
 
     /// What this blob holds, verified; none: it is nowhere.

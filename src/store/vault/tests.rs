@@ -133,7 +133,7 @@ fn a_blob_is_stored_once_and_compressed_where_that_helps() {
     f.list(&index);
     f.list(&index);
     let totals = f.reader.vault_totals(f.copy).unwrap();
-    assert_eq!((totals.packs, totals.bytes, totals.raw), (1, index.bytes, 205_000));
+    assert_eq!((totals.packs, totals.blobs, totals.bytes, totals.raw), (1, 3, index.bytes, 205_000));
 }
 
 #[test]
@@ -250,6 +250,18 @@ fn of_two_places_the_undamaged_one_is_read() {
 }
 
 #[test]
+fn damaged_blobs_are_not_found_any_more() {
+    let f = fixture();
+    let (one, two) = (f.pack(&[b"one", b"x"]), f.pack(&[b"one", b"y"]));
+    f.list(&one);
+    f.list(&two);
+    f.catalog.apply(f.copy, [Update::RemoveBlobs(Digest::of(b"one"))]).unwrap();
+    let there = |content: &[u8]| f.reader.blob(f.copy, BlobKind::Content, &Digest::of(content)).unwrap().is_some();
+    assert_eq!([&b"one"[..], b"x", b"y"].map(there), [false, true, true]);
+    assert_eq!(f.reader.packs(f.copy).unwrap().len(), 2);
+}
+
+#[test]
 fn a_process_that_only_reads_finds_what_its_catalog_does_not_know() {
     let f = fixture();
     let (listed, unlisted) = (f.pack(&[b"listed"]), f.pack(&[b"unlisted"]));
@@ -271,6 +283,13 @@ fn a_process_that_only_reads_finds_what_its_catalog_does_not_know() {
         f.vault.remove(new.pack).unwrap();
         assert_eq!(f.pack(&[b"unlisted"]), unlisted);
     }
+    // Packed while we read, by another process.
+    let vault = Vault::open(&reading, &name()).unwrap();
+    assert!(!find(&vault, None, b"late"));
+    f.pack(&[b"late"]);
+    assert!(!find(&vault, None, b"late"));
+    vault.look_again();
+    assert!(find(&vault, None, b"late") && find(&vault, None, b"unlisted"));
     // The one that writes believes its catalog.
     assert!(!find(&f.vault, f.known(), b"unlisted"));
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod forest;
+pub mod history;
 #[path = "../patience.rs"]
 pub mod patience;
 pub mod rng;

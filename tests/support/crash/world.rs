@@ -1,6 +1,6 @@
 //! A source, a store, the real programs: what crash tests need around them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -179,22 +179,6 @@ pub fn snapshots(store: &Path) -> Vec<SnapshotRecord> {
         all.extend(snapshots.list().unwrap().iter().map(|record| (**record).clone()));
     }
     all
-}
-
-/// Contents below `retired/`; each run's folder is read once, for nothing there ever changes.
-#[derive(Default)]
-pub struct Retired(HashMap<PathBuf, HashSet<[u8; 32]>>);
-
-impl Retired {
-    pub fn contents(&mut self, store: &Path) -> HashSet<[u8; 32]> {
-        let mut all = HashSet::new();
-        for run in store.join(".rbbackup/retired").read_dir().unwrap() {
-            let run = run.unwrap().path();
-            let read = || super::state::contents(&super::state::read(&run));
-            all.extend(self.0.entry(run.clone()).or_insert_with(read).iter());
-        }
-        all
-    }
 }
 
 /// What a store must look like when no run is under way: no journal, no draft, nothing parked, and `retired/` holds

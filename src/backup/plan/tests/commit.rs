@@ -309,7 +309,7 @@ fn prepared(case: &Case, plan: &Plan) -> World {
                 let there = match from {
                     ContentPlace::Staged(path) => case.staged.get(path) == Some(&n),
                     ContentPlace::Copy(path) => world.node(Area::Copy, path).is_some_and(|i| i.node == Node::File(n)),
-                    ContentPlace::Retired(_) => case.retired.contains(&n),
+                    ContentPlace::Retired(_) | ContentPlace::Vault => case.retired.contains(&n),
                 };
                 assert!(there, "{step:?}");
                 Node::File(n)
