@@ -35,6 +35,8 @@ const AFTER: [&str; 10] = [
 ];
 /// Points at which history is packed: no commit is under way.
 const PACKING: [&str; 4] = ["pack-written", "pack-named", "pack-known", "pack-file-gone"];
+/// Points of pruning; tests/e2e/prune.rs kills there.
+const PRUNING: [&str; 5] = ["expire", "expired-manifest", "expired-record", "pack-rewritten", "pack-forgotten"];
 /// Steps of one plan; more means that the loop does not end.
 const STEPS_MAX: u32 = 100;
 
@@ -196,7 +198,8 @@ fn every_failpoint_is_known_here() {
     }
     let mut found = HashSet::new();
     visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-    let known: HashSet<String> = BEFORE.iter().chain(&AFTER).chain(&PACKING).map(|&name| name.to_owned()).collect();
+    let known: HashSet<String> =
+        BEFORE.iter().chain(&AFTER).chain(&PACKING).chain(&PRUNING).map(|&name| name.to_owned()).collect();
     assert_eq!(found, known);
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use super::args::ProgressMode;
@@ -90,16 +90,21 @@ impl ConfigFile {
     /// # Errors
     /// [`ConfigError::Content`].
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let before = text.as_bytes().get(..start).unwrap_or_default();
-            ConfigError::Content {
-                path: path.to_owned(),
-                line: before.iter().filter(|b| **b == b'\n').count() + 1,
-                message: escape(error.message().replace('\n', "; ").as_bytes()).replace("unknown field", "unknown key"),
-            }
-        })
+        parse_toml(text, path)
     }
+}
+
+/// Reads a configuration's text; `path` is for messages, which name key and line.
+pub(super) fn parse_toml<T: DeserializeOwned>(text: &str, path: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.as_bytes().get(..start).unwrap_or_default();
+        ConfigError::Content {
+            path: path.to_owned(),
+            line: before.iter().filter(|b| **b == b'\n').count() + 1,
+            message: escape(error.message().replace('\n', "; ").as_bytes()).replace("unknown field", "unknown key"),
+        }
+    })
 }
 
 /// What may stand where a time is meant.

@@ -4,11 +4,13 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
+use super::admin::{self, AdminCommand};
 use super::client::print_clap;
+use super::daemon_config::DaemonConfig;
 use super::environment::Environment;
 use super::exit::Exit;
 use super::logging::{self, Program};
@@ -22,11 +24,19 @@ use crate::net::shutdown::Shutdown;
 
 /// Keeps what rbbackup sends: the newest copy as plain files, and what came before.
 #[derive(Debug, Parser)]
-#[command(name = "rbbackupd", version)]
+#[command(
+    name = "rbbackupd",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    override_usage = "rbbackupd [OPTIONS] STORE\n       rbbackupd COMMAND",
+    subcommand_help_heading = "Commands (a STORE of such a name is written ./NAME)"
+)]
 struct Args {
     /// Folder of the store; made when it is not there
-    #[arg(value_name = "STORE")]
-    store: PathBuf,
+    #[arg(value_name = "STORE", required = true)]
+    store: Option<PathBuf>,
     /// Address to listen on; the default takes IPv6 and IPv4
     #[arg(long, value_name = "ADDR[:PORT]", default_value = "[::]:8730", value_parser = parse_listen)]
     listen: SocketAddr,
@@ -36,12 +46,17 @@ struct Args {
     /// Accept a first contact from any address, not only from this machine
     #[arg(long)]
     trust_first_use: bool,
+    /// What is kept, and for how long [default: /etc/rbbackup/rbbackupd.toml, if there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
     /// Print more (twice: all)
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
+    #[command(subcommand)]
+    command: Option<AdminCommand>,
 }
 
 fn sessions_default() -> NonZeroUsize {
@@ -60,6 +75,9 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
     };
     super::open_files::raise_limit();
     let terminal = Terminal::of_process();
+    if let Some(command) = &args.command {
+        return admin::run(command, &terminal);
+    }
     let complain = |message: &str| terminal.say(&format!("rbbackupd: {}", escape(message.as_bytes())));
     let options = match prepare(&args, &terminal) {
         Ok(options) => options,
@@ -93,7 +111,9 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
     let env = Environment::of_process();
-    let store = env.absolute(&args.store)?;
+    // clap requires it where there is no command.
+    let store = env.absolute(args.store.as_deref().unwrap_or(Path::new("")))?;
+    let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| e.to_string())?;
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Daemon, args.quiet, args.verbose, log.as_deref(), terminal.clone())?;
     Ok(DaemonOptions {
@@ -101,6 +121,7 @@ fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
         listen: args.listen,
         max_sessions: args.max_sessions.get(),
         trust_first_use: args.trust_first_use,
+        retention: config.retention,
     })
 }
 
@@ -128,7 +149,11 @@ mod tests {
         assert_eq!(args.listen.to_string(), format!("127.0.0.1:{PORT}"));
         assert!(args.trust_first_use && args.max_sessions.get() == 3);
         assert_eq!(parse("s --listen [::1]:0").unwrap().listen.to_string(), "[::1]:0");
-        for bad in ["", "a b", "s --listen nas", "s --max-sessions 0"] {
+        let Some(AdminCommand::Prune(_)) = parse("prune s -n --json").unwrap().command else { panic!("prune") };
+        assert!(parse("./prune").unwrap().command.is_none());
+        for bad in
+            ["prune", "--listen ::1 prune s", "release s ana 3", "", "a b", "s --listen nas", "s --max-sessions 0"]
+        {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
         // What an unset shell variable leaves behind.

@@ -2,7 +2,7 @@
 //!
 //! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, those that look back print
 //! `snapshot`, `version`, `found`, `between` and `difference`, `run` (`past/json.rs`), and a dry run
-//! with `-v` prints `plan`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
+//! with `-v` prints `plan`; `rbbackupd prune` prints `verdict`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
 
 use serde::Serialize;
 

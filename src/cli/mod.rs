@@ -18,10 +18,12 @@
 //! What is printed where: results and `--json` go to stdout; bars, errors and logs to stderr. Without a terminal (cron)
 //! a run that went well prints nothing.
 
+pub mod admin;
 pub mod args;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod daemon_config;
 pub mod environment;
 pub mod exit;
 pub mod filters;
@@ -31,6 +33,7 @@ pub mod logging;
 mod open_files;
 mod past;
 pub mod progress;
+mod prune_report;
 pub mod render;
 pub mod report;
 pub mod settings;

@@ -79,7 +79,7 @@ fn columns_of(c: char) -> usize {
     if wide { 2 } else { 1 }
 }
 
-fn count(n: u64, one: &str, many: &str) -> String {
+pub(super) fn count(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", show_count(n), if n == 1 { one } else { many })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
+use super::prune::Retention;
 use super::{session, upkeep};
 use crate::net::identity::Identity;
 use crate::net::listener::{Handler, ListenLimits, Listener};
@@ -26,6 +27,8 @@ pub struct DaemonOptions {
     pub max_sessions: usize,
     /// Accept a first contact from any address.
     pub trust_first_use: bool,
+    /// How much of the past is kept.
+    pub retention: Retention,
 }
 
 /// Serves until `shutdown` is triggered, then drains. A commit that is still under way when the drain ends is finished
@@ -50,7 +53,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if hub.options.trust_first_use {
         tracing::warn!("--trust-first-use: whoever reaches this port first under a name gets its directory");
     }
-    let upkeep = upkeep::start(&hub, &shutdown);
+    let upkeep = upkeep::start(&hub, &shutdown, options.retention);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);

@@ -13,7 +13,7 @@ use crate::tree::stat::FileKind;
 pub(super) fn count(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
     let retired = hub.own_dir("retired")?;
     let (mut files, mut bytes) = (0, 0_u64);
-    for record in hub.store.snapshots(copy)?.list()? {
+    for record in hub.store.snapshots(copy)?.all()? {
         let mut folders: Vec<RelPath> = RelPath::new(record.run.to_hex().as_bytes()).into_iter().collect();
         while let Some(path) = folders.pop() {
             let Ok(dir) = retired.open_dir(&path) else { continue };

@@ -37,6 +37,7 @@ pub mod past;
 mod past_serve;
 mod patience;
 mod placed;
+pub mod prune;
 pub mod push;
 mod receive;
 mod recover;

@@ -66,7 +66,8 @@ pub(super) fn pack(hub: &Hub, pace: &Pace<'_>) -> Result<PackStats, EngineError>
         return Ok(stats);
     }
     for copy in hub.store.copies()? {
-        let records = hub.store.snapshots(&copy)?.list()?;
+        // Expired ones, too: what their runs retired is history all the same.
+        let records = hub.store.snapshots(&copy)?.all()?;
         let runs = records.iter().map(|record| record.run).filter(|run| waiting.contains(run));
         let mut over = Vec::new();
         for run in runs {

@@ -1,11 +1,12 @@
-//! What a store needs done beside its sessions, one thing after the other: history is packed.
+//! What a store needs done beside its sessions, one thing after the other: history is packed, and, at the start and once a
+//! day, pruned.
 //!
 //! One thread a hub: nothing that it does ever runs beside anything else that it does; what removes content may rely on
 //! that. It is woken at the start and whenever a session ends. With `--store` the same is done once, before the process
 //! ends. Sessions go first: [`Pace`] pauses all of it while a lease is held, but not for ever.
 //!
 //! ```text
-//! sessions ── ring ──> bell ──> upkeep thread: pack (pack.rs)
+//! sessions ── ring ──> bell ──> upkeep thread: pack (pack.rs), prune (prune/)
 //! ```
 
 use std::cell::Cell;
@@ -13,15 +14,20 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::error::EngineError;
+use super::client::now;
+use super::error::{EngineError, ErrorKind};
 use super::hub::Hub;
 use super::pack;
+use super::prune::{self, Retention};
 use crate::net::shutdown::Shutdown;
 
 /// Longest pause: then some of the work is done beside the backup that runs and runs.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// What is done after the longest pause, before there is another one.
 const PACE_BYTES: u64 = 512 * 1024 * 1024;
+/// Pruning goes on to the next pack as if it were this long.
+const PRUNE_STEP_BYTES: u64 = 8 * 1024 * 1024;
+const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Wakes the thread.
@@ -38,10 +44,11 @@ impl Bell {
         self.heard.notify_all();
     }
 
-    fn wait(&self) {
+    /// Waits for the bell, or so long.
+    fn wait(&self, longest: Duration) {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rung = self.heard.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
+        let waited = self.heard.wait_timeout_while(rung, longest, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }
 
@@ -83,12 +90,17 @@ impl<'a> Pace<'a> {
 }
 
 /// Starts the thread. It ends soon after `shutdown` is triggered and the bell rung.
-pub(super) fn start(hub: &Arc<Hub>, shutdown: &Shutdown) -> Option<JoinHandle<()>> {
+pub(super) fn start(hub: &Arc<Hub>, shutdown: &Shutdown, retention: Retention) -> Option<JoinHandle<()>> {
     let (hub, shutdown) = (Arc::clone(hub), shutdown.clone());
     let upkeep = move || {
+        let mut pruned: Option<Instant> = None;
         while !shutdown.is_triggered() {
             once(&hub, &|| !shutdown.is_triggered());
-            hub.bell.wait();
+            if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+                prune(&hub, &retention, &|| !shutdown.is_triggered());
+                pruned = Some(Instant::now());
+            }
+            hub.bell.wait(PRUNE_EVERY.saturating_sub(pruned.map_or(Duration::ZERO, |at| at.elapsed())));
         }
     };
     let thread = thread::Builder::new().name("upkeep".to_owned()).spawn(upkeep);
@@ -99,6 +111,19 @@ pub(super) fn start(hub: &Arc<Hub>, shutdown: &Shutdown) -> Option<JoinHandle<()
 pub(super) fn once(hub: &Hub, go_on: &dyn Fn() -> bool) {
     if let Err(error) = round(hub, &Pace::new(hub, go_on)) {
         tracing::warn!("history could not be packed, and stays as it is: {error}");
+    }
+}
+
+/// Packed first: what is not packed cannot be swept.
+fn prune(hub: &Hub, retention: &Retention, go_on: &dyn Fn() -> bool) {
+    let pace = Pace::new(hub, go_on);
+    match prune::prune(hub, retention, now(), false, &|| pace.step(PRUNE_STEP_BYTES)) {
+        Ok(report) => {
+            report.copies.iter().filter_map(|copy| copy.trouble.as_ref()).for_each(|why| tracing::warn!("{why}"));
+            report.strangers.iter().for_each(|name| tracing::warn!("the configuration names {name}, who is not here"));
+        }
+        Err(error) if error.kind == ErrorKind::Interrupted => {}
+        Err(error) => tracing::warn!("the store could not be pruned: {error}"),
     }
 }
 

@@ -5,16 +5,18 @@
 //!   000000000007.snapshot    sealed record (backup::snapshot); its presence is what makes the run committed
 //!   000000000007.manifest    a full manifest, or
 //!   000000000007.changes     changes to the manifest of an earlier number, or neither: the same as an earlier one's
+//!   000000000003.base        the record of a snapshot that expired: not listed, but others' manifests stand on its own
+//!   000000000009.released    empty: what this run took away may go
 //!   .tmp-<run id>            a draft: a manifest of a run that is not committed yet
 //!   .tmp-<run id>.record     its record; `.begun` right before its journal gets its name. It also tells whose a journal is that
 //!                            cannot be read, and by its name whether the run can have changed anything
 //! ```
 //!
-//! A record is only ever added, never replaced. The manifest is in place and durable before its record is written. All
+//! A record is only ever added, never replaced; how it expires stands in [`expiry`]. The manifest is in place and durable before its record is written. All
 //! that [`Snapshots::publish`] does can be done again after a crash with the same outcome. The records are read once
 //! by the process that has the store's lock, which alone adds some; a process that only reads looks again each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,16 +30,20 @@ use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord}
 use crate::backup::sorted_file::SortedError;
 
 mod draft;
+mod expiry;
 mod manifests;
 mod segments;
 #[cfg(test)]
 mod tests;
 
 pub use draft::{ManifestDraft, begun_name, draft_name, record_draft_name};
+pub use expiry::SnapshotPin;
 pub use manifests::ManifestReader;
 pub use segments::TimelineReader;
 
 const RECORD_SUFFIX: &str = ".snapshot";
+const BASE_SUFFIX: &str = ".base";
+const RELEASED_SUFFIX: &str = ".released";
 const RECORD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Why snapshots cannot be read or added.
@@ -102,8 +108,45 @@ struct State {
     loaded: bool,
     records: BTreeMap<u64, Arc<SnapshotRecord>>,
     damaged: BTreeMap<u64, String>,
+    /// Expired ones whose files are still there.
+    bases: BTreeMap<u64, Arc<SnapshotRecord>>,
+    /// Runs whose deletions may become final.
+    released: BTreeSet<u64>,
+    /// Snapshots that somebody reads, and how many do.
+    pins: BTreeMap<u64, usize>,
     /// Highest number given out.
     reserved: u64,
+}
+
+impl State {
+    /// A record that is listed, or has expired and is still there.
+    fn link(&self, number: u64) -> Option<&Arc<SnapshotRecord>> {
+        self.records.get(&number).or_else(|| self.bases.get(&number))
+    }
+
+    /// Reads a record, unless it is known.
+    fn learn(&mut self, path: &Path, number: u64, expired: bool) -> Result<(), SnapshotError> {
+        let (known, other) = if expired { (&mut self.bases, &self.records) } else { (&mut self.records, &self.bases) };
+        if known.contains_key(&number) {
+            return Ok(());
+        }
+        if let Some(record) = other.get(&number) {
+            known.insert(number, record.clone());
+            return Ok(());
+        }
+        match read_record(path, number)? {
+            None => {}
+            Some(Ok(record)) => {
+                self.damaged.remove(&number);
+                known.insert(number, Arc::new(record));
+            }
+            Some(Err(source)) => {
+                let error = SnapshotError::Record { path: path.to_path_buf(), source };
+                self.damaged.insert(number, error.to_string());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Snapshots {
@@ -161,12 +204,12 @@ impl Snapshots {
         Ok(newest.into_values().filter(|record| record.kind == RunKind::Backup).collect())
     }
 
-    /// The record of this run, if it is committed.
+    /// The record of this run, if it is committed; also if it has expired, as long as that is known.
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn by_run(&self, run: RunId) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
-        self.newest_where(|record| record.run == run)
+        Ok(self.all()?.into_iter().find(|record| record.run == run))
     }
 
     /// The newest backup of this root with this manifest: a base that both sides know.
@@ -201,7 +244,7 @@ impl Snapshots {
         let mut state = self.state()?;
         let highest = |numbers: Option<&u64>| numbers.copied().unwrap_or(0);
         let taken = highest(state.records.keys().next_back()).max(highest(state.damaged.keys().next_back()));
-        state.reserved = state.reserved.max(taken) + 1;
+        state.reserved = state.reserved.max(taken).max(highest(state.bases.keys().next_back())) + 1;
         Ok(state.reserved)
     }
 
@@ -221,7 +264,7 @@ impl Snapshots {
                 _ => Err(SnapshotError::Exists { number: record.number }),
             };
         }
-        if state.damaged.contains_key(&record.number) {
+        if state.damaged.contains_key(&record.number) || state.bases.contains_key(&record.number) {
             return Err(SnapshotError::Exists { number: record.number });
         }
         self.make_dir()?;
@@ -372,37 +415,40 @@ impl Snapshots {
             }
             other => other.map_err(|e| io_error(&self.dir, e))?,
         };
+        let (mut listed, mut expired) = (BTreeSet::new(), BTreeSet::new());
         for entry in entries {
             let entry = entry.map_err(|e| io_error(&self.dir, e))?;
-            let Some(number) = number_in(&entry.file_name(), RECORD_SUFFIX) else { continue };
-            if state.records.contains_key(&number) {
-                continue;
-            }
-            match read_record(&entry.path(), number)? {
-                Ok(record) => {
-                    state.damaged.remove(&number);
-                    state.records.insert(number, Arc::new(record));
-                }
-                Err(source) => {
-                    let error = SnapshotError::Record { path: entry.path(), source };
-                    state.damaged.insert(number, error.to_string());
-                }
+            let name = entry.file_name();
+            state.released.extend(number_in(&name, RELEASED_SUFFIX));
+            if let Some(number) = number_in(&name, RECORD_SUFFIX) {
+                listed.insert(number);
+                state.learn(&entry.path(), number, false)?;
+            } else if let Some(number) = number_in(&name, BASE_SUFFIX) {
+                expired.insert(number);
+                state.learn(&entry.path(), number, true)?;
             }
         }
+        // Who only reads sees snapshots expire.
+        state.records.retain(|number, _| listed.contains(number));
+        state.bases.retain(|number, _| expired.contains(number));
         state.loaded = true;
         Ok(state)
     }
 }
 
-fn read_record(path: &Path, number: u64) -> Result<Result<SnapshotRecord, RecordError>, SnapshotError> {
-    let bytes = durable::read_file(path, RECORD_BYTES_MAX).map_err(|e| io_error(path, e))?;
-    Ok(SnapshotRecord::decode(&bytes).and_then(|record| {
+/// None: it has just expired, or went.
+fn read_record(path: &Path, number: u64) -> Result<Option<Result<SnapshotRecord, RecordError>>, SnapshotError> {
+    let bytes = match durable::read_file(path, RECORD_BYTES_MAX) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| io_error(path, e))?,
+    };
+    Ok(Some(SnapshotRecord::decode(&bytes).and_then(|record| {
         if record.number == number {
             Ok(record)
         } else {
             Err(RecordError::Damaged { what: format!("it is that of snapshot {}", record.number) })
         }
-    }))
+    })))
 }
 
 fn name_of(number: u64, suffix: &str) -> String {

@@ -19,6 +19,7 @@ mod long;
 mod metadata;
 mod output;
 mod past;
+mod prune;
 mod refusals;
 mod restore;
 mod roots;

@@ -130,17 +130,18 @@ fn without_a_catalog_what_moved_since_is_found() {
 }
 
 /// Rounds of changes, each backed up and kept by `cp -a`; then every snapshot restores as it was.
-struct Rounds {
-    world: World,
-    client: Client,
-    kept: Vec<PathBuf>,
+pub struct Rounds {
+    pub world: World,
+    pub client: Client,
+    /// By number, from 1; empty: that snapshot is not there any more.
+    pub kept: Vec<Option<PathBuf>>,
     forest: Forest,
     /// Serves; with `--store` none does.
     daemon: Option<Daemon>,
 }
 
 impl Rounds {
-    fn new(seed: u64, served: bool) -> Self {
+    pub fn new(seed: u64, served: bool) -> Self {
         let world = World::new();
         fs::remove_dir(&world.source).unwrap();
         let forest = Forest::plant(&world.source, seed);
@@ -153,21 +154,24 @@ impl Rounds {
         Self { world, client, kept: Vec::new(), forest, daemon }
     }
 
-    fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         if !self.kept.is_empty() {
             self.forest.grow();
         }
         let copy = self.world.path(&format!("kept-{}", self.kept.len() + 1));
         shell("cp", &["-a".as_ref(), self.world.source.as_os_str(), copy.as_os_str()]);
         let summary = self.client.push("-rd --force-delete", &self.world.source);
-        self.kept.push(copy);
+        self.kept.push(Some(copy));
         assert_eq!(summary["snapshot"], self.kept.len());
     }
 
-    fn restore_each(&self) {
+    fn there(&self) -> Vec<(String, &PathBuf)> {
+        (1..).zip(&self.kept).filter_map(|(number, kept)| Some((number.to_string(), kept.as_ref()?))).collect()
+    }
+
+    pub fn restore_each(&self) {
         let to = self.world.path("to");
-        for (i, kept) in self.kept.iter().enumerate() {
-            let number = (i + 1).to_string();
+        for (number, kept) in self.there() {
             let options = ["restore", "-q", "--at", &number, "--to", to.to_str().unwrap()];
             run(&self.client, &options, &self.world.source).expect(0, &[]);
             assert_same(&to.join("source"), kept);
@@ -176,9 +180,8 @@ impl Rounds {
     }
 
     /// From one to the next in the same place: only what differs is written.
-    fn walk_back(&self) {
-        for (i, kept) in self.kept.iter().enumerate().rev() {
-            let number = (i + 1).to_string();
+    pub fn walk_back(&self) {
+        for (number, kept) in self.there().into_iter().rev() {
             run(&self.client, &["restore", "-q", "--delete", "--at", &number], &self.world.source).expect(0, &[]);
             assert_shape(&self.world.source, &shape(kept));
         }

@@ -52,6 +52,8 @@ pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result
         return roots(&snapshots, when, link);
     }
     let (record, inner) = choose(&snapshots, &path, when)?;
+    // It may expire meanwhile, and is read to its end all the same.
+    let _pin = snapshots.pin(record.number)?;
     let open = || Entries::open(&snapshots, record.number, &inner, shallow);
     link.send(granted(&record, &inner, shallow, &open)?)?;
     let batches = Batches::new(open()?);

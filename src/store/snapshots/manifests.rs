@@ -124,7 +124,7 @@ impl Snapshots {
 
     /// The number whose files hold the manifest of `number`: itself, unless it is the same as an earlier one's.
     pub(super) fn effective(&self, number: u64) -> Result<u64, SnapshotError> {
-        match self.record(number)?.manifest_file {
+        match self.link(number)?.manifest_file {
             // Never the same as one that is itself the same, see [`ManifestRef::Same`].
             ManifestRef::Same { of } => Ok(of),
             _ => Ok(number),
@@ -136,7 +136,7 @@ impl Snapshots {
         let mut changes = Vec::new();
         let mut newest = None;
         for _ in 0..=CHAIN_LINKS_MAX {
-            match self.record(at)?.manifest_file {
+            match self.link(at)?.manifest_file {
                 ManifestRef::Full => {
                     let (header, full) = Layer::open(self.path(at, MANIFEST_SUFFIX), MANIFEST_MAGIC)?;
                     return Ok(Chain { header: newest.unwrap_or(header), changes, full });

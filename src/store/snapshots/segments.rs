@@ -94,7 +94,7 @@ impl Snapshots {
     fn places(&self, numbers: &[u64], within: &RelPath) -> Result<Vec<Place>, SnapshotError> {
         let mut files: BTreeMap<(u64, RelPath), Vec<u64>> = BTreeMap::new();
         for number in numbers {
-            let root = &self.record(*number)?.root;
+            let root = &self.link(*number)?.root;
             if !within.is_within(root) && !root.is_within(within) {
                 continue;
             }
@@ -105,7 +105,7 @@ impl Snapshots {
             }
             named.push(*number);
             // Down to what is known already: each step leads to a lower number.
-            while let ManifestRef::Changes { base } = self.record(at)?.manifest_file {
+            while let ManifestRef::Changes { base } = self.link(at)?.manifest_file {
                 at = self.effective(base)?;
                 if files.contains_key(&(at, root.clone())) {
                     break;
@@ -116,7 +116,7 @@ impl Snapshots {
         let mut known: BTreeMap<(u64, RelPath), usize> = BTreeMap::new();
         let mut places = Vec::new();
         for ((number, root), snapshots) in files {
-            let base = match self.record(number)?.manifest_file {
+            let base = match self.link(number)?.manifest_file {
                 ManifestRef::Changes { base } => {
                     let key = (self.effective(base)?, root.clone());
                     let found = known.get(&key).copied();

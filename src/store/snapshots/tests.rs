@@ -7,6 +7,8 @@ use crate::backup::manifest::{ChangeRecord, ManifestRecord};
 use crate::backup::snapshot::ClientInfo;
 use crate::backup::sorted_file::SortedRecord;
 
+mod expiry;
+
 pub(super) fn rel(text: &str) -> RelPath {
     RelPath::new(text.as_bytes()).unwrap()
 }

@@ -1,0 +1,359 @@
+//! Which snapshots stay and which go, and why: values in, a verdict with its reasons out.
+//!
+//! Each root is judged by itself; a verdict depends on the records, the policy and the store's clock alone. What a client
+//! says of the time counts for nothing. Whatever the policy says, these stay:
+//!
+//! - what is younger than `min_age`; what the clock says is of the future is young;
+//! - the newest record of a root, and its last complete snapshot;
+//! - the predecessor of a run that shrank its root beyond the delete guard, and that run's own record, which tells of it,
+//!   until somebody releases it.
+//!
+//! A period (an hour, a day, …, on the server's wall clock) is stood for by its newest complete snapshot. An incomplete
+//! one stands for a period only if no complete one falls into it: whoever has one file that can never be read still has a
+//! history. Periods without a snapshot are not counted, so `daily = 7` means seven days on which there was a backup.
+//!
+//! Always holds: more of any count, or of `within` or `min_age`, never lets go of more; and what is left is left again when
+//! it is judged again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::fingerprint::Timestamp;
+use super::guard::{GuardInput, check};
+use super::relpath::RelPath;
+use super::snapshot::{RunKind, SnapshotRecord};
+
+const DAY_SECS: u64 = 24 * 3600;
+
+/// How much of the past is kept. The default is what the shipped configuration file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// All that is not older than this; `u64::MAX`: all there is.
+    pub within_secs: u64,
+    /// So many of the newest.
+    pub last: u32,
+    /// One an hour, for so many hours that have one.
+    pub hourly: u32,
+    /// One a day.
+    pub daily: u32,
+    /// One a week, which begins on Monday.
+    pub weekly: u32,
+    /// One a month.
+    pub monthly: u32,
+    /// One a year.
+    pub yearly: u32,
+    /// Nothing younger goes, whatever the counts say.
+    pub min_age_secs: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            within_secs: 0,
+            last: 10,
+            hourly: 48,
+            daily: 30,
+            weekly: 12,
+            monthly: 24,
+            yearly: 10,
+            min_age_secs: 30 * DAY_SECS,
+        }
+    }
+}
+
+/// What a record is judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its number; a higher one is newer, whatever the times say.
+    pub number: u64,
+    /// Its root.
+    pub root: RelPath,
+    /// Backup or forget.
+    pub kind: RunKind,
+    /// When it was committed, on the store's clock.
+    pub received: Timestamp,
+    /// What the server's time zone added to UTC at that moment.
+    pub offset_secs: i32,
+    /// All of the source could be read.
+    pub complete: bool,
+    /// It took away more than the delete guard lets pass, and was not released.
+    pub shrank: bool,
+}
+
+impl Candidate {
+    /// That of a record; `released`: an admin has said that what it took away may go.
+    pub fn of(record: &SnapshotRecord, offset_secs: i32, released: bool) -> Self {
+        Self {
+            number: record.number,
+            root: record.root.clone(),
+            kind: record.kind,
+            received: record.received,
+            offset_secs,
+            complete: record.complete,
+            shrank: !released && shrank(record),
+        }
+    }
+
+    fn is_backup(&self) -> bool {
+        self.kind == RunKind::Backup
+    }
+}
+
+/// Whether a run took away more than the delete guard lets pass without being told to.
+pub fn shrank(record: &SnapshotRecord) -> bool {
+    let [_, updated, moved, deleted, touched, unchanged] = record.counts;
+    let before =
+        [updated, moved, deleted, touched, unchanged].iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let input = GuardInput {
+        files_before: before,
+        files_going: deleted,
+        root_empty: record.files == 0,
+        ..GuardInput::default()
+    };
+    check(&input).is_err()
+}
+
+/// A stretch of time for which one snapshot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Period {
+    /// An hour of the wall clock.
+    Hour,
+    /// A day.
+    Day,
+    /// Monday to Sunday.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
+
+impl Period {
+    const ALL: [Self; 5] = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+
+    fn count(self, policy: &Policy) -> u32 {
+        match self {
+            Self::Hour => policy.hourly,
+            Self::Day => policy.daily,
+            Self::Week => policy.weekly,
+            Self::Month => policy.monthly,
+            Self::Year => policy.yearly,
+        }
+    }
+
+    /// The number of the period that a moment falls into, ascending.
+    fn of(self, candidate: &Candidate) -> i64 {
+        let local = candidate.received.secs.saturating_add(i64::from(candidate.offset_secs));
+        let day = local.div_euclid(DAY_SECS as i64);
+        match self {
+            Self::Hour => local.div_euclid(3600),
+            Self::Day => day,
+            // The first day of 1970 was a Thursday.
+            Self::Week => (day + 3).div_euclid(7),
+            Self::Month => {
+                let (year, month) = year_and_month(day);
+                year * 12 + month
+            }
+            Self::Year => year_and_month(day).0,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hourly",
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
+            Self::Year => "yearly",
+        }
+    }
+}
+
+/// Year and month (0 to 11) of a day counted from 1970-01-01, in the Gregorian calendar: a year that begins in March
+/// has its leap day last (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn year_and_month(day: i64) -> (i64, i64) {
+    let day = day + 719_468;
+    let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let month = (5 * (day - (365 * year + year / 4 - year / 100)) + 2) / 153;
+    let march_year = year + era * 400;
+    if month < 10 { (march_year, month + 2) } else { (march_year + 1, month - 10) }
+}
+
+/// Why a snapshot stays, or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Stays: younger than `min_age`.
+    Young {
+        /// The policy's.
+        min_age_secs: u64,
+    },
+    /// Stays: the newest record of its root.
+    Newest,
+    /// Stays: the last of its root that is complete.
+    LastComplete,
+    /// Stays: what was there before a run that shrank the root.
+    BeforeShrink {
+        /// That run's number.
+        by: u64,
+    },
+    /// Stays: it shrank its root, and nobody has released that.
+    Shrank,
+    /// Stays: younger than `within`.
+    Within {
+        /// The policy's.
+        within_secs: u64,
+    },
+    /// Stays: one of the newest.
+    Last {
+        /// Counts from 1, the newest first.
+        rank: u32,
+        /// The policy's.
+        of: u32,
+    },
+    /// Stays: stands for a period.
+    Period {
+        /// For what.
+        period: Period,
+        /// Counts from 1, the newest period first.
+        rank: u32,
+        /// The policy's.
+        of: u32,
+    },
+    /// Goes: others stand for its time, or its time is over.
+    NoRule,
+    /// Goes: it is incomplete.
+    Incomplete,
+    /// Goes: it tells that a root was forgotten, which was backed up again since.
+    Forgotten,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Young { min_age_secs } => write!(f, "younger than {} (min-age)", Span(min_age_secs)),
+            Self::Newest => f.write_str("the newest of its root"),
+            Self::LastComplete => f.write_str("the last complete one of its root"),
+            Self::BeforeShrink { by } => write!(f, "what was there before snapshot {by} took most of it away"),
+            Self::Shrank => f.write_str("took most of its root away, which was not released"),
+            Self::Within { within_secs: u64::MAX } => f.write_str("everything is kept (within)"),
+            Self::Within { within_secs } => write!(f, "younger than {} (within)", Span(within_secs)),
+            Self::Last { rank, of } => write!(f, "last {rank} of {of}"),
+            Self::Period { period, rank, of } => write!(f, "{} {rank} of {of}", period.name()),
+            Self::NoRule => f.write_str("no rule keeps it"),
+            Self::Incomplete => f.write_str("incomplete, and no rule keeps it"),
+            Self::Forgotten => f.write_str("tells that the root was forgotten, which was backed up again since"),
+        }
+    }
+}
+
+/// A time span in the largest unit that fits.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, unit) = match self.0 {
+            secs if secs % DAY_SECS == 0 && secs > 0 => (secs / DAY_SECS, "day"),
+            secs if secs % 3600 == 0 && secs > 0 => (secs / 3600, "hour"),
+            secs => (secs, "second"),
+        };
+        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
+    }
+}
+
+/// What becomes of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its number.
+    pub number: u64,
+    /// Whether it stays.
+    pub keep: bool,
+    /// Why; never empty.
+    pub reasons: Vec<Reason>,
+}
+
+/// Judges all records of one copy; one verdict each, by number.
+pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp) -> Vec<Verdict> {
+    let mut roots: BTreeMap<&RelPath, Vec<&Candidate>> = BTreeMap::new();
+    let mut kept: BTreeMap<u64, Vec<Reason>> = BTreeMap::new();
+    for candidate in candidates {
+        roots.entry(&candidate.root).or_default().push(candidate);
+    }
+    for mut root in roots.into_values() {
+        root.sort_by_key(|candidate| std::cmp::Reverse(candidate.number));
+        let mut keep = |number: u64, reason| kept.entry(number).or_default().push(reason);
+        keep_always(&root, policy, now, &mut keep);
+        keep_by_policy(&root, policy, now, &mut keep);
+    }
+    let mut verdicts: Vec<Verdict> = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let found = kept.remove(&candidate.number);
+        let goes = || match (candidate.kind, candidate.complete) {
+            (RunKind::Forget, _) => Reason::Forgotten,
+            (RunKind::Backup, true) => Reason::NoRule,
+            (RunKind::Backup, false) => Reason::Incomplete,
+        };
+        let keep = found.is_some();
+        verdicts.push(Verdict { number: candidate.number, keep, reasons: found.unwrap_or_else(|| vec![goes()]) });
+    }
+    verdicts.sort_by_key(|verdict| verdict.number);
+    verdicts
+}
+
+/// What no policy can change. `root`: its records, newest first.
+fn keep_always(root: &[&Candidate], policy: &Policy, now: Timestamp, keep: &mut dyn FnMut(u64, Reason)) {
+    let is_complete = |candidate: &&&Candidate| candidate.is_backup() && candidate.complete;
+    if let Some(newest) = root.first() {
+        keep(newest.number, Reason::Newest);
+    }
+    if let Some(complete) = root.iter().find(is_complete) {
+        keep(complete.number, Reason::LastComplete);
+    }
+    for candidate in root.iter().filter(|candidate| age_secs(candidate, now) < policy.min_age_secs) {
+        keep(candidate.number, Reason::Young { min_age_secs: policy.min_age_secs });
+    }
+    for (at, candidate) in root.iter().enumerate().filter(|(_, candidate)| candidate.shrank) {
+        let before = root.get(at + 1..).unwrap_or_default();
+        let predecessor = before.iter().find(|earlier| earlier.is_backup());
+        // One that is incomplete may lack what the complete one before it has.
+        let complete = before.iter().find(is_complete);
+        let held: BTreeSet<u64> = [predecessor, complete].into_iter().flatten().map(|earlier| earlier.number).collect();
+        if !held.is_empty() {
+            keep(candidate.number, Reason::Shrank);
+        }
+        for number in held {
+            keep(number, Reason::BeforeShrink { by: candidate.number });
+        }
+    }
+}
+
+/// What the policy keeps. `root`: its records, newest first.
+fn keep_by_policy(root: &[&Candidate], policy: &Policy, now: Timestamp, keep: &mut dyn FnMut(u64, Reason)) {
+    let backups: Vec<&Candidate> = root.iter().copied().filter(|candidate| candidate.is_backup()).collect();
+    let Policy { within_secs, last, .. } = *policy;
+    for candidate in backups.iter().filter(|c| within_secs == u64::MAX || age_secs(c, now) < within_secs) {
+        keep(candidate.number, Reason::Within { within_secs });
+    }
+    let (complete, incomplete): (Vec<&Candidate>, Vec<&Candidate>) = backups.iter().partition(|c| c.complete);
+    for (rank, candidate) in (1..=last).zip(complete.iter().chain(&incomplete)) {
+        keep(candidate.number, Reason::Last { rank, of: last });
+    }
+    for period in Period::ALL {
+        let of = period.count(policy);
+        // Who comes first stands for the period: complete ones, newest first, then the others.
+        let mut periods: BTreeMap<i64, u64> = BTreeMap::new();
+        for candidate in complete.iter().chain(&incomplete) {
+            periods.entry(period.of(candidate)).or_insert(candidate.number);
+        }
+        for (rank, number) in (1..=of).zip(periods.values().rev()) {
+            keep(*number, Reason::Period { period, rank, of });
+        }
+    }
+}
+
+fn age_secs(candidate: &Candidate, now: Timestamp) -> u64 {
+    u64::try_from(now.secs.saturating_sub(candidate.received.secs)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

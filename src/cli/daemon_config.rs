@@ -1,0 +1,203 @@
+//! `rbbackupd.toml`: what an operator decides about a store. So far: how much of the past is kept.
+//!
+//! ```toml
+//! [retention]                                   # for all; a key that is left out has its default
+//! daily = 30
+//! [identity."192.168.1.20/ana".retention]       # for one; a key that is left out is that of [retention]
+//! daily = 90
+//! ```
+//!
+//! `packaging/rbbackupd.toml` is the file that is shipped: it says what holds without one. A key that is not known is an
+//! error that names key and line: a misspelt `daily` would otherwise be found when a snapshot is missing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::config::{ConfigError, parse_toml};
+use super::units::parse_wait;
+use crate::backup::bytes::escape;
+use crate::backup::retention::Policy;
+use crate::engine::prune::Retention;
+use crate::store::names::CopyName;
+
+/// Where it is looked for when the command line names none.
+pub const CONFIG_PATH: &str = "/etc/rbbackup/rbbackupd.toml";
+
+/// The file, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DaemonConfig {
+    /// What is kept.
+    pub retention: Retention,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    retention: RetentionKeys,
+    #[serde(deserialize_with = "identities")]
+    identity: BTreeMap<CopyName, IdentityKeys>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct IdentityKeys {
+    retention: RetentionKeys,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct RetentionKeys {
+    #[serde(deserialize_with = "span")]
+    within: Option<u64>,
+    last: Option<u32>,
+    hourly: Option<u32>,
+    daily: Option<u32>,
+    weekly: Option<u32>,
+    monthly: Option<u32>,
+    yearly: Option<u32>,
+    #[serde(deserialize_with = "span")]
+    min_age: Option<u64>,
+}
+
+impl RetentionKeys {
+    /// What is said here, on top of `below`.
+    fn over(&self, below: Policy) -> Policy {
+        Policy {
+            within_secs: self.within.unwrap_or(below.within_secs),
+            last: self.last.unwrap_or(below.last),
+            hourly: self.hourly.unwrap_or(below.hourly),
+            daily: self.daily.unwrap_or(below.daily),
+            weekly: self.weekly.unwrap_or(below.weekly),
+            monthly: self.monthly.unwrap_or(below.monthly),
+            yearly: self.yearly.unwrap_or(below.yearly),
+            min_age_secs: self.min_age.unwrap_or(below.min_age_secs),
+        }
+    }
+}
+
+impl DaemonConfig {
+    /// Reads `named`, which must be there; without a name [`CONFIG_PATH`], which need not.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = named.unwrap_or(Path::new(CONFIG_PATH));
+        let shown = escape(path.as_os_str().as_encoded_bytes());
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &shown),
+            Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { path: shown, source }),
+        }
+    }
+
+    /// Reads the file's text; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError::Content`].
+    pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
+        let File { retention, identity } = parse_toml(text, path)?;
+        let default = retention.over(Policy::default());
+        let copies = identity.into_iter().map(|(copy, keys)| (copy, keys.retention.over(default))).collect();
+        Ok(Self { retention: Retention { default, copies } })
+    }
+}
+
+/// A time span in seconds; `"forever"` is the largest.
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Span {
+        Secs(u64),
+        Text(String),
+    }
+    match Span::deserialize(deserializer) {
+        Ok(Span::Secs(secs)) => Ok(Some(secs)),
+        Ok(Span::Text(text)) => parse_wait(&text).map(|time| Some(time.as_secs())).map_err(D::Error::custom),
+        Err(_) => Err(D::Error::custom("this is a time like \"90d\", \"forever\", or seconds")),
+    }
+}
+
+/// Identities by the names of their folders.
+fn identities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<CopyName, IdentityKeys>, D::Error> {
+    let mut found = BTreeMap::new();
+    for (name, keys) in BTreeMap::<String, IdentityKeys>::deserialize(deserializer)? {
+        let copy = match name.split_once('/') {
+            Some((node, user)) => CopyName::new(node.as_bytes(), user.as_bytes()).map_err(D::Error::custom)?,
+            None => return Err(D::Error::custom(format!("'{name}' is no identity: write \"NODE/USER\""))),
+        };
+        found.insert(copy, keys);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> DaemonConfig {
+        DaemonConfig::parse(text, "x").unwrap()
+    }
+
+    fn message(text: &str) -> String {
+        DaemonConfig::parse(text, "/e/d.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_shipped_file_says_what_holds_without_one() {
+        let shipped = include_str!("../../packaging/rbbackupd.toml");
+        assert_eq!(parse(shipped), DaemonConfig::default());
+        assert_eq!(DaemonConfig::default().retention.default, Policy::default());
+        // Its examples are true, too, and every key stands in it.
+        let all = shipped.replace("\n#[", "\n[").replace("\n#daily", "\ndaily");
+        let ana = CopyName::new(b"192.168.1.20", b"ana").unwrap();
+        assert_eq!(parse(&all).retention.policy(&ana), Policy { daily: 90, ..Policy::default() });
+        for key in ["within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "min-age"] {
+            assert!(shipped.contains(&format!("\n{key} = ")), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_identity_stands_on_the_general_policy_and_that_on_the_default() {
+        let config = parse(
+            "[retention]\ndaily = 7\nwithin = \"2w\"\nmin-age = 60\n\
+             [identity.\"10.0.0.1/ana@office\".retention]\nyearly = 0\nwithin = \"forever\"\n",
+        );
+        let general = Policy { daily: 7, within_secs: 14 * 86_400, min_age_secs: 60, ..Policy::default() };
+        let ana = CopyName::new(b"10.0.0.1", b"ana@office").unwrap();
+        assert_eq!(config.retention.default, general);
+        assert_eq!(config.retention.policy(&ana), Policy { yearly: 0, within_secs: u64::MAX, ..general });
+        assert_eq!(config.retention.policy(&CopyName::local(b"u").unwrap()), general);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let unknown = message("[retention]\nlast = 3\ndayly = 7\n");
+        assert!(
+            unknown.starts_with("/e/d.toml, line 3: unknown key `dayly`") && unknown.contains("`daily`"),
+            "{unknown}"
+        );
+        assert!(message("\n[retain]\n").starts_with("/e/d.toml, line 2: unknown key `retain`"));
+        assert!(message("[identity.\"a/b\"]\nx = 1").contains("unknown key `x`"));
+        for (text, what) in [
+            ("[retention]\nwithin = \"soon\"", "line 2: 'soon' is not a time"),
+            ("[retention]\n\nmin-age = true", "line 3: this is a time like"),
+            ("[retention]\ndaily = -1", "line 2: "),
+            ("[identity.ana.retention]\nlast = 1", "'ana' is no identity: write \"NODE/USER\""),
+            ("[identity.\"a/../b\".retention]\nlast = 1", "cannot be the name of a user"),
+        ] {
+            assert!(message(text).contains(what), "{text}: {}", message(text));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.toml");
+        assert!(DaemonConfig::load(Some(&path)).unwrap_err().to_string().contains("cannot read the configuration"));
+        std::fs::write(&path, "[retention]\nlast = 1\n").unwrap();
+        assert_eq!(DaemonConfig::load(Some(&path)).unwrap().retention.default.last, 1);
+    }
+}

@@ -1,0 +1,85 @@
+//! Mark: which content the snapshots that are left need.
+//!
+//! First the files: what any of their manifests names, read a few snapshots at a time, each manifest file once. Then the
+//! chunks: what the recipes of those files name. Both are [`DigestFilter`]s: what is needed is always found to be.
+
+use super::sweep::Pack;
+use crate::backup::chunker::Recipe;
+use crate::backup::digest::Digest;
+use crate::backup::digest_filter::DigestFilter;
+use crate::backup::relpath::RelPath;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::store::snapshots::Snapshots;
+use crate::store::vault::{Blob, BlobKind, BlobPlace, Vault};
+
+/// Snapshots whose manifests are read in one pass: each may have a file open.
+const SNAPSHOTS_AT_ONCE: usize = 32;
+
+/// What is needed.
+pub(super) struct Live {
+    files: DigestFilter,
+    chunks: DigestFilter,
+}
+
+impl Live {
+    /// What the snapshots name: all that are listed, and those that somebody reads.
+    ///
+    /// # Errors
+    /// A manifest cannot be read: what it needs is not known.
+    pub(super) fn of_snapshots(snapshots: &Snapshots, go_on: &dyn Fn() -> bool) -> Result<Self, EngineError> {
+        let mut files = DigestFilter::default();
+        let needed: Vec<u64> = snapshots.needed()?.iter().map(|record| record.number).collect();
+        for numbers in needed.chunks(SNAPSHOTS_AT_ONCE) {
+            if !go_on() {
+                return Err(super::interrupted());
+            }
+            for history in snapshots.timeline(numbers, &RelPath::root())? {
+                for version in history?.versions {
+                    if let Some(file) = version.record.entry.file() {
+                        files.insert(&file.digest);
+                    }
+                }
+            }
+        }
+        Ok(Self { files, chunks: DigestFilter::default() })
+    }
+
+    /// Adds the chunks that the recipes in these packs name, as far as those are needed themselves.
+    ///
+    /// # Errors
+    /// A recipe cannot be read: what it needs is not known.
+    pub(super) fn add_chunks(
+        &mut self,
+        vault: &Vault,
+        packs: &[Pack],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        for pack in packs {
+            if !go_on() {
+                return Err(super::interrupted());
+            }
+            for blob in vault.index(pack.id)?.blobs.iter().filter(|blob| blob.kind == BlobKind::Recipe) {
+                if !self.needs(pack, blob) {
+                    continue;
+                }
+                let body = vault.read(&BlobPlace { pack: pack.id, blob: *blob })?;
+                for (chunk, _) in decode(&body, &blob.digest)?.chunks {
+                    self.chunks.insert(&chunk);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a blob must stay: a snapshot needs it, or its pack is young.
+    pub(super) fn needs(&self, pack: &Pack, blob: &Blob) -> bool {
+        pack.young
+            || self.files.may_hold(&blob.digest)
+            || (blob.kind == BlobKind::Content && self.chunks.may_hold(&blob.digest))
+    }
+}
+
+fn decode(body: &[u8], digest: &Digest) -> Result<Recipe, EngineError> {
+    Recipe::decode(body)
+        .map_err(|why| EngineError::new(ErrorKind::Failed, format!("the recipe of {digest} cannot be used: {why}")))
+}
