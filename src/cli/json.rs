@@ -325,7 +325,7 @@ mod tests {
     fn the_summary_has_exactly_the_promised_fields() {
         let mut promised: Vec<&str> =
             "type root snapshot manifest created updated moved deleted touched unchanged files \
-            bytes bytes_read content_bytes_sent wire_bytes_sent wire_bytes_received errors incomplete elapsed_secs"
+            bytes bytes_read content_bytes_sent wire_bytes_sent wire_bytes_received errors altered incomplete elapsed_secs"
                 .split_whitespace()
                 .collect();
         promised.sort_unstable();

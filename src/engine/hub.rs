@@ -173,6 +173,11 @@ impl Hub {
         self.pending.check(copy)
     }
 
+    /// Why this copy takes nothing new, if an interrupted commit is the reason.
+    pub(crate) fn waits_for(&self, copy: &CopyName) -> Option<EngineError> {
+        self.pending.check(copy).err()
+    }
+
     fn check_flushed(&self) -> Result<(), EngineError> {
         if self.is_read_only() {
             return Err(EngineError::new(ErrorKind::Failed, "the store was opened to be read only"));

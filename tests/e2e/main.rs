@@ -8,6 +8,7 @@ mod support;
 
 mod backup;
 mod cut;
+mod damage;
 mod delete;
 mod delta;
 mod dry_run;

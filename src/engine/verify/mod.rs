@@ -132,6 +132,9 @@ pub(super) fn verify(
 impl Job<'_, '_> {
     fn run(&mut self) -> Result<(), EngineError> {
         let snapshots = self.hub.store.snapshots(self.copy)?;
+        if let Some(why) = self.hub.waits_for(self.copy) {
+            self.tell(Found::object("an interrupted commit".into(), why.message, 0))?;
+        }
         for (number, why) in snapshots.damaged()? {
             self.tell(Found::object(format!("snapshot {number}"), why, 1))?;
         }
