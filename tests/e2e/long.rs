@@ -20,4 +20,15 @@ fn many_long_paths_are_backed_up_moved_and_restored() {
     assert_eq!(client.push("-rd", &world.source)["content_bytes_sent"], 0);
     assert_same(&world.copy(), &world.source);
     client.run(&["ls".as_ref(), deep("two").as_os_str()]).expect(0, &["399"]);
+    // Answers of more than a frame, with links whose targets are as long.
+    for i in 0..200 {
+        let target = std::path::PathBuf::from(i.to_string()).join("t".repeat(250)).join("x/".repeat(1800));
+        std::os::unix::fs::symlink(target, world.source.join(format!("link{i:03}"))).unwrap();
+    }
+    client.push("-rd", &world.source);
+    for (words, lines) in [(&["find", "*9?"][..], 100), (&["find", "link*"], 200), (&["diff", "2"], 200)] {
+        let outcome = client.run(words);
+        outcome.expect(0, &[]);
+        assert_eq!(outcome.stdout.lines().count(), lines, "{words:?}");
+    }
 }

@@ -6,7 +6,7 @@ use super::choose::nothing_there;
 use super::parts::Parts;
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
-use crate::backup::entry::{Entry, Kind};
+use crate::backup::entry::{Entry, Kind, Link as HardLink};
 use crate::backup::filter::Filter;
 use crate::backup::relpath::RelPath;
 use crate::backup::timeline::{PathHistory, Version};
@@ -14,7 +14,7 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::hub::{Hub, Who};
 use crate::engine::wire::{WireError, entry_to_wire};
 use crate::net::link::Link;
-use crate::net::message::{self, Busy, FindList, HistoryList, WireEntry, WireFound, WireVersion};
+use crate::net::message::{self, Busy, FindList, HistoryList, WireEntry, WireFound, WireKind, WireVersion};
 use crate::store::snapshots::Snapshots;
 
 /// Paths after which a client that has gone is noticed.
@@ -54,17 +54,20 @@ fn by_content(versions: Vec<Version>) -> Vec<(Content, Vec<Version>)> {
     contents
 }
 
-/// The entry at its whole path, for the wire; attributes are not shown and do not travel.
+/// The entry at its whole path, for the wire; attributes and links among files are not shown and do not travel.
 fn shown(version: &Version, path: &RelPath) -> WireEntry {
     let mut entry = version.record.entry.clone();
     entry.meta.xattrs.clear();
+    if let Kind::File(content) = &mut entry.kind {
+        content.link = HardLink::Single;
+    }
     entry.path = path.clone();
     entry_to_wire(&entry)
 }
 
 fn weight(entry: &WireEntry) -> usize {
-    // A target or a leader may be as long as a path.
-    256 + entry.path.0.len() + crate::backup::limits::PATH_BYTES_MAX / 16
+    let target = if let WireKind::Symlink { target } = &entry.kind { target.0.len() } else { 0 };
+    160 + entry.path.0.len() + target
 }
 
 /// Answers `History`.
