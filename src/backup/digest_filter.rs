@@ -1,9 +1,9 @@
 //! [`DigestFilter`]: a set of digests in few bytes, which now and then says yes where no is true, and never the other way.
 //!
-//! A Bloom filter in layers: each takes a number of digests at [`BITS_EACH`] bits, the next one twice as many. Digests are
+//! A Bloom filter in layers: each takes a number of digests at 24 bits, the next one twice as many. Digests are
 //! as good as random already, so their own bytes are the hashes. About one digest in ten thousand that is not in the set
 //! is said to be: for who asks what may be thrown away, that is a little that stays. Three bytes a digest, not forty; at
-//! [`BYTES_MAX`] it grows no more and errs more often, still on the same side.
+//! 128 MiB it grows no more and errs more often, still on the same side.
 
 use super::digest::Digest;
 

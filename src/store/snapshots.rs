@@ -12,7 +12,7 @@
 //!                            cannot be read, and by its name whether the run can have changed anything
 //! ```
 //!
-//! A record is only ever added, never replaced; how it expires stands in [`expiry`]. The manifest is in place and durable before its record is written. All
+//! A record is only ever added, never replaced; how it expires stands in `expiry`. The manifest is in place and durable before its record is written. All
 //! that [`Snapshots::publish`] does can be done again after a crash with the same outcome. The records are read once
 //! by the process that has the store's lock, which alone adds some; a process that only reads looks again each time.
 
