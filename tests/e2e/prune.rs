@@ -316,3 +316,21 @@ fn inventory(store: &Path) -> BTreeSet<String> {
     }
     found
 }
+
+#[test]
+fn what_was_pruned_is_told_from_what_is_there() {
+    let (world, client) = five();
+    prune(&world, TWO, &[]).expect(0, &[]);
+    let at = |name: &str| world.source.join(name).to_str().unwrap().to_owned();
+    let pruned = "snapshot 2 was pruned; there are 4 to 5";
+    for words in [&["ls", "--at", "2", &at("")][..], &["cat", "--at", "2", &at("changes")], &["diff", "2", "5"]] {
+        client.run(words).expect(1, &[pruned]);
+    }
+    client.run(&["cat", "--at", "5", &at("only-in-4")]).expect(1, &["snapshot 5 has no", "it is in 4 (of"]);
+    client.run(&["history", &at("only-in-1")]).expect(1, &["no backup has"]);
+    for (words, lines) in [(&["snapshots"][..], 2), (&["history", &at("changes")], 2), (&["find", "only-in*"], 2)] {
+        let outcome = client.run(words);
+        outcome.expect(0, &[]);
+        assert_eq!(outcome.stdout.lines().count(), lines, "{}", outcome.said());
+    }
+}

@@ -81,9 +81,12 @@ pub(in crate::engine) fn numbered(snapshots: &Snapshots, number: u64) -> Result<
 
 /// `why`, and which snapshots have the path instead.
 pub(super) fn instead(snapshots: &Snapshots, path: &RelPath, why: &str) -> Result<EngineError, EngineError> {
-    let records = snapshots.list()?;
-    let related: Vec<u64> = records.iter().filter(|r| path.is_within(&r.root)).map(|r| r.number).collect();
-    let Some(history) = snapshots.mentions(&related, path)? else {
+    let (records, related, history) = snapshots.steadily(|records| {
+        let related: Vec<u64> = records.iter().filter(|r| path.is_within(&r.root)).map(|r| r.number).collect();
+        let history = snapshots.mentions(&related, path)?;
+        Ok((records.to_vec(), related, history))
+    })?;
+    let Some(history) = history else {
         return Ok(failed(format!("{why}; {}", known_roots(snapshots, path)?)));
     };
     let root_of = |number: u64| records.iter().find(|record| record.number == number).map(|record| &record.root);

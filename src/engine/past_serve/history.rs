@@ -15,7 +15,6 @@ use crate::engine::hub::{Hub, Who};
 use crate::engine::wire::{WireError, entry_to_wire};
 use crate::net::link::Link;
 use crate::net::message::{self, Busy, FindList, HistoryList, WireEntry, WireFound, WireKind, WireVersion};
-use crate::store::snapshots::Snapshots;
 
 /// Paths after which a client that has gone is noticed.
 const LOOK_EVERY: u32 = 65_536;
@@ -82,12 +81,15 @@ pub(in crate::engine) fn history(
 ) -> Result<(), EngineError> {
     let path = RelPath::new(asked.path.as_slice()).map_err(WireError::from)?;
     let snapshots = hub.store.snapshots(who.copy())?;
-    let records = snapshots.list()?;
-    let related: Vec<u64> = records.iter().filter(|r| path.is_within(&r.root)).map(|r| r.number).collect();
-    let Some(found) = snapshots.mentions(&related, &path)? else {
+    let (found, times) = snapshots.steadily(|records| {
+        let related = records.iter().filter(|record| path.is_within(&record.root));
+        let times: BTreeMap<u64, i64> = related.map(|record| (record.number, record.received.secs)).collect();
+        let numbers: Vec<u64> = times.keys().copied().collect();
+        Ok((snapshots.mentions(&numbers, &path)?, times))
+    })?;
+    let Some(found) = found else {
         return Err(nothing_there(&snapshots, &path)?);
     };
-    let times: BTreeMap<u64, i64> = records.iter().map(|record| (record.number, record.received.secs)).collect();
     let time_of = |number: u64| times.get(&number).copied().unwrap_or_default();
     let mut parts = Parts::new(link, |versions, more| HistoryList { versions, more }.into());
     let mut contents = by_content(found.versions);
@@ -122,20 +124,13 @@ pub(in crate::engine) fn find(hub: &Hub, who: &Who, link: &Link, asked: message:
     let within = literal_folder(asked.pattern.as_slice());
     let filter = Filter::new(&[asked.pattern]).map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
-    let numbers: Vec<u64> = snapshots.list()?.iter().map(|record| record.number).collect();
-    find_in(&snapshots, &numbers, &within, &filter, link)
-}
-
-fn find_in(
-    snapshots: &Snapshots,
-    numbers: &[u64],
-    within: &RelPath,
-    filter: &Filter,
-    link: &Link,
-) -> Result<(), EngineError> {
+    let histories = snapshots.steadily(|records| {
+        let numbers: Vec<u64> = records.iter().map(|record| record.number).collect();
+        snapshots.timeline(&numbers, &within)
+    })?;
     let mut parts = Parts::new(link, |found, more| FindList { found, more }.into());
     let mut seen = 0_u32;
-    for history in snapshots.timeline(numbers, within)? {
+    for history in histories {
         let PathHistory { path, versions } = history?;
         seen = seen.wrapping_add(1);
         if seen.is_multiple_of(LOOK_EVERY) {

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use super::manifests::{CHANGES_SUFFIX, MANIFEST_SUFFIX};
-use super::{ManifestRef, SnapshotError, Snapshots, io_error, sorted_error};
+use super::{ManifestRef, SnapshotError, SnapshotRecord, Snapshots, io_error, sorted_error};
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, MANIFEST_MAGIC, ManifestHeader, ManifestRecord};
 use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::{SortedError, SortedReader};
@@ -55,7 +56,29 @@ impl Seek for Source {
     }
 }
 
+/// Times that a question is asked again because a snapshot that it was about expired meanwhile.
+const AGAIN_MAX: u32 = 5;
+
 impl Snapshots {
+    /// Asks something of all records that are listed. One may expire while its files are opened, by this process or by
+    /// another: then it is asked anew of those that are left. What is open stays readable.
+    ///
+    /// # Errors
+    /// Those of `question`.
+    pub fn steadily<T>(
+        &self,
+        mut question: impl FnMut(&[Arc<SnapshotRecord>]) -> Result<T, SnapshotError>,
+    ) -> Result<T, SnapshotError> {
+        for _ in 0..AGAIN_MAX {
+            match question(&self.list()?) {
+                Err(SnapshotError::Unknown { .. }) => {}
+                Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                done => return done,
+            }
+        }
+        question(&self.list()?)
+    }
+
     /// All that the snapshots of these numbers have at and below `within` (a path as the copy has it), path by path.
     /// A root that was forgotten has nothing then: a forget is a snapshot like others.
     ///

@@ -118,6 +118,26 @@ fn only_the_snapshots_that_are_named_count() {
 }
 
 #[test]
+fn what_expires_while_it_is_asked_for_is_asked_for_no_more() {
+    let f = some_snapshots();
+    let all = numbers(&f.snapshots);
+    let mut asked = Vec::new();
+    let found = f.snapshots.steadily(|records| {
+        let numbers: Vec<u64> = records.iter().map(|record| record.number).collect();
+        asked.push(numbers.len());
+        if asked.len() == 1 {
+            // Between the list and the first file.
+            f.snapshots.expire(&all[..all.len() - 2]).unwrap();
+            assert!(f.snapshots.clear_expired(&|_| true).unwrap() > 0);
+        }
+        f.snapshots.timeline(&numbers, &rel("home/u"))
+    });
+    assert_eq!(asked, [all.len(), 2]);
+    let found = at_once(&f.snapshots, found.unwrap().map(Result::unwrap));
+    assert_eq!(found, one_by_one(&f.snapshots, &rel("home/u")));
+}
+
+#[test]
 fn a_damaged_file_is_named_whichever_way_it_is_read() {
     let f = some_snapshots();
     let all = numbers(&f.snapshots);
