@@ -9,6 +9,7 @@ use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, OpenCopy, Who};
 use super::placed;
 use super::receive::present_of;
+use super::run_id;
 use super::run_log::RunLog;
 use crate::backup::entry::OwnerNames;
 use crate::backup::lease::Holder;
@@ -74,6 +75,7 @@ fn serve_run(
     };
     let _lease = hub.leases.acquire(request_lease, &mut |_| true)?;
     hub.make_ready(who.copy())?;
+    run_id::check(hub, who.copy(), &root, request.run)?;
     link.send(Busy { phase: 1 })?;
     let copy = OpenCopy::open(hub, who.copy())?;
     let mut others = snapshots.roots()?;

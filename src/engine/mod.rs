@@ -21,7 +21,7 @@
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
-//! down how each run ended. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
+//! down how each run ended, `run_id` keeps the runs of different copies apart. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
 //! the vaults, [`prune`] lets go what no rule keeps.
 
 pub mod admin;
@@ -45,6 +45,7 @@ mod receive;
 mod recover;
 pub mod restore;
 mod restore_serve;
+mod run_id;
 mod run_log;
 mod session;
 mod source;

@@ -65,10 +65,7 @@ pub(super) fn pack(hub: &Hub, pace: &Pace<'_>) -> Result<PackStats, EngineError>
     if waiting.is_empty() {
         return Ok(stats);
     }
-    for copy in hub.store.copies()? {
-        // Expired ones, too: what their runs retired is history all the same.
-        let records = hub.store.snapshots(&copy)?.all()?;
-        let runs = records.iter().map(|record| record.run).filter(|run| waiting.contains(run));
+    for (copy, runs) in owners(hub, &waiting)? {
         let mut over = Vec::new();
         for run in runs {
             if is_over(hub, run)? {
@@ -89,6 +86,26 @@ pub(super) fn pack(hub: &Hub, pace: &Pace<'_>) -> Result<PackStats, EngineError>
         }
     }
     Ok(stats)
+}
+
+/// The copies, and which of these runs are whose. What two claim is nobody's: it stays where it is.
+fn owners(hub: &Hub, waiting: &HashSet<RunId>) -> Result<Vec<(CopyName, Vec<RunId>)>, EngineError> {
+    let mut owners = Vec::new();
+    let mut claims: HashMap<RunId, usize> = HashMap::new();
+    for copy in hub.store.copies()? {
+        // Expired ones, too: what their runs retired is history all the same.
+        let records = hub.store.snapshots(&copy)?.all()?;
+        let runs: Vec<RunId> = records.iter().map(|record| record.run).filter(|run| waiting.contains(run)).collect();
+        runs.iter().for_each(|run| *claims.entry(*run).or_default() += 1);
+        owners.push((copy, runs));
+    }
+    for (run, _) in claims.iter().filter(|(_, count)| **count > 1) {
+        tracing::error!("'retired/{run}' is not packed: more than one run has this id");
+    }
+    for (_, runs) in &mut owners {
+        runs.retain(|run| claims.get(run) == Some(&1));
+    }
+    Ok(owners)
 }
 
 /// Whether nobody will come back to what the committed run retired. The lease goes last.

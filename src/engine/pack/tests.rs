@@ -217,3 +217,20 @@ fn packs_that_the_catalog_does_not_know_are_learnt_when_the_vault_is_opened() {
 fn unknown_pack() -> crate::store::vault::PackIndex {
     crate::store::vault::PackIndex { pack: PackId([9; 16]), bytes: 100, blobs: Vec::new() }
 }
+
+/// Run ids are the clients' choice: one that takes another's must not get its history, nor make it go.
+#[test]
+fn what_two_copies_claim_is_packed_for_neither() {
+    let f = fixture();
+    let path = f.retire(f.run, "0/file", b"mine");
+    let other = CopyName::new(b"0.0.0.0", b"a").unwrap();
+    let record = f.hub.store.snapshots(&f.copy).unwrap().list().unwrap()[0].as_ref().clone();
+    let manifest_file = crate::backup::snapshot::ManifestRef::Same { of: 1 };
+    let record = crate::backup::snapshot::SnapshotRecord { number: 2, manifest_file, ..record };
+    f.hub.store.snapshots(&other).unwrap().publish(&record, None).unwrap();
+    assert_eq!(f.pack().files, 0);
+    assert!(path.exists());
+    let refused = crate::engine::run_id::check(&f.hub, &f.copy, &record.root, f.run).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::NotAllowed);
+    crate::engine::run_id::check(&f.hub, &f.copy, &record.root, RunId([7; 16])).unwrap();
+}

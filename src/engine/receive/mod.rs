@@ -35,6 +35,7 @@ use self::incoming::Incoming;
 use super::client::now;
 use super::error::{EngineError, ErrorKind, show_conflict};
 use super::hub::{Hub, OpenCopy, Who};
+use super::run_id;
 use super::run_log::RunLog;
 use super::stopwatch::Stopwatch;
 use super::wire::unexpected;
@@ -121,6 +122,7 @@ fn serve_run(
     if let Some(record) = snapshots.by_run(begin.run)? {
         return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
     }
+    run_id::check(hub, who.copy(), &root, begin.run)?;
     let copy = OpenCopy::open(hub, who.copy())?;
     ancestors::check(&copy, &snapshots, &root)?;
     let staging = hub.open_staging(who.copy(), &root)?;
