@@ -84,7 +84,7 @@ pub enum Update {
     },
     /// No file with this content lies in `retired/` any more.
     RemoveRetired(Digest),
-    /// A pack is in the vault, with these blobs; nothing changes if it is known.
+    /// A pack is in the vault, with these blobs, all of them, whatever was known of it.
     PutPack(PackIndex),
     /// A pack is not in the vault any more, or soon will not be.
     RemovePack(PackId),

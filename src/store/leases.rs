@@ -25,6 +25,10 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long a run that is committed already is waited for while it puts its things away.
 const FINISHING_MAX: Duration = Duration::from_secs(60);
 
+/// The store itself, which holds or wants its leases for moments: whoever asks meanwhile waits, and is not refused. It is
+/// nobody's key.
+pub const BRIEF_KEY: [u8; 32] = [0xff; 32];
+
 /// Called when another session of the same run took the lease; must not block.
 pub type OnRevoke = Arc<dyn Fn() + Send + Sync>;
 
@@ -96,6 +100,9 @@ impl State {
     }
 
     fn is_finishing(&self, conflict: &Conflict) -> bool {
+        if conflict.holder.key == BRIEF_KEY {
+            return true;
+        }
         let theirs = |slot: &&Slot| slot.holder == conflict.holder && slot.scope.root == conflict.root;
         self.slots.values().find(theirs).is_some_and(|slot| slot.finishing)
     }
@@ -340,6 +347,27 @@ mod tests {
 
     fn at_once(leases: &Arc<Leases>, root: &str, run: u8) -> Result<LeaseGuard, LeaseError> {
         leases.acquire(request(root, run, None), &mut |_| true)
+    }
+
+    #[test]
+    fn the_store_s_own_leases_refuse_nobody() {
+        let leases = Leases::new();
+        let first = at_once(&leases, "home", 1).unwrap();
+        let own = |wait| {
+            let mut request = request("home/u", 9, wait);
+            request.holder.key = BRIEF_KEY;
+            request
+        };
+        assert!(leases.acquire(own(None), &mut |_| true).is_err(), "it waits for a backup only if it says so");
+        drop(first);
+        let held = leases.acquire(own(None), &mut |_| true).unwrap();
+        thread::scope(|scope| {
+            let next = scope.spawn(|| at_once(&leases, "home", 2).map(drop));
+            thread::sleep(ASK_EVERY);
+            assert!(!next.is_finished(), "it waits");
+            drop(held);
+            next.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Io`].
     pub fn remove(&self, pack: PackId) -> Result<(), VaultError> {
-        self.opened().retain(|(open, _)| *open != pack);
+        self.close(pack);
         let path = self.pack_path(pack);
         match fs::remove_file(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -235,6 +235,11 @@ impl Vault {
         }
         let folder = path.parent().unwrap_or(&self.dir);
         durable::sync_dir(folder).map_err(|source| VaultError::io(folder, source))
+    }
+
+    /// The next blob of it is read from the file that has its name then.
+    fn close(&self, pack: PackId) {
+        self.opened().retain(|(open, _)| *open != pack);
     }
 
     fn opened(&self) -> std::sync::MutexGuard<'_, VecDeque<(PackId, Arc<File>)>> {
@@ -267,11 +272,10 @@ impl Vault {
     fn make_folder(&self, pack: PackId) -> Result<PathBuf, VaultError> {
         let path = self.pack_path(pack);
         let folder = path.parent().unwrap_or(&self.dir);
-        if !folder.is_dir() {
-            let above = self.dir.parent().unwrap_or(&self.dir);
-            let made = durable::make_dir(folder).and_then(|()| durable::sync_dir(&self.dir));
-            made.and_then(|()| durable::sync_dir(above)).map_err(|source| VaultError::io(folder, source))?;
-        }
+        // Also those that are there: who made them may have been killed before they were durable.
+        let above = self.dir.parent().unwrap_or(&self.dir);
+        let made = durable::make_dir(folder).and_then(|()| durable::sync_dir(&self.dir));
+        made.and_then(|()| durable::sync_dir(above)).map_err(|source| VaultError::io(folder, source))?;
         Ok(folder.to_path_buf())
     }
 }

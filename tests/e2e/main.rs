@@ -7,6 +7,7 @@
 mod support;
 
 mod backup;
+mod beside;
 mod cut;
 mod damage;
 mod delete;

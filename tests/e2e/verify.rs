@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{World, login};
+use crate::support::daemon::{World, login, wait_until};
 use crate::support::trees::{assert_same, noise, plant, set_mode, write};
 
 fn rbbackupd(args: &[&str]) -> Outcome {
@@ -238,4 +238,80 @@ fn another_s_copy_takes_the_admin_right_or_the_store_itself() {
     local.run(&["ls", secret.to_str().unwrap()]).expect(1, &["no backup"]);
     local.run(&["--of", "10.0.0.1/x", "ls"]).expect(1, &["there is no copy '10.0.0.1/x'", of.as_str()]);
     local.run(&["--of", &of, "-r", world.source.to_str().unwrap()]).expect(2, &["changes one's own"]);
+}
+
+/// Content that was moved lies in the copy only, outside of what is looked at.
+#[test]
+fn what_was_moved_elsewhere_is_not_missing() {
+    let (world, _daemon, client) = World::served();
+    write(&world.source.join("in/small"), noise(1, 2000));
+    write(&world.source.join("in/large"), noise(2, 600_000));
+    client.push("-rd", &world.source);
+    fs::rename(world.source.join("in"), world.source.join("out")).unwrap();
+    write(&world.source.join("in/other"), "x");
+    client.push("-rd", &world.source);
+    intact(&client);
+    client.run(&["verify".as_ref(), world.source.join("in").as_os_str()]).expect(0, &["all intact"]);
+}
+
+#[test]
+fn a_run_without_folders_leaves_what_it_does_not_look_at_intact() {
+    let (world, _daemon, client) = World::served();
+    write(&world.source.join("deep/er/file"), noise(1, 2000));
+    write(&world.source.join("top"), noise(2, 2000));
+    client.push("-rd", &world.source);
+    write(&world.source.join("top"), noise(3, 2000));
+    client.push("-d", &world.source);
+    intact(&client);
+    client.push("-rd", &world.source.join("deep"));
+    intact(&client);
+    write(&world.source.join("deep/er/file"), noise(4, 2000));
+    client.push("-rd", &world.source.join("deep"));
+    intact(&client);
+    client.run(&["forget".as_ref(), world.source.join("deep").as_os_str()]).expect(0, &[]);
+    intact(&client);
+    client.run(&["forget".as_ref(), world.source.as_os_str()]).expect(0, &[]);
+    intact(&client);
+}
+
+/// What only the copy has cannot come again.
+#[test]
+fn a_damaged_file_that_the_source_does_not_have_any_more_is_not_promised() {
+    let (world, _daemon, client) = World::served();
+    write(&world.source.join("kept"), noise(1, 2000));
+    write(&world.source.join("there"), "x");
+    client.push("-r", &world.source);
+    fs::remove_file(world.source.join("kept")).unwrap();
+    client.push("-r", &world.source);
+    intact(&client);
+    flip(&world.copy().join("kept"));
+    let (damages, _) = verify(&client, 1);
+    assert_eq!((damages.len(), &damages[0]["outcome"]), (1, &"stays".into()), "{damages:?}");
+}
+
+/// A damaged blob must not be the reason to throw away the good content that comes again.
+#[test]
+fn what_is_damaged_in_history_is_packed_anew() {
+    let (world, mut daemon, client) = World::served();
+    let file = world.source.join("file");
+    let mut packs = Vec::new();
+    for round in 0..3 {
+        for content in [noise(1, 90_000), noise(2 + round, 90_000)] {
+            write(&file, content);
+            client.push("-rd", &world.source);
+        }
+        wait_until("history to be packed", || files_below(&world.store.join(".rbbackup/retired")).is_empty());
+        packs = files_below(&world.store.join(".rbbackup/vault"));
+        if round == 0 {
+            packs.iter().for_each(|pack| flip(pack));
+            daemon.stop();
+            daemon = daemon.restart();
+            verify(&client, 1);
+        }
+    }
+    assert!(packs.len() > 1);
+    let to = world.path("to");
+    let said = client.run(&["restore", "--at", "1", "--to", to.to_str().unwrap(), world.source.to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(fs::read(to.join("source/file")).unwrap() == noise(1, 90_000));
 }

@@ -23,7 +23,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::entries::{Batches, Entries};
-use self::places::Store;
+use self::places::{Finder, Store};
 use self::pool::{Dispatcher, Wanted};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
@@ -31,12 +31,14 @@ use super::past_serve::choose;
 use super::restore::TREES_UNANSWERED_MAX;
 use super::wire::{Bits, WireError, entry_to_wire, unexpected};
 use crate::backup::bytes::Bytes;
+use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Link as HardLink};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::SnapshotRecord;
 use crate::backup::when::{When, roots_at};
 use crate::net::link::{Link, LinkReceiver, LinkSender};
 use crate::net::message::{Message, Read, ReadGranted, Tree, TreeEnd};
+use crate::store::names::CopyName;
 use crate::store::snapshots::Snapshots;
 
 /// Serves a request to read.
@@ -154,6 +156,21 @@ fn roots(snapshots: &Snapshots, when: When, link: &Link) -> Result<(), EngineErr
         batches += 1;
     }
     Ok(link.send(TreeEnd { batches })?)
+}
+
+/// Asks whether content can be read from anywhere, by a path that had it, its digest and its size.
+///
+/// # Errors
+/// The store cannot be used.
+pub(crate) fn deliverable<'a>(
+    hub: &'a Hub,
+    copy: &CopyName,
+) -> Result<impl FnMut(&RelPath, Digest, u64) -> bool + use<'a>, EngineError> {
+    let store = Store::new(hub, copy)?;
+    store.look_again();
+    Ok(move |path: &RelPath, digest, size| {
+        Finder::new(&store).is_there(&Wanted { batch: 0, index: 0, path: path.clone(), digest, size })
+    })
 }
 
 fn send_tree(sender: &LinkSender, batch: u32, entries: &[Entry]) -> Result<(), EngineError> {

@@ -70,6 +70,11 @@ impl<'a> Store<'a> {
         })
     }
 
+    /// What was searched in vain before may have been packed meanwhile.
+    pub(super) fn look_again(&self) {
+        self.vault().inspect(|vault| vault.look_again());
+    }
+
     /// The copy's number; asked for only when it is needed, because that is a question to the catalog's writer.
     fn id(&self) -> Option<CopyId> {
         *self.id.get_or_init(|| self.hub.catalog.copy_id(&self.copy).ok())
@@ -189,6 +194,11 @@ impl<'a> Finder<'a> {
         send: &mut PieceSink<'_>,
     ) -> Result<(), String> {
         self.search(wanted, true, &mut |fill| send_pieces(fill, wanted, piece_bytes, send))
+    }
+
+    /// Whether it could be delivered now; one look.
+    pub(super) fn is_there(&mut self, wanted: &Wanted) -> bool {
+        self.search_once(wanted, false, false, &mut |fill| send_pieces(fill, wanted, READ_BYTES, &mut |_, _, _| true))
     }
 
     /// Tries place after place until `use_it` is content with one. `careful`: what it is given cannot be taken back.

@@ -14,6 +14,7 @@
 
 mod background;
 mod found;
+mod missing;
 mod pace;
 mod settle;
 mod slice;
@@ -31,6 +32,7 @@ use crate::net::link::Link;
 use crate::net::message::{Damage, Verified, Verify};
 use crate::store::names::CopyName;
 use crate::store::registry::Right;
+use crate::store::snapshots::SnapshotPin;
 use crate::store::verified::VerifiedState;
 
 pub use background::VerifyOptions;
@@ -38,6 +40,7 @@ pub(super) use background::start;
 pub(super) use found::{Found, Outcome};
 pub(super) use pace::Pace;
 pub(super) use slice::Slice;
+use walk::Roots;
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +141,11 @@ impl Job<'_, '_> {
         for (number, why) in snapshots.damaged()? {
             self.tell(Found::object(format!("snapshot {number}"), why, 1))?;
         }
-        let records = snapshots.list()?;
+        // What expires meanwhile is read to its end all the same; what is committed meanwhile is not looked at.
+        let mut records = snapshots.list()?;
+        let pins: Vec<Option<SnapshotPin>> = records.iter().map(|record| snapshots.pin(record.number).ok()).collect();
+        let mut pinned = pins.iter();
+        records.retain(|_| pinned.next().is_some_and(Option::is_some));
         let concerned = records.iter().filter(|record| {
             record.kind == RunKind::Backup
                 && (self.within.is_within(&record.root) || record.root.is_within(self.within))
@@ -155,7 +162,7 @@ impl Job<'_, '_> {
             let name = manifest.path.as_os_str().as_encoded_bytes().to_vec();
             self.tell(Found::new(name, manifest.why, manifest.snapshots.len() as u64))?;
         }
-        let mut walked = self.walk(&snapshots, &numbers)?;
+        let mut walked = self.walk(&snapshots, &Roots::of(&records), &numbers)?;
         self.stored(&snapshots, &mut walked)?;
         self.settle(&snapshots, &mut walked)?;
         self.name_missing(&snapshots, &numbers, &walked)

@@ -15,11 +15,13 @@ use super::{Found, Job, Outcome};
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::entry::{Entry, FileContent, Kind, Link};
 use crate::backup::lease::Holder;
+use crate::backup::manifest::ManifestRecord;
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::engine::client::{now, random_run_id};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::store::catalog::Update;
-use crate::store::leases::{LeaseGuard, LeaseRequest};
+use crate::store::leases::{BRIEF_KEY, LeaseGuard, LeaseRequest};
 use crate::store::snapshots::Snapshots;
 use crate::store::vault::Known;
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
@@ -29,6 +31,12 @@ use crate::tree::safe_dir::SafeDir;
 /// How long a backup of the path is waited for.
 const LEASE_WAIT: Duration = Duration::from_secs(30);
 const COPY_BYTES: usize = 256 * 1024;
+
+/// Without a lease it is looked so often, for a commit may move things about.
+const LOOKS_MAX: u32 = 3;
+
+/// The snapshot, what it says, and why the copy is not so.
+type Wrong = (Arc<SnapshotRecord>, ManifestRecord, String);
 
 fn rel(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap_or_default()
@@ -41,26 +49,36 @@ impl Job<'_, '_> {
             return Ok(());
         }
         let mut plain = Plain::new(Arc::new(self.hub.store.copy_dir(self.copy)?));
+        let mut wait = Some(LEASE_WAIT);
         for path in std::mem::take(&mut walked.suspects) {
-            let lease = self.lease(&path)?;
-            plain.forget();
-            let roots = Roots::load(snapshots)?;
-            let Some(record) = roots.covering(&path) else { continue };
-            let inner = path.strip_prefix(&record.root).unwrap_or_default();
-            let Some(found) = snapshots.find(record.number, &inner)? else { continue };
+            let lease = self.lease(&path, wait)?;
+            if lease.is_none() {
+                // Who works that long now is not waited for again.
+                wait = None;
+            }
+            let mut looked = self.look_now(snapshots, &mut plain, &path)?;
+            for _ in 1..LOOKS_MAX {
+                if lease.is_some() || looked.is_none() {
+                    break;
+                }
+                self.wait_for_commits()?;
+                looked = self.look_now(snapshots, &mut plain, &path)?;
+            }
+            let Some((record, found, why)) = looked else { continue };
             let entry = found.entry;
-            let Look::Bad(why) = plain.look(&path, &entry, &mut |_| Ok(()))? else { continue };
             let why = format!("{why} (snapshot {})", record.number);
             let outcome = match &lease {
                 None => Outcome::Stays,
                 Some(_) => self.put_right(&path, &entry, record.run)?,
             };
+            // The source does not have it any more: nobody sends it.
+            let outcome = if found.kept && outcome == Outcome::NextRun { Outcome::Stays } else { outcome };
             let content = entry.file().map(|content| content.digest);
             let touched = match content.and_then(|digest| walked.needed.get(&digest)) {
                 Some(need) => distinct(snapshots, &need.spans)?.max(1),
                 None => 1,
             };
-            if outcome != Outcome::Stays {
+            if outcome != Outcome::Stays || found.kept {
                 content.map(|digest| walked.missing.remove(&digest));
             }
             drop(lease);
@@ -69,8 +87,27 @@ impl Job<'_, '_> {
         Ok(())
     }
 
+    /// What the newest snapshot that tells of the path says, and what is wrong with the plain file; none: it is well.
+    fn look_now(&self, snapshots: &Snapshots, plain: &mut Plain, path: &RelPath) -> Result<Option<Wrong>, EngineError> {
+        plain.forget();
+        let roots = Roots::load(snapshots)?;
+        for (record, looked) in roots.around(path) {
+            let inner = path.strip_prefix(&record.root).unwrap_or_default();
+            match snapshots.find(record.number, &inner)? {
+                Some(found) => {
+                    let look = plain.look(path, &found.entry, &mut |_| Ok(()))?;
+                    let wrong = |why| (Arc::clone(record), found, why);
+                    return Ok(if let Look::Bad(why) = look { Some(wrong(why)) } else { None });
+                }
+                None if looked => return Ok(None),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// The right to look at a path undisturbed, and to mend it; none where nothing may be written.
-    fn lease(&mut self, path: &RelPath) -> Result<Option<LeaseGuard>, EngineError> {
+    fn lease(&mut self, path: &RelPath, wait: Option<Duration>) -> Result<Option<LeaseGuard>, EngineError> {
         if self.hub.is_read_only() {
             return Ok(None);
         }
@@ -78,16 +115,12 @@ impl Job<'_, '_> {
             copy: self.copy.clone(),
             root: path.clone(),
             recursive: true,
-            holder: Holder { key: [0; 32], run: random_run_id()?, name: "a verification".into(), since: now() },
-            wait: Some(LEASE_WAIT),
+            holder: Holder { key: BRIEF_KEY, run: random_run_id()?, name: "a verification".into(), since: now() },
+            wait,
             on_revoke: Arc::new(|| {}),
         };
         match self.hub.leases.acquire(request, &mut |_| true) {
-            Ok(lease) => {
-                // Whoever wants to back up meanwhile waits the moment, and is not refused.
-                lease.finishing();
-                Ok(Some(lease))
-            }
+            Ok(lease) => Ok(Some(lease)),
             // A long backup: it hashes what it meets itself.
             Err(_) => Ok(None),
         }

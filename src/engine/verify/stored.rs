@@ -6,8 +6,8 @@ use super::walk::{Need, Span, Walked};
 use super::{Found, Job};
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::relpath::RelPath;
-use crate::backup::timeline::PathHistory;
 use crate::engine::error::EngineError;
+use crate::store::catalog::Update;
 use crate::store::snapshots::Snapshots;
 use crate::store::vault::{BlobKind, BlobPlace, Known, PackId, Vault};
 use crate::tree::read::FileReader;
@@ -46,6 +46,13 @@ impl Job<'_, '_> {
             }
             walked.missing.insert(*digest);
         }
+        let damaged = blobs.bad.iter().flat_map(|bad| &bad.blobs);
+        let lost = damaged.filter(|digest| !blobs.content.contains(*digest) && !blobs.recipes.contains(*digest));
+        let forget: Vec<Update> = lost.map(|digest| Update::RemoveBlobs(*digest)).collect();
+        if let Some(copy) = copy.filter(|_| !forget.is_empty() && !self.hub.is_read_only()) {
+            // Nobody is to believe that history has them: when they come again they are packed again.
+            self.hub.catalog.apply(copy, forget)?;
+        }
         for bad in blobs.bad {
             let touched = distinct(snapshots, &bad.spans)?;
             self.tell(Found::new(bad.name, bad.why, touched))?;
@@ -60,7 +67,8 @@ impl Job<'_, '_> {
         needed: &HashMap<Digest, Need>,
     ) -> Result<HashSet<Digest>, EngineError> {
         let sizes: HashSet<u64> = needed.values().map(|need| need.size).collect();
-        let runs: HashSet<RunId> = snapshots.list()?.iter().map(|record| record.run).collect();
+        // Expired ones, too: what they retired may wait to be packed.
+        let runs: HashSet<RunId> = snapshots.all()?.iter().map(|record| record.run).collect();
         let top = self.hub.own_dir("retired")?;
         let mut found = HashSet::new();
         let mut folders: Vec<RelPath> = Vec::new();
@@ -152,40 +160,6 @@ impl Job<'_, '_> {
             (None, Err(_)) if !vault.has(pack) => Ok(None),
             (None, Err(error)) => Err(error.into()),
         }
-    }
-
-    /// Tells of each content that is nowhere, by the first path that had it.
-    pub(super) fn name_missing(
-        &mut self,
-        snapshots: &Snapshots,
-        numbers: &[u64],
-        walked: &Walked,
-    ) -> Result<(), EngineError> {
-        let mut left = walked.missing.clone();
-        if left.is_empty() {
-            return Ok(());
-        }
-        for history in snapshots.timeline(numbers, self.within)? {
-            let PathHistory { path, versions } = history?;
-            for version in versions {
-                let Some(content) = version.record.entry.file() else { continue };
-                if !left.remove(&content.digest) {
-                    continue;
-                }
-                let spans = walked.needed.get(&content.digest).map_or(&[][..], |need| &need.spans);
-                let touched = distinct(snapshots, spans)?;
-                let (digest, size) = (content.digest, content.size);
-                let why = format!(
-                    "its content of snapshots {} to {} ({size} bytes, BLAKE3 {digest}) is in no undamaged place",
-                    version.first, version.last
-                );
-                self.tell(Found::new([b"/", path.as_bytes()].concat(), why, touched))?;
-            }
-            if left.is_empty() {
-                break;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Found, Job, Outcome};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind};
 use crate::backup::relpath::RelPath;
-use crate::backup::snapshot::SnapshotRecord;
+use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::backup::timeline::{PathHistory, Version};
 use crate::engine::error::EngineError;
 use crate::store::catalog::{CatalogReader, CopyId, Update};
@@ -42,20 +42,40 @@ pub(super) struct Walked {
     pub(super) missing: HashSet<Digest>,
 }
 
-/// The newest snapshots of the roots: who says what the plain copy is to hold.
-pub(super) struct Roots(Vec<Arc<SnapshotRecord>>);
+/// The newest records of the roots: who says what the plain copy is to hold.
+pub(super) struct Roots {
+    backups: Vec<Arc<SnapshotRecord>>,
+    forgotten: Vec<Arc<SnapshotRecord>>,
+}
 
 impl Roots {
     pub(super) fn load(snapshots: &Snapshots) -> Result<Self, EngineError> {
-        Ok(Self(snapshots.roots()?))
+        Ok(Self::of(&snapshots.list()?))
     }
 
-    /// The newest run that looked at this path.
-    pub(super) fn covering(&self, path: &RelPath) -> Option<&Arc<SnapshotRecord>> {
-        let covers = |record: &&Arc<SnapshotRecord>| {
-            path.strip_prefix(&record.root).is_some_and(|inner| record.recursive || inner.depth() <= 1)
+    /// The same of these records, oldest first.
+    pub(super) fn of(records: &[Arc<SnapshotRecord>]) -> Self {
+        let newest: HashMap<&RelPath, &Arc<SnapshotRecord>> =
+            records.iter().map(|record| (&record.root, record)).collect();
+        let newest = newest.into_values().cloned();
+        let (backups, forgotten) = newest.partition(|record| record.kind == RunKind::Backup);
+        Self { backups, forgotten }
+    }
+
+    /// The runs whose manifests may say what this path is to be, the newest first, and whether each looked at it itself: a
+    /// run without `-r` tells of what is deeper only what the copy had.
+    pub(super) fn around(&self, path: &RelPath) -> Vec<(&Arc<SnapshotRecord>, bool)> {
+        let looked = |record: &SnapshotRecord| {
+            path.strip_prefix(&record.root).map(|inner| record.recursive || inner.depth() <= 1)
         };
-        self.0.iter().filter(covers).max_by_key(|record| record.number)
+        // What only a run without `-r` had seen there leaves when its own root is forgotten.
+        let left = |record: &SnapshotRecord| {
+            self.forgotten.iter().any(|forgotten| forgotten.number > record.number && path.is_within(&forgotten.root))
+        };
+        let around = self.backups.iter().filter_map(|record| Some((record, looked(record)?)));
+        let mut around: Vec<_> = around.filter(|(record, _)| record.recursive || !left(record)).collect();
+        around.sort_by_key(|(record, _)| std::cmp::Reverse(record.number));
+        around
     }
 }
 
@@ -171,15 +191,19 @@ fn hash(
 
 impl Job<'_, '_> {
     /// See the module.
-    pub(super) fn walk(&mut self, snapshots: &Snapshots, numbers: &[u64]) -> Result<Walked, EngineError> {
+    pub(super) fn walk(
+        &mut self,
+        snapshots: &Snapshots,
+        roots: &Roots,
+        numbers: &[u64],
+    ) -> Result<Walked, EngineError> {
         let mut walked = Walked::default();
         let mut proven = HashSet::new();
-        let roots = Roots::load(snapshots)?;
         let mut plain = Plain::new(Arc::new(self.hub.store.copy_dir(self.copy)?));
         let catalog = self.hub.catalog.reader().ok().zip(self.hub.catalog.copy_id(self.copy).ok());
         for history in snapshots.timeline(numbers, self.within)? {
             let PathHistory { path, versions } = history?;
-            if let Some(version) = current(&versions, roots.covering(&path))
+            if let Some(version) = current(&versions, roots, &path)
                 && version.record.entry.file().is_none_or(|content| self.slice.has(&content.digest))
             {
                 let mut bytes = 0;
@@ -241,7 +265,12 @@ fn prefix(digest: &Digest) -> u64 {
 }
 
 /// What the plain copy is to hold: what the newest run that looked there says.
-fn current<'a>(versions: &'a [Version], covering: Option<&Arc<SnapshotRecord>>) -> Option<&'a Version> {
-    let covering = covering?;
-    versions.iter().find(|version| *version.root == covering.root && version.last == covering.number)
+fn current<'a>(versions: &'a [Version], roots: &Roots, path: &RelPath) -> Option<&'a Version> {
+    for (record, looked) in roots.around(path) {
+        let has = versions.iter().find(|version| *version.root == record.root && version.last == record.number);
+        if has.is_some() || looked {
+            return has;
+        }
+    }
+    None
 }

@@ -35,6 +35,8 @@ pub struct VaultTotals {
 }
 
 pub(super) fn put(conn: &Connection, copy: i64, index: &PackIndex) -> rusqlite::Result<()> {
+    // The same blobs make the same pack: one that was damaged may have been written again, and is whole now.
+    remove(conn, copy, index.pack)?;
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let blobs = i64::try_from(index.blobs.len()).unwrap_or(i64::MAX);
     let raw = index.blobs.iter().map(|blob| u64::from(blob.raw)).sum();

@@ -131,6 +131,8 @@ impl<'a> PackWriter<'a> {
         let path = self.vault.pack_path(pack);
         let folder = self.vault.make_folder(pack)?;
         fs::rename(&temp, &path).map_err(|source| VaultError::io(&path, source))?;
+        // A damaged one of the same name may be open.
+        self.vault.close(pack);
         durable::sync_dir(&folder).map_err(|source| VaultError::io(&folder, source))?;
         failpoint("pack-named");
         Ok(PackIndex { pack, bytes: open.bytes, blobs })
