@@ -40,6 +40,7 @@ mod past_serve;
 mod patience;
 mod placed;
 pub mod prune;
+mod prune_serve;
 pub mod push;
 mod receive;
 mod recover;

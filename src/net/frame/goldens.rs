@@ -191,6 +191,18 @@ fn admin() -> Vec<Message> {
         }
         .into(),
         StatsEnd { copies: 1 }.into(),
+        Prune {}.into(),
+        Pruned {
+            snapshots: 42,
+            expired: 12,
+            packs_removed: 3,
+            packs_written: 1,
+            bytes_freed: 1 << 33,
+            troubles: vec![b("the disk fails")],
+        }
+        .into(),
+        Release { number: 300 }.into(),
+        Released { runs: vec![301] }.into(),
     ]
 }
 
