@@ -60,25 +60,12 @@ pub(super) struct PackStats {
 pub(super) fn pack(hub: &Hub, pace: &Pace<'_>) -> Result<PackStats, EngineError> {
     let mut stats = PackStats::default();
     let retired = Arc::new(hub.own_dir("retired")?);
-    let name_of = |name: &[u8]| std::str::from_utf8(name).ok().and_then(RunId::from_hex);
-    let waiting: HashSet<RunId> = retired.names()?.iter().filter_map(|entry| name_of(&entry.name)).collect();
+    let waiting = waiting(&retired)?;
     if waiting.is_empty() {
         return Ok(stats);
     }
     for copy in hub.store.copies()? {
-        // Expired ones, too: what their runs retired is history all the same.
-        let records = hub.store.snapshots(&copy)?.all()?;
-        let runs = records.iter().map(|record| record.run).filter(|run| waiting.contains(run));
-        let mut over = Vec::new();
-        for run in runs {
-            if is_over(hub, run)? {
-                over.push(run);
-            }
-        }
-        if over.is_empty() {
-            continue;
-        }
-        match pack_copy(hub, &copy, &over, &retired, pace, &mut stats) {
+        match pack_waiting(hub, &copy, &waiting, &retired, pace, &mut stats) {
             Ok(true) => {}
             Ok(false) => break,
             // What is wrong with one copy is not the others' business.
@@ -89,6 +76,48 @@ pub(super) fn pack(hub: &Hub, pace: &Pace<'_>) -> Result<PackStats, EngineError>
         }
     }
     Ok(stats)
+}
+
+/// Packs all that one copy's runs retired. False: some of it is still there.
+///
+/// # Errors
+/// As [`pack`].
+pub(super) fn pack_one(hub: &Hub, copy: &CopyName, pace: &Pace<'_>) -> Result<bool, EngineError> {
+    let retired = Arc::new(hub.own_dir("retired")?);
+    let runs: HashSet<RunId> = hub.store.snapshots(copy)?.all()?.iter().map(|record| record.run).collect();
+    let waiting = waiting(&retired)?.intersection(&runs).copied().collect();
+    pack_waiting(hub, copy, &waiting, &retired, pace, &mut PackStats::default())?;
+    let left = self::waiting(&retired)?;
+    Ok(left.is_disjoint(&waiting))
+}
+
+fn waiting(retired: &SafeDir) -> Result<HashSet<RunId>, EngineError> {
+    let name_of = |name: &[u8]| std::str::from_utf8(name).ok().and_then(RunId::from_hex);
+    Ok(retired.names()?.iter().filter_map(|entry| name_of(&entry.name)).collect())
+}
+
+/// False: it was told to end.
+fn pack_waiting(
+    hub: &Hub,
+    copy: &CopyName,
+    waiting: &HashSet<RunId>,
+    retired: &Arc<SafeDir>,
+    pace: &Pace<'_>,
+    stats: &mut PackStats,
+) -> Result<bool, EngineError> {
+    // Expired ones, too: what their runs retired is history all the same.
+    let records = hub.store.snapshots(copy)?.all()?;
+    let runs = records.iter().map(|record| record.run).filter(|run| waiting.contains(run));
+    let mut over = Vec::new();
+    for run in runs {
+        if is_over(hub, run)? {
+            over.push(run);
+        }
+    }
+    if over.is_empty() {
+        return Ok(true);
+    }
+    pack_copy(hub, copy, &over, retired, pace, stats)
 }
 
 /// Whether nobody will come back to what the committed run retired. The lease goes last.

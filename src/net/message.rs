@@ -31,6 +31,8 @@
 //!                                <-        Busy*, Damage*, Verified | Refused
 //! Stats                          ->
 //!                                <-        CopyStats*, StatsEnd | Refused
+//! Purge                          ->
+//!                                <-        Busy*, PurgeList+, Busy*, Purged | Refused
 //! ```
 
 mod admin;
@@ -41,7 +43,9 @@ mod run;
 
 use serde::{Deserialize, Serialize};
 
-pub use admin::{CopyStats, Damage, Of, RootStats, Stats, StatsEnd, Verified, Verify};
+pub use admin::{
+    CopyStats, Damage, Of, Purge, PurgeList, Purged, RootStats, Stats, StatsEnd, Verified, Verify, WirePurged,
+};
 pub use entry::{WireEntry, WireKind};
 pub use past::{
     Diff, DiffList, Find, FindList, History, HistoryList, RunList, Runs, SnapshotList, Snapshots, WireDifference,
@@ -217,6 +221,7 @@ messages! {
         40 Forget, 41 Status, 42 StatusReply,
         43 FindList, 44 Diff, 45 DiffList, 46 Runs, 47 RunList,
         50 Of, 51 Verify, 52 Damage, 53 Verified, 54 Stats, 55 CopyStats, 56 StatsEnd,
+        57 Purge, 58 PurgeList, 59 Purged,
     }
     bulk { 64 Files, 65 Chunks, 66 Content, }
 }
