@@ -12,7 +12,7 @@ use super::signals;
 use super::terminal::Terminal;
 use super::{json, prune_report};
 use crate::backup::bytes::escape;
-use crate::engine::admin::Asker;
+use crate::engine::admin::{self, Asker};
 use crate::engine::error::EngineError;
 use crate::engine::prune::{prune_store, release_in_store};
 use crate::engine::stop::Stop;
@@ -159,6 +159,17 @@ fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exi
     let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| Failure::Usage(e.to_string()))?;
     let store = env.absolute(&args.store).map_err(Failure::Usage)?;
     let stop = stop_at_signals()?;
+    if !args.dry_run && args.config.is_some() && admin::is_served(&store)? {
+        let message = "the daemon that serves this store prunes by its own configuration; leave --config out";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    if !args.dry_run
+        && let Some(done) = admin::prune(&store, &stop)?
+    {
+        terminal.out(&prune_report::daemon_line(&done, args.json));
+        done.troubles.iter().for_each(|trouble| terminal.say(&format!("rbbackupd: {}", escape(trouble))));
+        return Ok(if done.troubles.is_empty() { Exit::Done } else { Exit::Failed });
+    }
     let report = prune_store(&store, &config.retention, args.dry_run, &stop)?;
     if args.json {
         prune_report::json_lines(&report).iter().for_each(|line| terminal.out(line));
@@ -173,7 +184,11 @@ fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exi
 
 fn release(args: &ReleaseArgs, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
     let store = env.absolute(&args.store).map_err(Failure::Usage)?;
-    for run in release_in_store(&store, &args.copy, args.number)? {
+    let runs = match admin::release(&store, &args.copy, args.number, &stop_at_signals()?)? {
+        Some(runs) => runs,
+        None => release_in_store(&store, &args.copy, args.number)?,
+    };
+    for run in runs {
         terminal.out(&format!("what snapshot {run} of {} took away is kept no longer than other things", args.copy));
     }
     Ok(Exit::Done)

@@ -8,7 +8,8 @@ use super::json;
 use super::render::{count, show_time};
 use super::units::show_bytes;
 use crate::backup::bytes::escape;
-use crate::engine::prune::{CopyReport, Judged, PruneReport, Swept};
+use crate::engine::admin::PruneDone;
+use crate::engine::prune::{CopyReport, Judged, PruneReport};
 
 #[derive(Serialize)]
 struct VerdictLine {
@@ -39,11 +40,6 @@ struct SummaryLine {
 
 fn root_of(judged: &Judged) -> Vec<u8> {
     [b"/", judged.root.as_bytes()].concat()
-}
-
-fn freed(report: &PruneReport) -> u64 {
-    let sum = |of: fn(&Swept) -> u64| report.copies.iter().map(|copy| of(&copy.swept)).sum::<u64>();
-    sum(|swept| swept.bytes_removed).saturating_sub(sum(|swept| swept.bytes_written))
 }
 
 fn shown<'a>(report: &PruneReport, copy: &'a CopyReport) -> impl Iterator<Item = &'a Judged> {
@@ -80,7 +76,7 @@ pub(super) fn json_lines(report: &PruneReport) -> Vec<String> {
         expired: report.expired() as u64,
         packs_removed: report.copies.iter().map(|copy| copy.swept.packs_removed).sum(),
         packs_written: report.copies.iter().map(|copy| copy.swept.packs_written).sum(),
-        bytes_freed: freed(report),
+        bytes_freed: report.freed(),
     }));
     lines
 }
@@ -102,12 +98,32 @@ pub(super) fn lines(report: &PruneReport) -> Vec<String> {
     }
     let (all, gone) = (report.copies.iter().map(|copy| copy.snapshots.len() as u64).sum(), report.expired() as u64);
     let what = if report.dry_run { "would expire" } else { "expired" };
-    let given_back = match freed(report) {
+    lines.push(end_line((gone, all), what, report.freed()));
+    lines
+}
+
+fn end_line((gone, all): (u64, u64), what: &str, freed: u64) -> String {
+    let given_back = match freed {
         0 => String::new(),
         bytes => format!(", {} given back", show_bytes(bytes)),
     };
-    lines.push(format!("{gone} of {} {what}{given_back}", count(all, "snapshot", "snapshots")));
-    lines
+    format!("{gone} of {} {what}{given_back}", count(all, "snapshot", "snapshots"))
+}
+
+/// What a daemon did, in one line.
+pub(super) fn daemon_line(done: &PruneDone, json: bool) -> String {
+    if !json {
+        return end_line((done.expired, done.snapshots), "expired", done.bytes_freed);
+    }
+    json::line(&SummaryLine {
+        r#type: "summary",
+        dry_run: false,
+        snapshots: done.snapshots,
+        expired: done.expired,
+        packs_removed: done.packs_removed,
+        packs_written: done.packs_written,
+        bytes_freed: done.bytes_freed,
+    })
 }
 
 fn line(judged: &Judged, width: usize) -> String {
@@ -128,6 +144,7 @@ mod tests {
     use super::*;
     use crate::backup::relpath::RelPath;
     use crate::backup::retention::{Period, Reason};
+    use crate::engine::prune::Swept;
     use crate::store::names::CopyName;
 
     fn report(dry_run: bool) -> PruneReport {

@@ -1,4 +1,4 @@
-//! Verify and stats, the side that asks: a client about its own copy, an administrator about the whole store.
+//! Verify, stats and prune, the side that asks: a client about its own copy, an administrator about the whole store.
 //!
 //! An administrator's way leads through `control.sock` to the daemon that serves the store, and where there is none, into
 //! a store engine in this process, which then has the store's lock.
@@ -16,8 +16,9 @@ use crate::backup::relpath::RelPath;
 use crate::net::control;
 use crate::net::handshake::client_hello;
 use crate::net::link::Link;
-use crate::net::message::{CopyStats, Message, Stats, Verify};
+use crate::net::message::{CopyStats, Message, Of, Prune, Release, Stats, Verify};
 use crate::store::layout::{OpenMode, Store};
+use crate::store::names::CopyName;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -222,6 +223,89 @@ pub fn stats(asker: Asker<'_>) -> Result<Vec<StatsReport>, EngineError> {
     })
 }
 
+/// What a daemon's pruning came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PruneDone {
+    /// Snapshots that there were.
+    pub snapshots: u64,
+    /// How many of them expired.
+    pub expired: u64,
+    /// Packs that were removed.
+    pub packs_removed: u64,
+    /// Packs that were written with what is still needed of those.
+    pub packs_written: u64,
+    /// Bytes that were given back, less those that were written.
+    pub bytes_freed: u64,
+    /// Why something was not done, as text.
+    pub troubles: Vec<Vec<u8>>,
+}
+
+/// Whether a daemon serves this store.
+///
+/// # Errors
+/// It is no store.
+pub fn is_served(store: &Path) -> Result<bool, EngineError> {
+    Ok(connect(store)?.is_some())
+}
+
+/// Asks the daemon that serves this store to prune, by its own configuration. None: there is no daemon.
+///
+/// # Errors
+/// [`EngineError`], whose kind is the exit code.
+pub fn prune(store: &Path, stop: &Stop) -> Result<Option<PruneDone>, EngineError> {
+    let done = ask_daemon(store, stop, |link| {
+        link.send(Prune {})?;
+        match inspect::answer(link)? {
+            Message::Pruned(done) => Ok(done),
+            other => Err(unexpected(&other, "pruning").into()),
+        }
+    })?;
+    Ok(done.map(|done| PruneDone {
+        snapshots: done.snapshots,
+        expired: done.expired,
+        packs_removed: done.packs_removed,
+        packs_written: done.packs_written,
+        bytes_freed: done.bytes_freed,
+        troubles: done.troubles.into_iter().map(|trouble| trouble.0).collect(),
+    }))
+}
+
+/// Asks the daemon that serves this store to let go what a snapshot is kept for. None: there is no daemon.
+///
+/// # Errors
+/// [`EngineError`], whose kind is the exit code.
+pub fn release(store: &Path, copy: &CopyName, number: u64, stop: &Stop) -> Result<Option<Vec<u64>>, EngineError> {
+    ask_daemon(store, stop, |link| {
+        link.send(Of { node: copy.node().as_bytes().into(), user: copy.user().as_bytes().into() })?;
+        link.send(Release { number })?;
+        match inspect::answer(link)? {
+            Message::Released(released) => Ok(released.runs),
+            other => Err(unexpected(&other, "releasing a snapshot").into()),
+        }
+    })
+}
+
+fn ask_daemon<T>(
+    store: &Path,
+    stop: &Stop,
+    ask: impl FnOnce(&mut Link) -> Result<T, EngineError>,
+) -> Result<Option<T>, EngineError> {
+    let Some(mut link) = connect(store)? else { return Ok(None) };
+    stop.begin(&link.sender)?;
+    client_hello(&mut link, b"root", &software()).map_err(client::handshake_error)?;
+    let done = ask(&mut link);
+    inspect::end(link, None);
+    done.map(Some).map_err(|error| stop.or(error))
+}
+
+/// The daemon of a store, if one serves it. What is no store is refused, and not made one.
+fn connect(store: &Path) -> Result<Option<Link>, EngineError> {
+    let folder = Store::open(store, OpenMode::ReadOnly)?.meta_path("");
+    control::connect(&folder).map_err(|e| {
+        EngineError::new(ErrorKind::Failed, format!("the daemon of '{}' cannot be reached: {e}", store.display()))
+    })
+}
+
 fn converse<T>(
     asker: Asker<'_>,
     request: impl Into<Message>,
@@ -234,12 +318,7 @@ fn converse<T>(
 }
 
 fn open_admin(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
-    let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
-    // What is no store is refused here, and not made one.
-    let folder = Store::open(store, OpenMode::ReadOnly)?.meta_path("");
-    let daemon = control::connect(&folder)
-        .map_err(|e| failed(format!("the daemon of '{}' cannot be reached: {e}", store.display())))?;
-    let (mut link, guest) = match daemon {
+    let (mut link, guest) = match connect(store)? {
         Some(link) => (link, None),
         None => {
             let hub = Arc::new(Hub::open(store, HubOptions::in_process())?);

@@ -42,7 +42,7 @@ pub struct DaemonOptions {
 /// [`EngineError`], whose kind is the exit code.
 #[allow(clippy::needless_pass_by_value)]
 pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError> {
-    let hub_options = HubOptions { trust_first_use: options.trust_first_use };
+    let hub_options = HubOptions { trust_first_use: options.trust_first_use, retention: options.retention };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
     let identity = Identity::load_or_create(&hub.store.meta_path("key")).map_err(|e| failed(e.to_string()))?;
@@ -65,7 +65,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
     }
     verify::start(&hub, &shutdown, options.verify);
-    let upkeep = upkeep::start(&hub, &shutdown, options.retention);
+    let upkeep = upkeep::start(&hub, &shutdown);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);

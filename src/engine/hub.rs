@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
+use super::prune::Retention;
 use super::recover::{self, Pending};
 use super::upkeep::Bell;
 use super::vaults::Vaults;
@@ -25,11 +26,13 @@ use crate::store::registry::{Identity, Registry};
 use crate::store::staging::Staging;
 use crate::tree::safe_dir::SafeDir;
 
-/// How the hub lets peers in.
-#[derive(Clone, Copy, Debug, Default)]
+/// What an operator decides.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HubOptions {
     /// Accept a first contact from any address.
     pub(crate) trust_first_use: bool,
+    /// How much of the past is kept.
+    pub(crate) retention: Retention,
 }
 
 impl HubOptions {

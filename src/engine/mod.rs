@@ -41,6 +41,7 @@ mod past_serve;
 mod patience;
 mod placed;
 pub mod prune;
+mod prune_serve;
 pub mod purge;
 pub mod push;
 mod receive;

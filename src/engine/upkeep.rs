@@ -18,7 +18,7 @@ use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::Hub;
 use super::pack;
-use super::prune::{self, Retention};
+use super::prune;
 use crate::net::shutdown::Shutdown;
 
 /// Longest pause: then some of the work is done beside the backup that runs and runs.
@@ -95,14 +95,14 @@ impl<'a> Pace<'a> {
 }
 
 /// Starts the thread. It ends soon after `shutdown` is triggered and the bell rung.
-pub(super) fn start(hub: &Arc<Hub>, shutdown: &Shutdown, retention: Retention) -> Option<JoinHandle<()>> {
+pub(super) fn start(hub: &Arc<Hub>, shutdown: &Shutdown) -> Option<JoinHandle<()>> {
     let (hub, shutdown) = (Arc::clone(hub), shutdown.clone());
     let upkeep = move || {
         let mut pruned: Option<Instant> = None;
         while !shutdown.is_triggered() {
             once(&hub, &|| !shutdown.is_triggered());
             if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
-                prune(&hub, &retention, &|| !shutdown.is_triggered());
+                prune(&hub, &|| !shutdown.is_triggered());
                 pruned = Some(Instant::now());
             }
             hub.bell.wait(PRUNE_EVERY.saturating_sub(pruned.map_or(Duration::ZERO, |at| at.elapsed())));
@@ -120,9 +120,9 @@ pub(super) fn once(hub: &Hub, go_on: &dyn Fn() -> bool) {
 }
 
 /// Packed first: what is not packed cannot be swept.
-fn prune(hub: &Hub, retention: &Retention, go_on: &dyn Fn() -> bool) {
+fn prune(hub: &Hub, go_on: &dyn Fn() -> bool) {
     let pace = Pace::new(hub, go_on);
-    match prune::prune(hub, retention, now(), false, &|| pace.step(PRUNE_STEP_BYTES)) {
+    match prune::prune(hub, &hub.options.retention, now(), false, &|| pace.step(PRUNE_STEP_BYTES)) {
         Ok(report) => {
             report.copies.iter().filter_map(|copy| copy.trouble.as_ref()).for_each(|why| tracing::warn!("{why}"));
             report.strangers.iter().for_each(|name| tracing::warn!("the configuration names {name}, who is not here"));

@@ -4,6 +4,7 @@
 //! .rbbackup/staging/<id>/        one folder a (copy, root): it passes to the next run
 //!     owner                      whose it is, as text, for people and for the daemon's start
 //!     tree/r/…                   files in the shape of the root, so that a new directory is placed by one rename
+//!     spare/<digest>             content that lost its place in the tree
 //!     park/<slot>                names on their way during a commit
 //! ```
 //! A staged file is named by its content alone: after a restart everything found here is hashed again ([`Staging::adopt`]),
@@ -14,13 +15,14 @@ mod extract;
 mod large;
 mod prepare;
 mod purge;
+mod spare;
 
 pub(crate) use adopt::hash_file;
 pub(crate) use large::chunks_of;
 pub use large::{Chunk, KnownChunks, LargeWriter};
 pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem, VaultSource};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::ops::Bound;
@@ -85,6 +87,8 @@ impl From<&Stat> for SmallStat {
 struct Index {
     files: BTreeMap<Arc<RelPath>, StagedFile>,
     by_digest: HashMap<Digest, Arc<RelPath>>,
+    /// Set aside.
+    spare: HashSet<Digest>,
 }
 
 /// The staging folder of one (copy, root). One run has it at a time: who holds the lease.
@@ -169,22 +173,19 @@ impl Staging {
 
     /// Whether nothing whole is staged.
     pub fn is_empty(&self) -> bool {
-        self.index().files.is_empty()
+        let index = self.index();
+        index.files.is_empty() && index.spare.is_empty()
     }
 
     /// Whether a whole file with this content is staged, under any path.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.index().by_digest.contains_key(digest)
+        let index = self.index();
+        index.by_digest.contains_key(digest) || index.spare.contains(digest)
     }
 
     /// Whether exactly this content is staged for this path.
     pub fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
         self.index().files.get(path).is_some_and(|f| f.digest == *digest)
-    }
-
-    /// A path whose staged file has this content.
-    pub fn find(&self, digest: &Digest) -> Option<RelPath> {
-        self.index().by_digest.get(digest).map(|path| RelPath::clone(path))
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -220,8 +221,11 @@ impl Staging {
             at = at.join(name).unwrap_or_default();
             if dir.stat(name).is_ok_and(|s| s.kind != FileKind::Dir) {
                 let top = RelPath::new(b"r").unwrap_or_default();
-                self.unindex(&at.strip_prefix(&top).unwrap_or_default());
-                dir.unlink(name)?;
+                let lost = at.strip_prefix(&top).unwrap_or_default();
+                if !self.set_aside(&lost, &dir, name)? {
+                    self.unindex(&lost);
+                    dir.unlink(name)?;
+                }
             }
             match dir.mkdir(name, 0o700) {
                 Err(e) if !e.is_exists() => return Err(e),
@@ -236,12 +240,18 @@ impl Staging {
     pub(crate) fn create(&self, path: &RelPath, dir: &SafeDir, name: &[u8], mode: u32) -> Result<File, TreeError> {
         match dir.create_new(name, mode) {
             Err(e) if e.is_exists() => {
-                self.unindex(path);
-                dir.remove_tree(name)?;
+                self.clear_place(path, dir, name)?;
                 dir.create_new(name, mode)
             }
             other => other,
         }
+    }
+
+    /// Removes what stands at `path`'s place (`name` in `dir`); whole files among it are set aside.
+    pub(crate) fn clear_place(&self, path: &RelPath, dir: &SafeDir, name: &[u8]) -> Result<(), TreeError> {
+        self.set_aside_within(path)?;
+        self.unindex(path);
+        dir.remove_tree(name).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })
     }
 
     /// Stages a small file whose content has been verified to have this digest.
@@ -276,10 +286,8 @@ impl Staging {
     /// Nothing that the index knows at `path` or within it is there any more: something else takes the place. What the
     /// index says goes into journals, inodes included, so it must never lag behind the disk.
     fn unindex(&self, path: &RelPath) {
+        let gone = self.indexed_within(path);
         let mut index = self.index();
-        let from = (Bound::Included(path), Bound::Unbounded);
-        let within = index.files.range::<RelPath, _>(from).map(|(known, _)| Arc::clone(known));
-        let gone: Vec<_> = within.take_while(|known| known.is_within(path)).collect();
         for path in gone {
             if let Some(file) = index.files.remove(&path)
                 && index.by_digest.get(&file.digest).is_some_and(|known| *known == path)
@@ -287,6 +295,13 @@ impl Staging {
                 index.by_digest.remove(&file.digest);
             }
         }
+    }
+
+    fn indexed_within(&self, path: &RelPath) -> Vec<Arc<RelPath>> {
+        let index = self.index();
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let within = index.files.range::<RelPath, _>(from).map(|(known, _)| Arc::clone(known));
+        within.take_while(|known| known.is_within(path)).collect()
     }
 
     fn enter(&self, path: &RelPath, file: StagedFile) {

@@ -47,6 +47,31 @@ fn small_files_that_have_arrived_are_not_sent_again() {
     assert!(proxy.passed() < 400 * 50_000 + 3 * 3 * MIB / 2, "{} bytes passed", proxy.passed());
 }
 
+/// What a cut run left is of use also when every file has moved on by one since: logs are rotated.
+#[test]
+fn what_has_arrived_is_found_under_other_names() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address, "--retry-for", "0"]);
+    let log = |number: u64| world.source.join(format!("log.{number:02}"));
+    for number in 0..40 {
+        write(&log(number), noise(number, 100_000));
+    }
+    // The last file does not arrive whole.
+    write(&world.source.join("zlarge"), noise(99, 8 << 20));
+    proxy.cut(9 << 20, 1);
+    assert_eq!(client.try_push("-rd", &world.source).code, 10);
+    for number in (0..40).rev() {
+        std::fs::rename(log(number), log(number + 1)).unwrap();
+    }
+    write(&log(0), noise(77, 100_000));
+    let summary = client.push("-rd", &world.source);
+    assert_same(&world.copy(), &world.source);
+    let sent = summary["content_bytes_sent"].as_u64().unwrap();
+    assert!(sent < 6 << 20, "one log and the rest of the large file: {summary}");
+}
+
 /// The daemon is killed while a client is at it, and started again.
 #[test]
 fn a_daemon_that_restarts_in_between_is_waited_for() {

@@ -13,6 +13,9 @@ use crate::support::trees::{noise, write};
 
 const DAMAGES: [&str; 5] = ["delete", "truncate", "flip", "flip the end", "garbage"];
 
+/// Without its first file a store is none.
+const NO_STORE: &str = "holds no rbbackup store";
+
 fn damage(path: &Path, how: &str) {
     let mut bytes = fs::read(path).unwrap();
     match how {
@@ -103,7 +106,7 @@ impl Stored {
         let name = path.file_name().unwrap().to_str().unwrap();
         let number = name.split('.').next().unwrap().trim_start_matches('0');
         let source = self.world.source.to_str().unwrap();
-        let named = [name.to_owned(), format!("snapshot {number}:"), format!("damaged: {source}")];
+        let named = [name.to_owned(), format!("snapshot {number}:"), format!("damaged: {source}"), NO_STORE.to_owned()];
         assert!(named.iter().any(|name| verified.said().contains(name)), "{what}: {}", verified.said());
     }
 
@@ -189,9 +192,10 @@ fn journals() {
 #[test]
 fn other_files_of_the_store() {
     let stored = stored();
-    for path in [".rbbackup/format", ".rbbackup/id"] {
-        stored.survives(Path::new(path), &[]);
-    }
+    stored.survives(Path::new(".rbbackup/format"), &[]);
+    // Another id that is one: clients read their sources again, and that is all.
+    stored.survives(Path::new(".rbbackup/id"), &["flip", "garbage"]);
+    run_daemon(&["verify", stored.world.store.to_str().unwrap()]).expect(0, &["all intact"]);
     for path in below_store(&stored, ".rbbackup/runs").iter().chain(&below_store(&stored, ".rbbackup/verified")) {
         stored.survives(path, &DAMAGES);
     }

@@ -60,6 +60,7 @@ const SUMMARY: &[&str] = &[
     "wire_bytes_sent",
     "wire_bytes_received",
     "errors",
+    "altered",
     "incomplete",
     "elapsed_secs",
 ];

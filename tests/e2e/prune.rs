@@ -74,8 +74,8 @@ fn the_daemon_prunes_by_itself_and_keeps_serving() {
     assert_eq!(files(&world.store, ".snapshot"), ["000000000004.snapshot", "000000000005.snapshot"]);
     assert_eq!(files(&world.store, ".manifest").len() + files(&world.store, ".changes").len(), 2);
     restores_4_and_5(&world, &client);
-    let beside = rbbackupd(&["prune", world.store.to_str().unwrap()]);
-    assert!(beside.code == 1 && beside.stderr.contains("in use by another process"), "{}", beside.stderr);
+    rbbackupd(&["prune", world.store.to_str().unwrap()]).expect(0, &["0 of 2 snapshots expired"]);
+    prune(&world, TWO, &[]).expect(2, &["by its own configuration"]);
     let dry = prune(&world, TWO, &["-n"]);
     assert!(dry.code == 0 && dry.stdout.ends_with("0 of 2 snapshots would expire\n"), "{}{}", dry.stdout, dry.stderr);
 }
@@ -333,4 +333,27 @@ fn what_was_pruned_is_told_from_what_is_there() {
         outcome.expect(0, &[]);
         assert_eq!(outcome.stdout.lines().count(), lines, "{}", outcome.said());
     }
+}
+
+#[test]
+fn a_daemon_prunes_when_it_is_told_to_by_its_own_configuration() {
+    let world = World::new();
+    let config = world.path("rbbackupd.toml");
+    fs::write(&config, TWO).unwrap();
+    let daemon = Daemon::start(&world.store, &["--config", config.to_str().unwrap()]);
+    let client = world.client(&daemon, "home");
+    for round in 1..=5 {
+        fs::write(world.source.join("changes"), format!("{round}")).unwrap();
+        client.push("-rd", &world.source);
+    }
+    let store = world.store.to_str().unwrap();
+    let done = rbbackupd(&["prune", store]);
+    assert!(done.code == 0 && done.stdout.starts_with("3 of 5 snapshots expired"), "{}{}", done.stdout, done.stderr);
+    assert_eq!(files(&world.store, ".snapshot"), ["000000000004.snapshot", "000000000005.snapshot"]);
+    let again = rbbackupd(&["prune", store, "--json"]).object("summary");
+    assert_eq!((&again["snapshots"], &again["expired"], &again["dry_run"]), (&2.into(), &0.into(), &false.into()));
+    let copy = format!("127.0.0.1/{}", login());
+    rbbackupd(&["release", store, &copy, "5"]).expect(1, &["is not kept because of a run"]);
+    rbbackupd(&["release", store, "10.9.9.9/x", "5"]).expect(1, &["there is no copy '10.9.9.9/x'"]);
+    client.run(&["status"]).expect(0, &["2 snapshots"]);
 }

@@ -86,8 +86,8 @@ pub struct Wanted {
 /// Where content lies that an arriving file can be made from without the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContentPlace {
-    /// Staged under another path of this run (relative to the root).
-    Staged(RelPath),
+    /// Staged, under another path of this run or without one.
+    Staged,
     /// In the copy, at a path relative to the copy.
     Copy(RelPath),
     /// A retired file, by its place below `retired/`.

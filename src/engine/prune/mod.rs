@@ -102,6 +102,14 @@ pub struct Judged {
     pub reasons: Vec<Reason>,
 }
 
+impl PruneReport {
+    /// Bytes that were given back, less those that were written.
+    pub fn freed(&self) -> u64 {
+        let sum = |of: fn(&Swept) -> u64| self.copies.iter().map(|copy| of(&copy.swept)).sum::<u64>();
+        sum(|swept| swept.bytes_removed).saturating_sub(sum(|swept| swept.bytes_written))
+    }
+}
+
 /// Prunes the store at `path`, which no other process has open for writing; a dry run only reads, also beside a daemon.
 ///
 /// # Errors

@@ -300,8 +300,8 @@ impl Contents for Stored<'_> {
     }
 
     fn find(&self, digest: &Digest, _: u64) -> Option<ContentPlace> {
-        if let Some(path) = self.0.staging.find(digest) {
-            return Some(ContentPlace::Staged(path));
+        if self.0.staging.has(digest) {
+            return Some(ContentPlace::Staged);
         }
         // A catalog that cannot answer costs a re-send, no more.
         let rows = self.0.reader.find_content(self.0.copy.id, digest).ok()?;

@@ -194,6 +194,18 @@ fn admin() -> Vec<Message> {
         Purge { run: RunId(*b"0123456789abcdef"), path: b("home/ana/secret"), really: true }.into(),
         PurgeList { paths: vec![WirePurged { path: b("home/ana/secret"), first: 3, last: 30 }], more: false }.into(),
         Purged { done: true, paths: 1, snapshots: 28, contents: 2, bytes: 1 << 33 }.into(),
+        Prune {}.into(),
+        Pruned {
+            snapshots: 42,
+            expired: 12,
+            packs_removed: 3,
+            packs_written: 1,
+            bytes_freed: 1 << 33,
+            troubles: vec![b("the disk fails")],
+        }
+        .into(),
+        Release { number: 300 }.into(),
+        Released { runs: vec![301] }.into(),
     ]
 }
 

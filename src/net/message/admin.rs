@@ -55,6 +55,41 @@ pub struct Verified {
     pub damages: u64,
 }
 
+/// Let snapshots expire that no rule of the daemon's configuration keeps, now. Needs the admin right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {}
+
+/// Answer to [`Prune`]: what was done, of all copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Snapshots that there were.
+    pub snapshots: u64,
+    /// How many of them expired.
+    pub expired: u64,
+    /// Packs that were removed.
+    pub packs_removed: u64,
+    /// Packs that were written with what is still needed of those.
+    pub packs_written: u64,
+    /// Bytes that were given back, less those that were written.
+    pub bytes_freed: u64,
+    /// Why something was not done, as sentences.
+    pub troubles: Vec<Bytes>,
+}
+
+/// Let go what a snapshot is kept for: a run took most of its root away. Needs the admin right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The snapshot that is kept, or that of the run.
+    pub number: u64,
+}
+
+/// Answer to [`Release`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The runs whose work is final now.
+    pub runs: Vec<u64>,
+}
+
 /// What is in the store?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {

@@ -24,6 +24,7 @@ impl Staging {
     pub fn adopt(&self) -> Result<(), TreeError> {
         // Only directories have `park/`; names parked there belong to a commit that never began.
         self.dir().remove_tree(b"park").or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
+        self.adopt_spare()?;
         let top = match self.tree().stat(b"r") {
             Err(e) if e.is_not_found() => return Ok(()),
             other => other?,

@@ -121,9 +121,10 @@ impl LargeWriter {
     /// # Errors
     /// The store's disk fails or is full.
     pub fn open(staging: &Staging, path: &RelPath, class: SizeClass) -> Result<Self, TreeError> {
+        let (dir, name) = staging.parent(path)?;
+        staging.copy_aside(path, &dir, &name)?;
         // Until it is sealed it is leftover: a run may end its files without it.
         staging.forget(path);
-        let (dir, name) = staging.parent(path)?;
         // With other names it may be in the copy.
         if dir.stat(&name).is_ok_and(|stat| stat.nlink > 1) {
             dir.remove_tree(&name)?;

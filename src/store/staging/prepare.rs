@@ -112,8 +112,7 @@ impl Staging {
                 if dir.stat(&name)?.kind == FileKind::Dir {
                     return Ok(());
                 }
-                self.unindex(path);
-                dir.remove_tree(&name)?;
+                self.clear_place(path, &dir, &name)?;
                 dir.mkdir(&name, 0o700)
             }
             other => other,
@@ -143,8 +142,7 @@ impl Staging {
         let (dir, name) = self.parent(&step.path)?;
         match make(&dir, &name) {
             Err(e) if e.is_exists() => {
-                self.unindex(&step.path);
-                dir.remove_tree(&name)?;
+                self.clear_place(&step.path, &dir, &name)?;
                 make(&dir, &name)
             }
             other => other,
@@ -178,7 +176,7 @@ impl Staging {
             return Ok(true);
         }
         let opened = match from {
-            ContentPlace::Staged(path) => self.parent(path).and_then(|(dir, name)| dir.open_read(&name)),
+            ContentPlace::Staged => self.open_content(&content.digest),
             ContentPlace::Copy(path) => copy_dirs.parent_of(path).and_then(|(dir, name)| dir.open_read(name)),
             ContentPlace::Retired(path) => {
                 let parent = sources.retired.open_dir(&path.parent().unwrap_or_default());
@@ -282,7 +280,7 @@ fn in_copy(dirs: &mut DirCache, root: &RelPath, path: &RelPath) -> Result<(Arc<S
 
 /// By reflink where the file system can, else inside the kernel, else through memory.
 /// Whether it is what it should be, the caller finds out by hashing what was written.
-fn copy_content(mut source: File, target: &mut File) -> std::io::Result<()> {
+pub(super) fn copy_content(mut source: File, target: &mut File) -> std::io::Result<()> {
     if rustix::fs::ioctl_ficlone(&*target, &source).is_ok() {
         return Ok(());
     }

@@ -17,6 +17,7 @@ impl Staging {
     pub(super) fn purge(&self, plan: &Plan) -> Result<(), TreeError> {
         let wanted: BTreeSet<&RelPath> =
             plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::DirAside { .. })).map(|s| &s.path).collect();
+        self.set_aside_for(plan, &|path| wanted.contains(path))?;
         let mut index = self.index();
         let before = index.files.len();
         index.files.retain(|path, _| wanted.contains(&**path));

@@ -44,7 +44,7 @@ impl Contents for Store<'_> {
         let here = |(path, ino): (RelPath, u64)| (self.case.copy.inodes[&ino].node == Node::File(n)).then_some(path);
         let copy = || self.case.copy.within(Area::Copy, &RelPath::root()).into_iter().find_map(here);
         staged
-            .map(|(path, _)| ContentPlace::Staged(path.clone()))
+            .map(|_| ContentPlace::Staged)
             .or_else(|| copy().map(ContentPlace::Copy))
             .or_else(|| self.case.retired.contains(&n).then(|| ContentPlace::Retired(RelPath::root())))
     }
@@ -307,7 +307,7 @@ fn prepared(case: &Case, plan: &Plan) -> World {
             Prepare::Copy { from, content } => {
                 let n = number(&content.digest);
                 let there = match from {
-                    ContentPlace::Staged(path) => case.staged.get(path) == Some(&n),
+                    ContentPlace::Staged => case.staged.values().any(|staged| *staged == n),
                     ContentPlace::Copy(path) => world.node(Area::Copy, path).is_some_and(|i| i.node == Node::File(n)),
                     ContentPlace::Retired(_) | ContentPlace::Vault => case.retired.contains(&n),
                 };
