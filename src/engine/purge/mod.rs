@@ -54,7 +54,7 @@ pub fn purge(
     let request = Purge { run: client::random_run_id()?, path: path.as_bytes().into(), really };
     let opened = if really { client::open_of(client) } else { client::open_to_read(client) };
     let Session { mut link, guest, .. } = opened?;
-    let done = link.send(request).map_err(EngineError::from).and_then(|()| listen(&mut link, told));
+    let done = inspect::ask(&mut link, request).and_then(|()| listen(&mut link, told));
     inspect::end(link, guest);
     done.map_err(|error| client.stop.or(error))
 }
