@@ -37,6 +37,8 @@ const AFTER: [&str; 10] = [
 const PACKING: [&str; 4] = ["pack-written", "pack-named", "pack-known", "pack-file-gone"];
 /// Points of pruning; tests/e2e/prune.rs kills there.
 const PRUNING: [&str; 5] = ["expire", "expired-manifest", "expired-record", "pack-rewritten", "pack-forgotten"];
+/// Points of a purge; tests/e2e/purge.rs kills there.
+const PURGING: [&str; 1] = ["purged"];
 /// Steps of one plan; more means that the loop does not end.
 const STEPS_MAX: u32 = 100;
 
@@ -198,8 +200,14 @@ fn every_failpoint_is_known_here() {
     }
     let mut found = HashSet::new();
     visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-    let known: HashSet<String> =
-        BEFORE.iter().chain(&AFTER).chain(&PACKING).chain(&PRUNING).map(|&name| name.to_owned()).collect();
+    let known: HashSet<String> = BEFORE
+        .iter()
+        .chain(&AFTER)
+        .chain(&PACKING)
+        .chain(&PRUNING)
+        .chain(&PURGING)
+        .map(|&name| name.to_owned())
+        .collect();
     assert_eq!(found, known);
 }
 

@@ -18,6 +18,7 @@ pub mod lease;
 pub mod limits;
 pub mod manifest;
 pub mod plan;
+pub mod purge;
 pub mod relpath;
 pub mod retention;
 pub mod snapshot;

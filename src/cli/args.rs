@@ -60,7 +60,7 @@ pub struct SharedArgs {
     /// User name to back up under [default: login name] [env: RBBACKUP_USER]
     #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub user: Option<String>,
-    /// Read the copy of another: its two folders in the store; takes the admin right, or --store
+    /// Read (or purge) the copy of another: its two folders in the store; takes the admin right, or --store
     #[arg(long, global = true, value_name = "NODE/USER", value_parser = parse_copy)]
     pub of: Option<(String, String)>,
     /// How long to try again when the connection is lost [default: 10m]
@@ -167,6 +167,15 @@ enum CommandArgs {
         #[arg(value_name = "ROOT")]
         root: PathBuf,
     },
+    /// Take a path out of history for good (takes the admin right, or --store)
+    Purge {
+        /// A file or directory that the newest backup does not have any more
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Do it; without this, only say what would be removed
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show the daemon, my identity and running backups
     Status,
     /// Read all of it again: is it still what was backed up?
@@ -240,6 +249,8 @@ pub enum Request {
     Past(PastArgs),
     /// `rbbackup forget ROOT`
     Forget(PathBuf),
+    /// `rbbackup purge PATH`, and whether to do it
+    Purge(PathBuf, bool),
     /// `rbbackup status`
     Status,
     /// `rbbackup verify [PATH]`; how many parts (0: all at once).
@@ -267,6 +278,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
             refuse_of(&shared, "'forget'")?;
             Request::Forget(root)
         }
+        CommandArgs::Purge { path, yes } => Request::Purge(path, yes),
         CommandArgs::Status => Request::Status,
         CommandArgs::Verify { path, sample } => Request::Verify(path, sample.unwrap_or(0)),
     };
@@ -368,6 +380,8 @@ mod tests {
         assert!(matches!(run("--store /s ls docs").unwrap().1, Request::List(Some(_), When::Latest)));
         assert!(matches!(run("-v status").unwrap().1, Request::Status));
         assert!(matches!(run("forget /a").unwrap().1, Request::Forget(_)));
+        assert!(matches!(run("purge --of 10.0.0.1/u /a").unwrap().1, Request::Purge(_, false)));
+        assert!(matches!(run("purge /a --yes").unwrap().1, Request::Purge(_, true)));
         assert_eq!(backup("./ls").paths, [PathBuf::from("./ls")]);
         assert_eq!(backup("docs ls").paths.len(), 2);
     }

@@ -16,7 +16,7 @@ use super::logging::{self, Program};
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
-use super::{json, past, render};
+use super::{json, past, purge, render};
 use crate::backup::bytes::escape;
 use crate::backup::when::When;
 use crate::engine::admin::{self, Asker};
@@ -75,6 +75,7 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
         Request::List(path, when) => command.list(path.as_deref(), *when),
         Request::Past(args) => command.past(args),
         Request::Forget(root) => command.forget(root),
+        Request::Purge(path, yes) => command.purge(path, *yes),
         Request::Status => Ok(command.status()),
         Request::Verify(path, parts) => command.verify(path.as_deref(), *parts),
     }?;
@@ -207,6 +208,12 @@ impl Command<'_> {
                 Err(error) => fail_engine(reporter, root, &error),
             }
         })
+    }
+
+    fn purge(&self, path: &Path, yes: bool) -> Result<Exit, String> {
+        let path = self.env.absolute(path)?;
+        let done = purge::run(&self.settings.client, &path, yes, self.manner(), self.terminal);
+        Ok(done.map_or_else(|error| self.refused(&error), |()| Exit::Done))
     }
 
     fn refused(&self, error: &EngineError) -> Exit {

@@ -35,6 +35,7 @@ mod open_files;
 mod past;
 pub mod progress;
 mod prune_report;
+mod purge;
 pub mod render;
 pub mod report;
 pub mod settings;

@@ -312,7 +312,7 @@ fn converse<T>(
     mut listen: impl FnMut(&mut Link) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
     let (mut link, guest) = asker.open()?;
-    let done = link.send(request).map_err(EngineError::from).and_then(|()| listen(&mut link));
+    let done = inspect::ask(&mut link, request).and_then(|()| listen(&mut link));
     inspect::end(link, guest);
     done.map_err(|error| asker.stop().or(error))
 }

@@ -131,6 +131,18 @@ pub(crate) fn open_to_read(options: &ClientOptions) -> Result<Session, EngineErr
         Target::Server { .. } => open(options),
         Target::Store(store) => open_store(options, Hub::open_to_read(store)?),
     }?;
+    about_another(options, session)
+}
+
+/// As [`open`], to change the copy that `--of` names.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_of(options: &ClientOptions) -> Result<Session, EngineError> {
+    about_another(options, open(options)?)
+}
+
+fn about_another(options: &ClientOptions, session: Session) -> Result<Session, EngineError> {
     if let Some((node, user)) = &options.of {
         session.link.send(Of { node: node.as_bytes().into(), user: user.as_bytes().into() })?;
     }

@@ -104,6 +104,18 @@ pub(super) fn answer(link: &mut Link) -> Result<Message, EngineError> {
     }
 }
 
+/// Asks. When the other side has closed already, it may have said why: that somebody is not allowed is not answered
+/// before the next question.
+pub(super) fn ask(link: &mut Link, request: impl Into<Message>) -> Result<(), EngineError> {
+    let Err(error) = link.send(request) else { return Ok(()) };
+    while let Ok(message) = link.recv() {
+        if let Message::Refused(refused) = message {
+            return Err(refused.into());
+        }
+    }
+    Err(error.into())
+}
+
 pub(super) fn absolute(path: &Path) -> Result<RelPath, EngineError> {
     RelPath::from_absolute(path.as_os_str().as_bytes()).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))
 }
@@ -149,7 +161,7 @@ fn list_over(
     // Without content `all` means the path itself, even if it is the empty one.
     let all = path.is_some();
     let read = Read { path: asked.as_bytes().into(), shallow: true, content: false, all, at: when.into() };
-    link.send(read)?;
+    ask(link, read)?;
     let granted = match answer(link)? {
         Message::ReadGranted(granted) => granted,
         other => return Err(unexpected(&other, "listing").into()),
@@ -186,7 +198,7 @@ fn list_over(
 /// [`EngineError`], whose kind is the exit code.
 pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
     let Session { mut link, welcome, guest, keys } = client::open_to_read(client)?;
-    let reply = link.send(Status {}).map_err(EngineError::from).and_then(|()| match answer(&mut link)? {
+    let reply = ask(&mut link, Status {}).and_then(|()| match answer(&mut link)? {
         Message::StatusReply(reply) => Ok(reply),
         other => Err(unexpected(&other, "asking for the status").into()),
     });

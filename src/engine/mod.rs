@@ -9,13 +9,14 @@
 //! | restore, list | [`restore`], [`inspect`] | `restore_serve` |
 //! | go back | [`past`] | `past_serve`, `restore_serve` |
 //! | forget a root | [`inspect`] | `forget` |
+//! | take a path out of history | [`purge`] | [`purge`] |
 //! | status | [`inspect`] | `inspect_serve` |
 //!
 //! What may run side by side on one store (leases, DESIGN 7):
 //!
 //! | | backup or forget, overlapping root | backup, disjoint root | restore, list, status |
 //! | --- | --- | --- | --- |
-//! | backup or forget | waits or exits 11 | yes | yes: reads committed snapshots only |
+//! | backup, forget or purge (the whole copy) | waits or exits 11 | yes | yes: reads committed snapshots only |
 //! | restore, list, status | yes | yes | yes |
 //! | pack, prune (one at a time) | pauses, 10 minutes at most | the same | yes: what is read is pinned, or looked for again |
 //!
@@ -41,6 +42,7 @@ mod patience;
 mod placed;
 pub mod prune;
 mod prune_serve;
+pub mod purge;
 pub mod push;
 mod receive;
 mod recover;

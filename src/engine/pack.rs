@@ -60,22 +60,12 @@ pub(super) struct PackStats {
 pub(super) fn pack(hub: &Hub, pace: &Pace<'_>) -> Result<PackStats, EngineError> {
     let mut stats = PackStats::default();
     let retired = Arc::new(hub.own_dir("retired")?);
-    let name_of = |name: &[u8]| std::str::from_utf8(name).ok().and_then(RunId::from_hex);
-    let waiting: HashSet<RunId> = retired.names()?.iter().filter_map(|entry| name_of(&entry.name)).collect();
+    let waiting = waiting(&retired)?;
     if waiting.is_empty() {
         return Ok(stats);
     }
     for (copy, runs) in owners(hub, &waiting)? {
-        let mut over = Vec::new();
-        for run in runs {
-            if is_over(hub, run)? {
-                over.push(run);
-            }
-        }
-        if over.is_empty() {
-            continue;
-        }
-        match pack_copy(hub, &copy, &over, &retired, pace, &mut stats) {
+        match pack_waiting(hub, &copy, &runs, &retired, pace, &mut stats) {
             Ok(true) => {}
             Ok(false) => break,
             // What is wrong with one copy is not the others' business.
@@ -106,6 +96,45 @@ fn owners(hub: &Hub, waiting: &HashSet<RunId>) -> Result<Vec<(CopyName, Vec<RunI
         runs.retain(|run| claims.get(run) == Some(&1));
     }
     Ok(owners)
+}
+
+/// Packs all that one copy's runs retired. False: some of it is still there.
+///
+/// # Errors
+/// As [`pack`].
+pub(super) fn pack_one(hub: &Hub, copy: &CopyName, pace: &Pace<'_>) -> Result<bool, EngineError> {
+    let retired = Arc::new(hub.own_dir("retired")?);
+    let owners = owners(hub, &waiting(&retired)?)?;
+    let runs = owners.into_iter().find(|(owner, _)| owner == copy).map_or_else(Vec::new, |(_, runs)| runs);
+    pack_waiting(hub, copy, &runs, &retired, pace, &mut PackStats::default())?;
+    let left = waiting(&retired)?;
+    Ok(runs.iter().all(|run| !left.contains(run)))
+}
+
+fn waiting(retired: &SafeDir) -> Result<HashSet<RunId>, EngineError> {
+    let name_of = |name: &[u8]| std::str::from_utf8(name).ok().and_then(RunId::from_hex);
+    Ok(retired.names()?.iter().filter_map(|entry| name_of(&entry.name)).collect())
+}
+
+/// False: it was told to end.
+fn pack_waiting(
+    hub: &Hub,
+    copy: &CopyName,
+    runs: &[RunId],
+    retired: &Arc<SafeDir>,
+    pace: &Pace<'_>,
+    stats: &mut PackStats,
+) -> Result<bool, EngineError> {
+    let mut over = Vec::new();
+    for run in runs {
+        if is_over(hub, *run)? {
+            over.push(*run);
+        }
+    }
+    if over.is_empty() {
+        return Ok(true);
+    }
+    pack_copy(hub, copy, &over, retired, pace, stats)
 }
 
 /// Whether nobody will come back to what the committed run retired. The lease goes last.

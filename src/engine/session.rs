@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
-use super::{forget, inspect_serve, past_serve, prune_serve, receive, recover, restore_serve, stats, verify};
+use super::{forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, restore_serve, stats, verify};
 use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
@@ -170,6 +170,7 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<(), EngineError
             Message::Runs(asked) => past_serve::runs(hub, who, link, asked)?,
             Message::Forget(request) => forget::serve(hub, who, link, request)?,
             Message::Verify(request) => verify::serve(hub, who, link, &request)?,
+            Message::Purge(request) => purge::serve(hub, who, link, &request)?,
             Message::Prune(_) => prune_serve::prune(hub, who, link)?,
             Message::Release(request) => prune_serve::release(hub, who, link, &request)?,
             Message::Stats(request) => stats::serve(hub, who, link, &request)?,

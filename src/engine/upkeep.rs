@@ -67,6 +67,11 @@ impl<'a> Pace<'a> {
         Self { hub, go_on, pause_max: PAUSE_MAX, credit: Cell::new(0) }
     }
 
+    /// For who holds the lease himself: no pauses.
+    pub(super) fn at_once(hub: &'a Hub, go_on: &'a dyn Fn() -> bool) -> Self {
+        Self { hub, go_on, pause_max: Duration::ZERO, credit: Cell::new(0) }
+    }
+
     /// To be asked before each piece of work of about so many bytes, at most some MiB; waits while it must. False: end now.
     pub(super) fn step(&self, bytes: u64) -> bool {
         if let Some(left) = self.credit.get().checked_sub(bytes) {

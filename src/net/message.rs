@@ -31,6 +31,8 @@
 //!                                <-        Busy*, Damage*, Verified | Refused
 //! Stats                          ->
 //!                                <-        CopyStats*, StatsEnd | Refused
+//! Purge                          ->
+//!                                <-        Busy*, PurgeList+, Busy*, Purged | Refused
 //! Prune | Release                ->
 //!                                <-        Pruned | Released | Refused
 //! ```
@@ -44,7 +46,8 @@ mod run;
 use serde::{Deserialize, Serialize};
 
 pub use admin::{
-    CopyStats, Damage, Of, Prune, Pruned, Release, Released, RootStats, Stats, StatsEnd, Verified, Verify,
+    CopyStats, Damage, Of, Prune, Pruned, Purge, PurgeList, Purged, Release, Released, RootStats, Stats, StatsEnd,
+    Verified, Verify, WirePurged,
 };
 pub use entry::{WireEntry, WireKind};
 pub use past::{
@@ -221,6 +224,7 @@ messages! {
         40 Forget, 41 Status, 42 StatusReply,
         43 FindList, 44 Diff, 45 DiffList, 46 Runs, 47 RunList,
         50 Of, 51 Verify, 52 Damage, 53 Verified, 54 Stats, 55 CopyStats, 56 StatsEnd,
+        57 Purge, 58 PurgeList, 59 Purged,
         60 Prune, 61 Pruned, 62 Release, 63 Released,
     }
     bulk { 64 Files, 65 Chunks, 66 Content, }

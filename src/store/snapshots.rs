@@ -7,6 +7,7 @@
 //!   000000000007.changes     changes to the manifest of an earlier number, or neither: the same as an earlier one's
 //!   000000000003.base        the record of a snapshot that expired: not listed, but others' manifests stand on its own
 //!   000000000009.released    empty: what this run took away may go
+//!   000000000012-….purge     a path that nobody finds any more, see `purged`
 //!   .tmp-<run id>            a draft: a manifest of a run that is not committed yet
 //!   .tmp-<run id>.record     its record; `.begun` right before its journal gets its name. It also tells whose a journal is that
 //!                            cannot be read, and by its name whether the run can have changed anything
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::durable;
 use super::layout::OpenMode;
 use crate::backup::digest::{Digest, RunId};
+use crate::backup::purge::{Hidden, PurgeRecord};
 use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
 use crate::backup::sorted_file::SortedError;
@@ -33,6 +35,7 @@ mod check;
 mod draft;
 mod expiry;
 mod manifests;
+mod purged;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -114,6 +117,8 @@ struct State {
     bases: BTreeMap<u64, Arc<SnapshotRecord>>,
     /// Runs whose deletions may become final.
     released: BTreeSet<u64>,
+    /// What was purged, by the name of its record.
+    purges: BTreeMap<String, Arc<PurgeRecord>>,
     /// Snapshots that somebody reads, and how many do.
     pins: BTreeMap<u64, usize>,
     /// Highest number given out.
@@ -214,13 +219,15 @@ impl Snapshots {
         Ok(self.all()?.into_iter().find(|record| record.run == run))
     }
 
-    /// The newest backup of this root with this manifest: a base that both sides know.
+    /// The newest backup of this root with this manifest, as long as all of that can be read: a base that both sides know.
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn by_manifest(&self, root: &RelPath, manifest: &Digest) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
+        let purges = self.purges()?;
         self.newest_where(|record| {
-            record.root == *root && record.manifest == *manifest && record.kind == RunKind::Backup
+            let whole = Hidden::of(purges.iter().map(Arc::as_ref), root, record.number).is_empty();
+            whole && record.root == *root && record.manifest == *manifest && record.kind == RunKind::Backup
         })
     }
 
@@ -440,6 +447,8 @@ impl Snapshots {
             } else if let Some(number) = number_in(&name, BASE_SUFFIX) {
                 expired.insert(number);
                 state.learn(&entry.path(), number, true)?;
+            } else {
+                state.learn_purge(&entry.path())?;
             }
         }
         // Who only reads sees snapshots expire.

@@ -135,7 +135,7 @@ fn restores(world: &World, client: &Client, newest: &AtomicU64, go_on: &(dyn Fn(
         let number = highest.saturating_sub(step % 6).max(1);
         let to = world.path(to);
         let words = ["restore", "-q", "--at", &number.to_string(), "--to", to.to_str().unwrap()].map(str::to_owned);
-        let mut args: Vec<&std::ffi::OsStr> = words.iter().map(|word| word.as_ref()).collect();
+        let mut args: Vec<&std::ffi::OsStr> = words.iter().map(AsRef::as_ref).collect();
         args.push(world.source.as_os_str());
         let said = client.run(&args);
         if said.code == 0 {

@@ -22,6 +22,7 @@ mod metadata;
 mod output;
 mod past;
 mod prune;
+mod purge;
 mod refusals;
 mod rehash;
 mod restore;

@@ -12,6 +12,7 @@ use crate::backup::relpath::RelPath;
 use crate::backup::when::When;
 use crate::engine::client::{self, ClientOptions, Session};
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::inspect;
 use crate::engine::wire::{WireError, entry_from_wire, sentence, unexpected};
 use crate::net::message::{
     Diff, Find, History, Message, Runs, Snapshots, WireDifference, WireFound, WireRun, WireSnapshot, WireVersion,
@@ -160,7 +161,7 @@ fn ask(
 ) -> Result<(), EngineError> {
     let Session { mut link, guest, .. } = client::open_to_read(client)?;
     let mut over = || -> Result<(), EngineError> {
-        link.send(question.clone())?;
+        inspect::ask(&mut link, question.clone())?;
         while part(answer(&mut link)?)? {}
         Ok(())
     };

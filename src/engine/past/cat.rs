@@ -14,6 +14,7 @@ use crate::backup::relpath::RelPath;
 use crate::backup::when::When;
 use crate::engine::client::{self, ClientOptions, Session};
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::inspect;
 use crate::engine::wire::{Bits, WireError, entry_from_wire, unexpected};
 use crate::net::link::Link;
 use crate::net::message::{Message, Piece, Read, Want};
@@ -37,7 +38,8 @@ fn failed(message: String) -> EngineError {
 }
 
 fn over(link: &mut Link, path: &RelPath, when: When, out: &mut dyn Write) -> Result<(), EngineError> {
-    link.send(Read { path: path.as_bytes().into(), shallow: true, content: true, all: false, at: when.into() })?;
+    let all = false;
+    inspect::ask(link, Read { path: path.as_bytes().into(), shallow: true, content: true, all, at: when.into() })?;
     match answer(link)? {
         Message::ReadGranted(_) => {}
         other => return Err(unexpected(&other, "asking for a file").into()),

@@ -6,7 +6,7 @@ mod choose;
 mod diff;
 mod history;
 mod list;
-mod parts;
+pub(in crate::engine) mod parts;
 
 pub(super) use choose::choose;
 pub(super) use diff::diff;

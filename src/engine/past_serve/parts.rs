@@ -10,7 +10,7 @@ const PART_BYTES_TARGET: usize = 384 * 1024;
 const PART_COUNT_MAX: usize = 1024;
 
 /// Gathers items and sends them.
-pub(super) struct Parts<'a, T, F: FnMut(Vec<T>, bool) -> Message> {
+pub(in crate::engine) struct Parts<'a, T, F: FnMut(Vec<T>, bool) -> Message> {
     link: &'a Link,
     items: Vec<T>,
     bytes: usize,
@@ -19,12 +19,12 @@ pub(super) struct Parts<'a, T, F: FnMut(Vec<T>, bool) -> Message> {
 
 impl<'a, T, F: FnMut(Vec<T>, bool) -> Message> Parts<'a, T, F> {
     /// `make`: the message of some items, and whether more come.
-    pub(super) fn new(link: &'a Link, make: F) -> Self {
+    pub(in crate::engine) fn new(link: &'a Link, make: F) -> Self {
         Self { link, items: Vec::new(), bytes: 0, make }
     }
 
     /// Adds an item of about so many bytes.
-    pub(super) fn push(&mut self, item: T, bytes: usize) -> Result<(), EngineError> {
+    pub(in crate::engine) fn push(&mut self, item: T, bytes: usize) -> Result<(), EngineError> {
         if !self.items.is_empty() && (self.bytes + bytes > PART_BYTES_TARGET || self.items.len() >= PART_COUNT_MAX) {
             let items = std::mem::take(&mut self.items);
             self.bytes = 0;
@@ -36,7 +36,7 @@ impl<'a, T, F: FnMut(Vec<T>, bool) -> Message> Parts<'a, T, F> {
     }
 
     /// Sends what is left.
-    pub(super) fn finish(mut self) -> Result<(), EngineError> {
+    pub(in crate::engine) fn finish(mut self) -> Result<(), EngineError> {
         Ok(self.link.send((self.make)(self.items, false))?)
     }
 }

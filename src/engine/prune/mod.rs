@@ -198,6 +198,18 @@ fn prune_copy(
     done
 }
 
+/// Gives back what was purged from a copy and nothing else needs, and nothing else; `Hub::housekeeping` is held. What it
+/// does not get done the next pruning does.
+///
+/// # Errors
+/// As pruning.
+pub(super) fn sweep_purged(hub: &Hub, copy: &CopyName, go_on: &dyn Fn() -> bool) -> Result<Swept, EngineError> {
+    let mut swept = Swept::default();
+    // Every pack is young: what no snapshot names for another reason stays.
+    sweep::sweep(hub, copy, &*hub.store.snapshots(copy)?, Timestamp::default(), go_on, &mut swept)?;
+    Ok(swept)
+}
+
 fn interrupted() -> EngineError {
     EngineError::new(ErrorKind::Interrupted, "interrupted; what was pruned stays pruned")
 }

@@ -11,7 +11,8 @@
 //!
 //! A pack is *young* as long as its file is not older than `min-age`: all in it stays. There may be content that no
 //! manifest ever named (files that somebody put into the copy), and this is the time for which it is kept. A rewritten
-//! pack has the time of the youngest that it comes from, so young and old ones are not mixed.
+//! pack has the time of the youngest that it comes from, so young and old ones are not mixed. What was purged goes from
+//! young packs, too: any pack that has some of it is rewritten.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -74,7 +75,7 @@ pub(super) fn sweep(
     if packs.is_empty() {
         return Ok(());
     }
-    let mut live = Live::of_snapshots(snapshots, go_on)?;
+    let mut live = Live::of_snapshots(snapshots, &vault, &packs, go_on)?;
     live.add_chunks(&vault, &packs, go_on)?;
     let victims = choose(&vault, &packs, &live, go_on)?;
     let stay = |young: bool| {
@@ -117,7 +118,9 @@ fn choose(vault: &Vault, packs: &[Pack], live: &Live, go_on: &dyn Fn() -> bool) 
         }
         let [old, young] = crowded;
         let is_crowd = pack.bytes < SMALL_BYTES && if pack.young { young } else { old };
-        if is_crowd || is_sparse(&vault.index(pack.id)?.blobs, &|blob| live.needs(pack, blob)) {
+        let blobs = vault.index(pack.id)?.blobs;
+        let must_go = |blob: &Blob| live.is_purged(blob);
+        if is_crowd || blobs.iter().any(must_go) || is_sparse(&blobs, &|blob| live.needs(pack, blob)) {
             victims.push(*pack);
         }
     }

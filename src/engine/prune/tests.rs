@@ -15,6 +15,8 @@ use crate::store::catalog::Update;
 use crate::store::snapshots::{SnapshotError, SnapshotPin};
 use crate::store::vault::{BlobKind, Known, PackId};
 
+mod purged;
+
 const DAY: i64 = 24 * 3600;
 /// Keeps the newest alone.
 const ONE: Policy = Policy {
@@ -405,6 +407,6 @@ fn speed_of_the_mark() {
         base = Some(number);
     }
     let began = std::time::Instant::now();
-    mark::Live::of_snapshots(&snapshots, &|| true).unwrap();
+    mark::Live::of_snapshots(&snapshots, &f.hub.vault(&f.copy).unwrap(), &[], &|| true).unwrap();
     println!("{rounds} snapshots of {entries} entries, 1 % changed a round: marked in {:?}", began.elapsed());
 }

@@ -44,6 +44,7 @@ use self::tally::Tally;
 use self::target::{Ground, Target, TempNames};
 use super::client::{self, ClientOptions, Session};
 use super::error::{EngineError, ErrorKind};
+use super::inspect;
 use super::observer::{Event, Observer, Phase};
 use super::patience::Patience;
 use super::wire::{owners_from_wire, unexpected};
@@ -256,7 +257,8 @@ impl Attempt<'_> {
         let dry_run = self.options.dry_run;
         let all = !dry_run && self.target.is_empty();
         let at = self.options.when.into();
-        link.send(Read { path: self.path.as_bytes().into(), shallow: false, content: !dry_run, all, at })?;
+        let read = Read { path: self.path.as_bytes().into(), shallow: false, content: !dry_run, all, at };
+        inspect::ask(&mut link, read)?;
         let granted = match link.recv()? {
             Message::ReadGranted(granted) => granted,
             Message::Refused(refused) => return Err(refused.into()),

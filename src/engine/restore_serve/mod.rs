@@ -57,7 +57,8 @@ pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result
     // It may expire meanwhile, and is read to its end all the same.
     let _pin = snapshots.pin(record.number)?;
     let open = || Entries::open(&snapshots, record.number, &inner, shallow);
-    link.send(granted(&record, &inner, shallow, &open)?)?;
+    let is_header_true = inner.is_root() && !shallow && !snapshots.is_purged(record.number)?;
+    link.send(granted(&record, is_header_true, &open)?)?;
     let batches = Batches::new(open()?);
     if !content {
         return entries_only(&link.sender, batches);
@@ -83,15 +84,14 @@ pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result
 
 fn granted<'a>(
     record: &SnapshotRecord,
-    inner: &RelPath,
-    shallow: bool,
+    is_header_true: bool,
     open: &dyn Fn() -> Result<Entries<'a>, EngineError>,
 ) -> Result<ReadGranted, EngineError> {
     let entries = open()?;
     let header = entries.header();
     let owners = header.owners.clone();
     let (mut count, mut bytes) = (header.counts.entries, header.counts.bytes);
-    if !inner.is_root() || shallow || header.counts.kept > 0 {
+    if !is_header_true || header.counts.kept > 0 {
         (count, bytes) = (0, 0_u64);
         for entry in entries {
             let entry = entry?;

@@ -191,6 +191,9 @@ fn admin() -> Vec<Message> {
         }
         .into(),
         StatsEnd { copies: 1 }.into(),
+        Purge { run: RunId(*b"0123456789abcdef"), path: b("home/ana/secret"), really: true }.into(),
+        PurgeList { paths: vec![WirePurged { path: b("home/ana/secret"), first: 3, last: 30 }], more: false }.into(),
+        Purged { done: true, paths: 1, snapshots: 28, contents: 2, bytes: 1 << 33 }.into(),
         Prune {}.into(),
         Pruned {
             snapshots: 42,

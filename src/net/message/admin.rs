@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backup::bytes::Bytes;
+use crate::backup::digest::RunId;
 
 /// All later requests are about this copy. Needs the admin right; answered only if it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,4 +150,50 @@ pub struct RootStats {
 pub struct StatsEnd {
     /// How many copies there were.
     pub copies: u64,
+}
+
+/// Take a path out of history for good. Needs the admin right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// Names the request.
+    pub run: RunId,
+    /// The path and all below it, without leading `/`.
+    pub path: Bytes,
+    /// Do it; otherwise only say what would go.
+    pub really: bool,
+}
+
+/// One path that goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WirePurged {
+    /// Without leading `/`.
+    pub path: Bytes,
+    /// First snapshot that has it.
+    pub first: u64,
+    /// Last snapshot that has it.
+    pub last: u64,
+}
+
+/// What goes; first answer to [`Purge`], canonical order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeList {
+    /// Some of the paths.
+    pub paths: Vec<WirePurged>,
+    /// More to come.
+    pub more: bool,
+}
+
+/// The end of [`PurgeList`]: it is done, or was only asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// It is done.
+    pub done: bool,
+    /// How many paths there were.
+    pub paths: u64,
+    /// Snapshots that had any of them.
+    pub snapshots: u64,
+    /// Contents that nothing else names.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }

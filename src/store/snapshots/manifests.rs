@@ -7,6 +7,7 @@ use super::{ManifestRef, SnapshotError, Snapshots, io_error, sorted_error};
 use crate::backup::manifest::{
     self, CHAIN_LINKS_MAX, CHANGES_MAGIC, ChangeRecord, MANIFEST_MAGIC, ManifestHeader, ManifestRecord,
 };
+use crate::backup::purge::Hidden;
 use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::{SortedError, SortedReader, SortedRecord};
 
@@ -38,13 +39,14 @@ impl Iterator for ManifestReader {
 struct Layer<T> {
     path: PathBuf,
     reader: SortedReader<File, T>,
+    hidden: Hidden,
 }
 
 impl<T: SortedRecord> Layer<T> {
-    fn open(path: PathBuf, magic: [u8; 8]) -> Result<(ManifestHeader, Self), SnapshotError> {
+    fn open(path: PathBuf, magic: [u8; 8], hidden: Hidden) -> Result<(ManifestHeader, Self), SnapshotError> {
         let file = File::open(&path).map_err(|e| io_error(&path, e))?;
         let (header, reader) = SortedReader::open(file, magic).map_err(|e| sorted_error(&path, e))?;
-        Ok((header, Self { path, reader }))
+        Ok((header, Self { path, reader, hidden }))
     }
 
     fn seek(&mut self, from: &RelPath) -> Result<(), SnapshotError> {
@@ -52,12 +54,16 @@ impl<T: SortedRecord> Layer<T> {
     }
 
     fn find(&mut self, path: &RelPath) -> Result<Option<T>, SnapshotError> {
+        if self.hidden.has(path) {
+            return Ok(None);
+        }
         self.reader.get(path).map_err(|e| sorted_error(&self.path, e))
     }
 
     fn records(self) -> impl Iterator<Item = Result<T, SnapshotError>> {
-        let path = self.path;
-        self.reader.map(move |record| record.map_err(|e| sorted_error(&path, e)))
+        let Self { path, reader, hidden } = self;
+        let records = reader.map(move |record: Result<T, _>| record.map_err(|e| sorted_error(&path, e)));
+        records.filter(move |record| !matches!(record, Ok(record) if hidden.has(record.path())))
     }
 }
 
@@ -136,13 +142,15 @@ impl Snapshots {
         let mut changes = Vec::new();
         let mut newest = None;
         for _ in 0..=CHAIN_LINKS_MAX {
-            match self.link(at)?.manifest_file {
+            let record = self.link(at)?;
+            let hidden = self.hidden(&record.root, at)?;
+            match record.manifest_file {
                 ManifestRef::Full => {
-                    let (header, full) = Layer::open(self.path(at, MANIFEST_SUFFIX), MANIFEST_MAGIC)?;
+                    let (header, full) = Layer::open(self.path(at, MANIFEST_SUFFIX), MANIFEST_MAGIC, hidden)?;
                     return Ok(Chain { header: newest.unwrap_or(header), changes, full });
                 }
                 ManifestRef::Changes { base } => {
-                    let (header, layer) = Layer::open(self.path(at, CHANGES_SUFFIX), CHANGES_MAGIC)?;
+                    let (header, layer) = Layer::open(self.path(at, CHANGES_SUFFIX), CHANGES_MAGIC, hidden)?;
                     newest.get_or_insert(header);
                     changes.push(layer);
                     at = base;

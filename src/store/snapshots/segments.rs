@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::manifests::{CHANGES_SUFFIX, MANIFEST_SUFFIX};
 use super::{ManifestRef, SnapshotError, SnapshotRecord, Snapshots, io_error, sorted_error};
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, MANIFEST_MAGIC, ManifestHeader, ManifestRecord};
+use crate::backup::purge::Hidden;
 use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::{SortedError, SortedReader};
 use crate::backup::timeline::{Layer, PathHistory, Timeline};
@@ -29,7 +30,7 @@ pub(super) struct Place {
     pub(super) number: u64,
     pub(super) full: bool,
     pub(super) base: Option<usize>,
-    root: RelPath,
+    pub(super) root: RelPath,
     pub(super) snapshots: Vec<u64>,
 }
 
@@ -155,13 +156,17 @@ impl Snapshots {
     }
 
     pub(super) fn records_below(&self, place: &Place, inner: &RelPath) -> Result<Records, SnapshotError> {
-        if place.full {
-            return self.records_of::<ManifestRecord>(place, inner);
-        }
-        self.records_of::<ChangeRecord>(place, inner)
+        self.records_in(place, inner, self.hidden(&place.root, place.number)?)
     }
 
-    fn records_of<T>(&self, place: &Place, inner: &RelPath) -> Result<Records, SnapshotError>
+    pub(super) fn records_in(&self, place: &Place, inner: &RelPath, hidden: Hidden) -> Result<Records, SnapshotError> {
+        if place.full {
+            return self.records_of::<ManifestRecord>(place, inner, hidden);
+        }
+        self.records_of::<ChangeRecord>(place, inner, hidden)
+    }
+
+    fn records_of<T>(&self, place: &Place, inner: &RelPath, hidden: Hidden) -> Result<Records, SnapshotError>
     where
         T: IntoChange + 'static,
     {
@@ -174,11 +179,15 @@ impl Snapshots {
         let records = reader
             .map(move |record: Result<T, SortedError>| record.map_err(|e| sorted_error(&path, e)))
             .take_while(move |record| !matches!(record, Ok(record) if !record.path().is_within(&inner)))
+            .filter(move |record| !matches!(record, Ok(record) if hidden.has(record.path())))
             .map(|record| record.map(T::into_change));
         Ok(Box::new(records))
     }
 
     fn record_of(&self, place: &Place, inner: &RelPath) -> Result<Option<ChangeRecord>, SnapshotError> {
+        if self.hidden(&place.root, place.number)?.has(inner) {
+            return Ok(None);
+        }
         if place.full {
             return self.one_of::<ManifestRecord>(place, inner);
         }

@@ -8,6 +8,7 @@ use crate::backup::snapshot::ClientInfo;
 use crate::backup::sorted_file::SortedRecord;
 
 mod expiry;
+mod purged;
 
 pub(super) fn rel(text: &str) -> RelPath {
     RelPath::new(text.as_bytes()).unwrap()
