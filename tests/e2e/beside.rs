@@ -149,7 +149,8 @@ fn restores(world: &World, client: &Client, newest: &AtomicU64, go_on: &(dyn Fn(
         } else {
             assert!(
                 said.stderr.contains("pruned"),
-                "restore of {number} (of {highest}): {}{}",
+                "restore of {number} (of {highest}): {} {}{}",
+                said.code,
                 said.stdout,
                 said.stderr
             );
