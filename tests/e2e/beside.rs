@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ fn rounds(kills: bool, how_long: Duration, name: &str) {
         write(&world.source.join(top).join("large"), noise(rng.next(), 400_000));
     }
     let config = world.path("rbbackupd.toml");
-    fs::write(&config, keep_all_but(6)).unwrap();
+    fs::write(&config, keep_all_but(15)).unwrap();
     let mut daemon = Daemon::start(&world.store, &["--config", config.to_str().unwrap()]);
     let client = world.client(&daemon, "a");
     let store = world.store.to_str().unwrap();
@@ -79,16 +80,20 @@ fn rounds(kills: bool, how_long: Duration, name: &str) {
             }
             times
         });
-        // A daemon prunes when it starts, beside whoever is there again at once.
-        let killed = scope.spawn(move || {
+        // A daemon prunes when it is told to and when it starts, beside whoever is there again at once.
+        let pruned = scope.spawn(move || {
             let mut times = 0;
             while guard() {
-                thread::sleep(Duration::from_millis(1500));
                 if kills {
+                    thread::sleep(Duration::from_millis(1500));
                     daemon.kill();
                     daemon = daemon.restart();
-                    times += 1;
+                } else {
+                    let mut prune = Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
+                    let said = Outcome::of(prune.args(["prune", store]));
+                    assert_eq!(said.code, 0, "prune: {}{}", said.stdout, said.stderr);
                 }
+                times += 1;
             }
             times
         });
@@ -121,8 +126,8 @@ fn rounds(kills: bool, how_long: Duration, name: &str) {
         }
         over.store(true, Ordering::SeqCst);
         let counts =
-            (verified.join().unwrap(), killed.join().unwrap(), restored.join().unwrap(), beside.join().unwrap());
-        println!("{number} backups; verified, killed, restored, restored beside: {counts:?}");
+            (verified.join().unwrap(), pruned.join().unwrap(), restored.join().unwrap(), beside.join().unwrap());
+        println!("{number} backups; verified, pruned, restored, restored beside: {counts:?}");
     });
 }
 
@@ -144,7 +149,8 @@ fn restores(world: &World, client: &Client, newest: &AtomicU64, go_on: &(dyn Fn(
         } else {
             assert!(
                 said.stderr.contains("pruned"),
-                "restore of {number} (of {highest}): {}{}",
+                "restore of {number} (of {highest}): {} {}{}",
+                said.code,
                 said.stdout,
                 said.stderr
             );
@@ -155,13 +161,13 @@ fn restores(world: &World, client: &Client, newest: &AtomicU64, go_on: &(dyn Fn(
 }
 
 #[test]
-#[ignore = "slow: a minute of everything at once"]
+#[ignore = "slow: half a minute of everything at once"]
 fn nothing_is_damaged_while_everything_runs_at_once() {
-    rounds(false, Duration::from_secs(60), "nothing_is_damaged_while_everything_runs_at_once");
+    rounds(false, Duration::from_secs(30), "nothing_is_damaged_while_everything_runs_at_once");
 }
 
 #[test]
-#[ignore = "slow: a minute of everything at once"]
+#[ignore = "slow: half a minute of everything at once"]
 fn nor_while_the_daemon_is_killed_again_and_again_and_prunes_each_time_it_starts() {
-    rounds(true, Duration::from_secs(60), "nor_while_the_daemon_is_killed_again_and_again");
+    rounds(true, Duration::from_secs(30), "nor_while_the_daemon_is_killed_again_and_again");
 }

@@ -31,6 +31,8 @@ use crate::tree::stat::{FileKind, Stat};
 /// What is left to do when everything is written.
 #[derive(Default)]
 pub(super) struct Compared {
+    /// Not one entry.
+    pub(super) nothing_came: bool,
     /// Further names of files, in canonical order.
     pub(super) links: Vec<Entry>,
     /// Folders that get their metadata, in canonical order.
@@ -88,7 +90,9 @@ impl<'a> Comparer<'a> {
             self.batch(tree)?;
         }
         if self.last.is_none() {
-            return Err(WireError::Bounds("the snapshot has no entries at this path").into());
+            // If the link broke, that is the cause: the caller knows.
+            self.compared.nothing_came = true;
+            return Ok(self.compared);
         }
         if !self.shared.table.is_stopped() {
             self.folders.end(self.shared);

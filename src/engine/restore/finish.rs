@@ -20,7 +20,7 @@ use crate::tree::write::FileWriter;
 /// # Errors
 /// The disk does not take the flush.
 pub(super) fn finish(shared: &Shared<'_>, compared: Compared) -> Result<(), EngineError> {
-    let Compared { links, folders } = compared;
+    let Compared { links, folders, .. } = compared;
     let Some(base) = shared.ground.get().and_then(|ground| ground.base.clone()) else {
         // A dry run into a place that is not there.
         for entry in &links {

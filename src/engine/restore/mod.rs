@@ -47,6 +47,7 @@ use super::error::{EngineError, ErrorKind};
 use super::inspect;
 use super::observer::{Event, Observer, Phase};
 use super::patience::Patience;
+use super::wire::WireError;
 use super::wire::{owners_from_wire, unexpected};
 use crate::backup::bytes::escape;
 use crate::backup::relpath::RelPath;
@@ -336,6 +337,9 @@ fn exchange(shared: &Shared<'_>, sender: &LinkSender, receiver: &mut LinkReceive
         return Err(error);
     }
     match (received, compared) {
+        (Ok(()), Ok(Compared { nothing_came: true, .. })) => {
+            Err(WireError::Bounds("the snapshot has no entries at this path").into())
+        }
         (Ok(()), compared) => compared,
         // What went wrong here is the cause of a link that ends early.
         (Err(_), Err(error)) if error.kind != ErrorKind::Unreachable => Err(error),
