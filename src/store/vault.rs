@@ -7,7 +7,7 @@
 //!
 //! One vault a copy: nothing is shared between identities, so that nobody learns what others have. A pack is only ever
 //! added or removed whole. Which blob lies where the catalog knows; a process without a usable catalog reads the packs'
-//! indexes ([`find`]). Always holds: what [`Vault::read`] returns has the hash that the index names.
+//! indexes (`find`). Always holds: what [`Vault::read`] returns has the hash that the index names.
 //!
 //! The process that has the store's lock opens a vault once (`Hub::vault`): opening it to write clears what was
 //! unfinished.
