@@ -11,6 +11,8 @@
 //! | forget a root | [`inspect`] | `forget` |
 //! | take a path out of history | [`purge`] | [`purge`] |
 //! | status | [`inspect`] | `inspect_serve` |
+//! | verify, statistics | [`admin`] | [`verify`], `stats` |
+//! | prune, release | [`admin`] | [`prune`], `prune_serve` |
 //!
 //! What may run side by side on one store (leases, DESIGN 7):
 //!
@@ -18,6 +20,7 @@
 //! | --- | --- | --- | --- |
 //! | backup, forget or purge (the whole copy) | waits or exits 11 | yes | yes: reads committed snapshots only |
 //! | restore, list, status | yes | yes | yes |
+//! | verify | waits; its own brief leases refuse nobody | yes | yes |
 //! | pack, prune (one at a time) | pauses, 10 minutes at most | the same | yes: what is read is pinned, or looked for again |
 //!
 //! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
