@@ -1,4 +1,5 @@
-//! For the tests of `net`: both ends of a real TLS connection over loopback.
+//! For the tests of `net`: both ends of a real TLS connection over loopback, and both ends of a pipe in a time of its
+//! own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,4 +85,66 @@ pub(super) fn welcomed_links(timing: Timing) -> (Link, Link) {
     daemon.send(welcome()).unwrap();
     assert!(matches!(client.recv(), Ok(Message::Welcome(_))));
     (client, daemon)
+}
+
+/// Client's and daemon's link after the welcome, over a pipe of 64 KiB in a runtime whose time passes only in
+/// [`Virtual::wait`]: no hiccup of a busy machine is taken for a silence, and a long one is over at once.
+///
+/// It does not pass by itself, as paused time does, because tokio knows nothing of the threads that use the links: a
+/// thread that loses its core in the middle of waking a task would find that an age had passed.
+pub(super) struct Virtual {
+    runtime: tokio::runtime::Handle,
+    over: Arc<tokio::sync::Notify>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Virtual {
+    pub(super) fn welcomed_links(timing: Timing) -> (Self, Link, Link) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let handle = runtime.handle().clone();
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let (mut client, daemon) = {
+            let _guard = handle.enter();
+            let (client, _) = connection::spawn(client, Role::Client, timing, Arc::<LinkCounters>::default());
+            let (daemon, _) = connection::spawn(server, Role::Daemon, timing, Arc::<LinkCounters>::default());
+            (client, daemon)
+        };
+        let over = Arc::new(tokio::sync::Notify::new());
+        let ending = over.clone();
+        let thread = std::thread::spawn(move || {
+            // As long as a blocking call is under way, paused time stands still.
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            runtime.spawn_blocking(move || ended.recv());
+            runtime.block_on(ending.notified());
+            drop(end);
+        });
+        daemon.send(welcome()).unwrap();
+        assert!(matches!(client.recv(), Ok(Message::Welcome(_))));
+        (Self { runtime: handle, over, thread: Some(thread) }, client, daemon)
+    }
+
+    /// Lets `time` pass there, in steps in which everybody gets to act.
+    pub(super) fn wait(&self, time: Duration) {
+        const STEP: Duration = Duration::from_millis(20);
+        let (passed, wait) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move {
+            for _ in 0..time.as_millis() / STEP.as_millis() {
+                tokio::time::advance(STEP).await;
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            passed.send(())
+        });
+        wait.recv().unwrap();
+    }
+}
+
+impl Drop for Virtual {
+    fn drop(&mut self) {
+        self.over.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
