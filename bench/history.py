@@ -9,6 +9,7 @@ that of runs without. Needs some 2 GB below --tmp.
 """
 
 import argparse
+import glob
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ def main():
     parser.add_argument("--rb", default="target/release", help="folder of the programs")
     parser.add_argument("--snapshots", type=int, default=200)
     parser.add_argument("--files", type=int, default=20000)
+    parser.add_argument("--pairs", type=int, default=9, help="of small runs, with and without packing beside them")
     parser.add_argument("--tmp", default=None)
     args = parser.parse_args()
     rng = random.Random(7)
@@ -50,6 +52,12 @@ def main():
         while os.listdir(f"{store}/.rbbackup/retired"):
             time.sleep(0.05)
 
+    def packing():
+        # Pack files have this name until they are whole.
+        deadline = time.monotonic() + 20
+        while not glob.glob(f"{store}/.rbbackup/vault/*/.tmp-*") and time.monotonic() < deadline:
+            time.sleep(0.002)
+
     def housekept():
         # What a run does after its receipt is not packing: staging goes last.
         while os.listdir(f"{store}/.rbbackup/staging"):
@@ -68,20 +76,21 @@ def main():
         print(f"run after 2 to 11 snapshots {few:.3f} s, after {args.snapshots}: {many:.3f} s, ratio {many / few:.2f}")
         quiet, busy = [], []
         large = [os.path.join(source, f"large{i}") for i in range(4)]
-        for path in large:
-            write(path, 60_000_000)
-        backup()
-        for _ in range(5):
+        for _ in range(args.pairs):
             for times, wait in ((quiet, True), (busy, False)):
-                # All of the large files are retired, then a small run begins at once or when they are packed.
+                # Large files come, are old enough to be believed, and go: they are retired, and nothing of them is left to
+                # be read. Then a small run begins in the middle of packing them, or after it.
                 for path in large:
                     write(path, 60_000_000)
                 backup()
+                backup()
+                for path in large:
+                    os.remove(path)
+                backup()
                 housekept()
-                if wait:
-                    packed()
                 for path in rng.sample(paths, max(1, args.files // 200)):
                     write(path, 4000)
+                packed() if wait else packing()
                 times.append(backup())
                 packed()
         ratio = statistics.median(busy) / statistics.median(quiet)

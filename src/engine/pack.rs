@@ -36,6 +36,8 @@ use crate::tree::stat::FileKind;
 
 /// Read at once.
 const READ_BYTES: usize = 1024 * 1024;
+/// Removing a file is as much work for the disk as writing so much.
+const FILE_GONE_BYTES: u64 = 16 * 1024;
 /// Files that may wait for the pack in hand.
 const DONE_MAX: usize = 64 * 1024;
 
@@ -375,6 +377,10 @@ impl Packer<'_> {
         self.hub.catalog.apply(self.id, updates)?;
         failpoint("pack-known");
         for done in self.done.drain(..) {
+            // Told to end: what is still there is found packed the next time.
+            if !self.pace.step(FILE_GONE_BYTES) {
+                break;
+            }
             let (dir, name) = self.dirs.parent_of(&done.place)?;
             dir.unlink(name)?;
             failpoint("pack-file-gone");

@@ -19,6 +19,9 @@ use crate::store::failpoint::failpoint;
 /// A pack is closed once it is this long.
 pub const PACK_BYTES_TARGET: u64 = 32 * 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
+/// So much is written before it is flushed: a backup's own flush takes all of the file system, and never waits for more
+/// than this of ours.
+const DIRTY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Writes one pack after the other. Dropped before [`PackWriter::finish`]: the pack in hand never was.
 pub struct PackWriter<'a> {
@@ -34,6 +37,8 @@ struct Open {
     compressor: Compressor,
     hasher: blake3::Hasher,
     bytes: u64,
+    /// Of them, those that are on the disk.
+    flushed: u64,
     blobs: Vec<Blob>,
 }
 
@@ -42,6 +47,11 @@ impl Open {
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
+        if self.bytes - self.flushed >= DIRTY_BYTES_MAX {
+            self.file.flush()?;
+            self.file.get_ref().sync_data()?;
+            self.flushed = self.bytes;
+        }
         Ok(())
     }
 }
@@ -98,7 +108,7 @@ impl<'a> PackWriter<'a> {
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
         let compressor = Compressor::new().map_err(fail)?;
         let hasher = blake3::Hasher::new();
-        let mut open = Open { path: path.clone(), file, compressor, hasher, bytes: 0, blobs: Vec::new() };
+        let mut open = Open { path: path.clone(), file, compressor, hasher, bytes: 0, flushed: 0, blobs: Vec::new() };
         open.write(&MAGIC).map_err(fail)?;
         Ok(open)
     }
