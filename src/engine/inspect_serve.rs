@@ -58,5 +58,7 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         running: sentences(running),
         retired,
         space,
+        destinations: Vec::new(),
+        relay: false,
     })?)
 }

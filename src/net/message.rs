@@ -36,8 +36,24 @@
 //! Prune | Release                ->
 //!                                <-        Pruned | Released | Refused
 //! ```
+//!
+//! A destination speaks first and is a client, until it has joined a run; then the daemon is the client:
+//!
+//! ```text
+//! destination                              daemon
+//! Attend (again when it changes) ->                          control connection, as long as the destination lives
+//!                                <-        Summon*           open a data connection for this call
+//! Join                           ->                          data connection; from here the roles are turned
+//!                                <-        For, Begin, ...   as above
+//! Prepared                       ->                          all is durable and agreed on; nothing is changed yet
+//!                                <-        Commit | Offer, FileOpen, Manifest ... (another round)
+//! Busy*, Committed               ->
+//!                                <-        Challenge
+//! Proof                          ->
+//! ```
 
 mod admin;
+mod copies;
 mod entry;
 mod past;
 mod read;
@@ -48,6 +64,10 @@ use serde::{Deserialize, Serialize};
 pub use admin::{
     CopyStats, Damage, Of, Prune, Pruned, Purge, PurgeList, Purged, Release, Released, RootStats, Stats, StatsEnd,
     Verified, Verify, WirePurged,
+};
+pub use copies::{
+    Attend, Challenge, Commit, For, Gathering, Head, Join, Prepared, Progress, Proof, Range, Summon, WireCopy,
+    WireDestination,
 };
 pub use entry::{WireEntry, WireKind};
 pub use past::{
@@ -217,12 +237,15 @@ macro_rules! messages {
 messages! {
     control {
         1 Hello, 2 Welcome, 3 VersionMismatch, 4 Refused, 5 Busy,
+        6 Attend, 7 Summon, 8 Join, 9 For,
         10 Begin, 11 Waiting, 12 Granted, 13 Offer, 14 Need, 15 FileOpen, 16 FileReady, 17 ChunkOffer, 18 FileDone,
         19 Manifest, 20 Changes, 21 ManifestEnd, 22 Missing, 23 PlanLines, 24 Committed,
+        25 Gathering, 26 Prepared, 27 Commit, 28 Progress, 29 Challenge,
         30 Read, 31 ReadGranted, 32 Tree, 33 TreeEnd, 34 Want,
         35 Snapshots, 36 SnapshotList, 37 History, 38 HistoryList, 39 Find,
         40 Forget, 41 Status, 42 StatusReply,
         43 FindList, 44 Diff, 45 DiffList, 46 Runs, 47 RunList,
+        49 Proof,
         50 Of, 51 Verify, 52 Damage, 53 Verified, 54 Stats, 55 CopyStats, 56 StatsEnd,
         57 Purge, 58 PurgeList, 59 Purged,
         60 Prune, 61 Pruned, 62 Release, 63 Released,

@@ -47,6 +47,9 @@ impl Holder {
             wait_secs: 0,
             file_system: 0,
             base: None,
+            copies: 0,
+            wait_copies_secs: 0,
+            retry_secs: 0,
         };
         link.send(begin).unwrap();
         match link.recv_timeout(Duration::from_secs(60)).unwrap() {

@@ -221,6 +221,9 @@ impl Attempt<'_> {
             wait_secs,
             file_system: self.source.file_system,
             base,
+            copies: 0,
+            wait_copies_secs: 0,
+            retry_secs: 0,
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: 
         bytes_missing: planned.plan.missing.iter().map(|m| m.size).sum(),
         incomplete: incoming.incomplete,
         notes: Vec::new(),
+        copies: Vec::new(),
+        enough: true,
     })?;
     if run.staging.is_empty() {
         run.staging.remove(&run.hub.own_dir("staging")?)?;

@@ -387,5 +387,7 @@ pub(super) fn receipt_of(record: &SnapshotRecord) -> Committed {
         bytes_missing: 0,
         incomplete: !record.complete,
         notes: Vec::new(),
+        copies: Vec::new(),
+        enough: true,
     }
 }

@@ -61,6 +61,17 @@ fn session() -> Vec<Message> {
         wait_secs: u32::MAX,
         file_system: u64::MAX,
         base: Some(digest(1)),
+        copies: 3,
+        wait_copies_secs: u32::MAX,
+        retry_secs: 1800,
+    };
+    let destination = WireDestination {
+        name: b("attic"),
+        address: b("192.168.1.30"),
+        since_secs: 1_760_000_000,
+        space: (1 << 35, 1 << 40),
+        behind: 2,
+        running: b("home/ana/docs"),
     };
     vec![
         hello().into(),
@@ -80,6 +91,8 @@ fn session() -> Vec<Message> {
             running: vec![b("home/ana since 12:00")],
             retired: (3, 4096),
             space: (1 << 35, 1 << 40),
+            destinations: vec![destination],
+            relay: false,
         }
         .into(),
     ]
@@ -125,6 +138,8 @@ fn backup() -> Vec<Message> {
             bytes_missing: 0,
             incomplete: false,
             notes: vec![b("a note")],
+            copies: vec![WireCopy { name: b("attic"), kind: 1, state: 2, reason: b("its disk is full") }],
+            enough: false,
         }
         .into(),
         Message::Files(Files { entries: entries() }, b"contents".to_vec()),
@@ -268,8 +283,41 @@ fn past() -> Vec<Message> {
     ]
 }
 
+fn copies() -> Vec<Message> {
+    let (node, user, root) = (b("192.168.1.20"), b("ana"), b("home/ana/docs"));
+    let head = Head { node: node.clone(), user: user.clone(), root, run: RunId([7; 16]), manifest: digest(5) };
+    vec![
+        Attend {
+            name: b("attic"),
+            store: *b"0123456789abcdef",
+            from: vec![(node.clone(), b(""))],
+            space: (1 << 35, 1 << 40),
+            heads: vec![head],
+            more: false,
+        }
+        .into(),
+        Summon { call: 300 }.into(),
+        Join { call: 300 }.into(),
+        For {
+            node,
+            user,
+            key: [3; 32],
+            peer: b("192.168.1.20, rbbackup 0.1.0"),
+            parent: Some(RunId([6; 16])),
+            hold: true,
+        }
+        .into(),
+        Gathering { connected: 2, wanted: 3 }.into(),
+        Prepared { run: RunId([7; 16]), manifest: digest(5), entries: 70_000 }.into(),
+        Commit { run: RunId([7; 16]) }.into(),
+        Progress { bytes_done: 1 << 20, bytes_total: 1 << 33, files_done: 300, total_known: true }.into(),
+        Challenge { nonce: [9; 32], ranges: vec![Range { path: b("a"), offset: 1 << 33, len: 65_536 }] }.into(),
+        Proof { digest: digest(8) }.into(),
+    ]
+}
+
 fn samples() -> Vec<Message> {
-    [session(), backup(), restore(), past(), admin()].concat()
+    [session(), backup(), restore(), past(), admin(), copies()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::WireEntry;
+use super::{WireDestination, WireEntry};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::RunId;
 
@@ -133,4 +133,8 @@ pub struct StatusReply {
     pub retired: (u64, u64),
     /// Free and total bytes of the store's file system.
     pub space: (u64, u64),
+    /// Destinations that are connected and take the asking identity's runs.
+    pub destinations: Vec<WireDestination>,
+    /// The daemon has no store of its own.
+    pub relay: bool,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::WireEntry;
+use super::{WireCopy, WireEntry};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::{Digest, RunId};
 
@@ -31,6 +31,12 @@ pub struct Begin {
     pub file_system: u64,
     /// Manifest digest of the client's hash cache for this root.
     pub base: Option<Digest>,
+    /// `--copies`: destinations that must hold it; 0 = not asked.
+    pub copies: u32,
+    /// `--wait-copies`: seconds to wait for so many; `u32::MAX` = for ever.
+    pub wait_copies_secs: u32,
+    /// `--retry-for`: seconds to wait for those who come back.
+    pub retry_secs: u32,
 }
 
 /// Queued behind another run.
@@ -228,4 +234,8 @@ pub struct Committed {
     pub incomplete: bool,
     /// What the store could not apply, in words.
     pub notes: Vec<Bytes>,
+    /// Who holds it, and who does not and why; empty unless there are destinations.
+    pub copies: Vec<WireCopy>,
+    /// Destinations that were asked for hold it. False: exit 15.
+    pub enough: bool,
 }
