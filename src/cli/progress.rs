@@ -137,6 +137,7 @@ impl Tracker {
             | Event::Warned { .. }
             | Event::Failed { .. }
             | Event::PlanLine { .. }
+            | Event::Gathering { .. }
             | Event::Source { .. } => {}
         }
     }
