@@ -32,6 +32,7 @@ pub mod admin;
 pub mod client;
 pub mod daemon;
 pub mod error;
+mod fan_out;
 mod forget;
 mod history;
 mod hub;

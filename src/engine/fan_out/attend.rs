@@ -1,0 +1,1 @@
+//! The session of a destination's control connection: `Attend` in, `Summon` out.
