@@ -1,3 +1,5 @@
+//! Tests of the board.
+
 use std::time::Duration;
 
 use super::*;
