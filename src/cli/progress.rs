@@ -133,7 +133,11 @@ impl Tracker {
                 self.note = Some(format!("connection lost ({why}), trying again in {in_secs} s"));
                 self.samples.clear();
             }
-            Event::Skipped { .. } | Event::Warned { .. } | Event::Failed { .. } | Event::PlanLine { .. } => {}
+            Event::Skipped { .. }
+            | Event::Warned { .. }
+            | Event::Failed { .. }
+            | Event::PlanLine { .. }
+            | Event::Source { .. } => {}
         }
     }
 

@@ -20,7 +20,7 @@ use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::{Row, RowKind};
-use crate::store::commit::{CommitPlan, Publication, Publish as _, commit};
+use crate::store::commit::{CommitPlan, Publication, Publish as _, commit, make_ready};
 use crate::store::leases::LeaseRequest;
 use crate::store::present::{PassPlace, pass};
 use crate::store::snapshots::{SnapshotError, Snapshots};
@@ -47,7 +47,7 @@ pub(super) fn serve(hub: &Hub, who: &Who, link: &Link, request: Forget) -> Resul
     let root = RelPath::new(request.root.as_slice()).map_err(super::wire::WireError::from)?;
     let log = RunLog::begin(request.run, RunKind::Forget, &root);
     let served = serve_run(hub, who, link, &request, root, &log);
-    log.end(hub, who, &served);
+    log.end(hub, who, served.as_ref().map(|_| ()));
     served
 }
 
@@ -110,7 +110,9 @@ fn serve_run(
     let dirs = hub.commit_dirs(&copy);
     hub.set_exact(who.copy(), &root, None);
     hub.check_open(who.copy())?;
-    commit(&dirs, &journal, &publish, &|phase| drop(link.sender.try_send(Busy { phase })))
+    let phase = |phase| drop(link.sender.try_send(Busy { phase }));
+    make_ready(&dirs, &journal, &publish, &phase)
+        .and_then(|ready| commit(ready, &dirs, &journal, &publish, &phase))
         .map_err(|e| hub.commit_failed(request.run, who.copy(), e))?;
     log.committed(record.number);
     // It is committed whatever becomes of the rest, which the next run puts right.

@@ -61,6 +61,17 @@ pub enum Event<'a> {
         /// Content bytes.
         bytes: u64,
     },
+    /// At a destination: how far the source says that it is with the whole.
+    Source {
+        /// Bytes of files that are dealt with.
+        bytes_done: u64,
+        /// Of so many.
+        bytes_total: u64,
+        /// Files that are dealt with.
+        files_done: u64,
+        /// The total is final.
+        total_known: bool,
+    },
     /// A file is done.
     FileDone {
         /// Its path.

@@ -48,7 +48,7 @@ impl RunLog {
     }
 
     /// Writes the record.
-    pub(super) fn end(self, hub: &Hub, who: &Who, outcome: &Result<(), EngineError>) {
+    pub(super) fn end(self, hub: &Hub, who: &Who, outcome: Result<(), &EngineError>) {
         let Told { snapshot, content_bytes, errors } = self.told.into_inner();
         let outcome = match (snapshot, outcome) {
             (Some(snapshot), _) => RunOutcome::Committed { snapshot },

@@ -161,7 +161,7 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<(), EngineError
         let who = &mut who;
         match request {
             Message::Of(copy) => *who = of(hub, me, &copy)?,
-            Message::Begin(begin) => receive::serve(hub, who, link, begin)?,
+            Message::Begin(begin) => drop(receive::serve(hub, who, link, &begin, &receive::Terms::default())?),
             Message::Read(read) => restore_serve::serve(hub, who, link, read)?,
             Message::Snapshots(asked) => past_serve::snapshots(hub, who, link, asked)?,
             Message::History(asked) => past_serve::history(hub, who, link, asked)?,

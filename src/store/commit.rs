@@ -232,23 +232,42 @@ impl CommitPlan<'_> {
     }
 }
 
-/// Does the commit; `phase` is told when flushing and placing begin.
+/// Says that a commit has all that it needs, on the disk: see [`make_ready`].
+#[must_use]
+pub struct Ready(());
+
+/// Steps 0 and 1: all that the commit needs is durable, and nothing of the copy has changed. `phase` is told that
+/// flushing begins.
 ///
 /// # Errors
-/// [`CommitError`]. Before the journal is durable nothing of the copy has changed; what fails later is
-/// [`CommitError::Unfinished`], and nobody may touch the copy or this run's staging before it is replayed.
-pub fn commit(
+/// [`CommitError`]: nothing has happened.
+pub fn make_ready(
     dirs: &CommitDirs,
     journal: &Journal,
     publish: &dyn Publish,
     phase: &dyn Fn(u8),
-) -> Result<(), CommitError> {
+) -> Result<Ready, CommitError> {
     phase(3);
     publish.prepare()?;
     drop(Folders::make(dirs, journal)?);
     failpoint("before-flush");
     dirs.own.sync_fs().map_err(CommitError::Flush)?;
     failpoint("before-journal");
+    Ok(Ready(()))
+}
+
+/// The commit from its journal on, for what is ready; `phase` is told that placing begins.
+///
+/// # Errors
+/// [`CommitError`]. Before the journal is durable nothing of the copy has changed; what fails later is
+/// [`CommitError::Unfinished`], and nobody may touch the copy or this run's staging before it is replayed.
+pub fn commit(
+    _: Ready,
+    dirs: &CommitDirs,
+    journal: &Journal,
+    publish: &dyn Publish,
+    phase: &dyn Fn(u8),
+) -> Result<(), CommitError> {
     phase(4);
     let turn = dirs.turn.lock().unwrap_or_else(PoisonError::into_inner);
     check(dirs, journal)?;

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::feed::form_of;
 use super::flusher::Flusher;
 use super::large::{Large, Lens, Writer};
+use super::watch::Watch;
 use super::{PassResult, Run};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
@@ -42,6 +43,7 @@ pub(super) struct ContentReceiver<'a> {
     shared: &'a Shared<'a>,
     large: HashMap<u32, Large>,
     sources: SourceFiles,
+    watch: Watch,
 }
 
 /// What the writers tell.
@@ -110,6 +112,7 @@ impl<'a> ContentReceiver<'a> {
                 shared: &shared,
                 large: HashMap::new(),
                 sources: SourceFiles::default(),
+                watch: Watch::new(run.terms.observer.clone()),
             };
             use_it(&mut content)
         });
@@ -122,6 +125,7 @@ impl<'a> ContentReceiver<'a> {
 
     /// One message of the content phase.
     pub(super) fn message(&mut self, link: &LinkSender, message: Message) -> Result<(), EngineError> {
+        self.watch.message(&message);
         match message {
             Message::Offer(offer) => self.offer(link, &offer),
             Message::Files(files, payload) => self.files(files, payload),
@@ -129,7 +133,7 @@ impl<'a> ContentReceiver<'a> {
             Message::ChunkOffer(offer) => self.chunk_offer(link, offer),
             Message::Chunks(chunks, payload) => self.chunks(&chunks, &payload),
             Message::FileDone(done) => self.done(done),
-            Message::Busy(_) => Ok(()),
+            Message::Busy(_) | Message::Progress(_) => Ok(()),
             other => Err(unexpected(&other, "receiving content").into()),
         }
     }

@@ -4,7 +4,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::incoming::Incoming;
 use super::manifest_file::draft;
-use super::{Run, feed::Planned, receipt_of};
+use super::{Run, feed::Planned, hold, receipt_of};
 use crate::backup::bytes::Bytes;
 use crate::backup::limits::BATCH_COUNT_MAX;
 use crate::backup::plan::{Line, MissingContent, Plan};
@@ -15,8 +15,8 @@ use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
 use crate::engine::wire::sentences;
 use crate::net::link::Link;
-use crate::net::message::{Committed, PlanLines};
-use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan};
+use crate::net::message::{Committed, Message, PlanLines};
+use crate::store::commit::{CommitError, CommitPlan, Publication, Publish as _, commit as commit_plan, make_ready};
 use crate::store::snapshots::ManifestDraft;
 use crate::store::staging::{PrepareError, PrepareSources, Prepared, VaultSource};
 
@@ -25,14 +25,21 @@ const LINES_BYTES_TARGET: usize = 512 * 1024;
 
 /// How a round ended.
 pub(super) enum Finished {
-    /// The receipt has been sent.
-    Committed,
+    /// This receipt has been sent.
+    Committed(Box<Committed>),
     /// Content turned out to be damaged or gone.
     Missing(Vec<MissingContent>),
+    /// It was prepared, and is taken back by this message: another round begins with it.
+    Again(Box<Message>),
 }
 
 /// Tells what would be done.
-pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: &Planned) -> Result<(), EngineError> {
+pub(super) fn dry_run(
+    run: &Run<'_>,
+    link: &Link,
+    incoming: &Incoming,
+    planned: &Planned,
+) -> Result<Committed, EngineError> {
     run.busy.leave();
     let (mut lines, mut bytes) = (Vec::new(), 0);
     for line in planned.plan.lines.iter().map(wire_line) {
@@ -46,7 +53,7 @@ pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: 
     link.send(PlanLines { lines })?;
     // Who goes on at once waits for the moment that is left.
     run.lease.finishing();
-    link.send(Committed {
+    let receipt = Committed {
         run: run.begin.run,
         snapshot: 0,
         manifest: incoming.digest,
@@ -58,11 +65,12 @@ pub(super) fn dry_run(run: &Run<'_>, link: &Link, incoming: &Incoming, planned: 
         notes: Vec::new(),
         copies: Vec::new(),
         enough: true,
-    })?;
+    };
+    link.send(receipt.clone())?;
     if run.staging.is_empty() {
         run.staging.remove(&run.hub.own_dir("staging")?)?;
     }
-    Ok(())
+    Ok(receipt)
 }
 
 fn wire_line(line: &Line) -> (u8, Bytes, Bytes) {
@@ -79,7 +87,7 @@ fn wire_line(line: &Line) -> (u8, Bytes, Bytes) {
 /// Prepares and commits; the receipt is sent only when everything is durable.
 pub(super) fn commit(
     run: &Run<'_>,
-    link: &Link,
+    link: &mut Link,
     incoming: &Incoming,
     planned: Planned,
     content_bytes: u64,
@@ -115,12 +123,17 @@ pub(super) fn commit(
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     // An early flush, or the commit of another run, may have failed meanwhile.
     run.hub.check_open(&run.copy.name)?;
-    let told = thread::scope(|scope| {
+    let outcome = thread::scope(|scope| {
         let mut rows = None;
         if plan.is_empty() {
-            publish(run, &record, &draft, !nothing)?;
+            if let Some(word) = publish(run, link, &record, &draft, !nothing)? {
+                return Ok(Err(word));
+            }
         } else {
-            rows = Some(place(scope, run, &plan, &prepared, &record, &draft)?);
+            match place(scope, run, link, (&plan, &prepared), (&record, &draft))? {
+                Ok(thread) => rows = Some(thread),
+                Err(word) => return Ok(Err(word)),
+            }
             watch.lap("commit");
         }
         run.log.committed(record.number);
@@ -130,18 +143,21 @@ pub(super) fn commit(
         receipt.notes = sentences(notes);
         tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
         run.busy.leave();
-        let told = link.send(receipt);
+        let told = link.send(receipt.clone()).map(|()| receipt);
         if let Some(rows) = rows {
             look_again(run, &plan, rows);
             watch.lap("catalog");
         }
-        Ok::<_, EngineError>(told)
+        Ok::<_, EngineError>(Ok(told))
     })?;
+    let told = match outcome {
+        Ok(told) => told,
+        Err(message) => return Ok(Finished::Again(message)),
+    };
     run.hub.set_exact(&run.copy.name, &run.root, Some(record.number));
     let removed = run.hub.own_dir("staging").and_then(|dir| Ok(run.staging.remove(&dir)?));
     after_commit("staging was not cleared, the next run clears it", removed);
-    told?;
-    Ok(Finished::Committed)
+    Ok(Finished::Committed(Box::new(told?)))
 }
 
 /// The catalog's thread. See [`place`].
@@ -194,7 +210,7 @@ fn record(
         recursive: run.begin.recursive,
         delete: run.begin.delete,
         run: run.begin.run,
-        parent: run.newest.as_ref().map(|r| r.run),
+        parent: run.terms.parent.or(run.newest.as_ref().map(|r| r.run)),
         manifest: draft.digest,
         manifest_file: draft.manifest_file,
         received: now(),
@@ -212,27 +228,37 @@ fn record(
 }
 
 /// The copy does not change: the record alone makes the snapshot. `flush`: the copy was looked at, and may hold what
-/// somebody has just put back.
-fn publish(run: &Run<'_>, record: &SnapshotRecord, draft: &ManifestDraft, flush: bool) -> Result<(), EngineError> {
+/// somebody has just put back. Some: the run was taken back by this message.
+fn publish(
+    run: &Run<'_>,
+    link: &mut Link,
+    record: &SnapshotRecord,
+    draft: &ManifestDraft,
+    flush: bool,
+) -> Result<Option<Box<Message>>, EngineError> {
     if flush || draft.name.is_some() {
         run.hub.own.sync_fs().map_err(|e| failed(run, CommitError::Flush(e)))?;
     }
-    run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| failed(run, e.into()))
+    if let Some(message) = hold::until_told(run, link, record)? {
+        return Ok(Some(message));
+    }
+    run.snapshots.publish(record, draft.name.as_deref()).map_err(|e| failed(run, e.into()))?;
+    Ok(None)
 }
 
 fn failed(run: &Run<'_>, error: CommitError) -> EngineError {
     run.hub.commit_failed(run.begin.run, &run.copy.name, error)
 }
 
-/// The commit. The catalog follows on a thread of its own, which may take longer.
+/// The commit. The catalog follows on a thread of its own, which may take longer. Err: the run was taken back by this
+/// message.
 fn place<'scope>(
     scope: &'scope Scope<'scope, '_>,
     run: &'scope Run<'_>,
-    plan: &'scope Plan,
-    prepared: &'scope Prepared,
-    record: &'scope SnapshotRecord,
-    draft: &ManifestDraft,
-) -> Result<Rows<'scope>, EngineError> {
+    link: &mut Link,
+    (plan, prepared): (&'scope Plan, &'scope Prepared),
+    (record, draft): (&'scope SnapshotRecord, &ManifestDraft),
+) -> Result<Result<Rows<'scope>, Box<Message>>, EngineError> {
     let parent = run.root.parent().unwrap_or_default();
     run.copy.dir.make_dirs(&parent, 0o755)?;
     let encoded = record.encode().map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?;
@@ -251,10 +277,20 @@ fn place<'scope>(
     publish.prepare()?;
     placed::preserve(run.hub, &run.copy, &run.root, record.run, plan)?;
     let journal = commit.journal()?;
-    run.hub.set_exact(&run.copy.name, &run.root, None);
+    let phase = |phase| run.busy.enter(phase);
     let (hub, copy, root) = (run.hub, &run.copy, &run.root);
-    // The catalog is written while the disk flushes, and while the client already has its receipt.
-    let rows = scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared));
-    commit_plan(&dirs, &journal, &publish, &|phase| run.busy.enter(phase)).map_err(|e| failed(run, e))?;
-    Ok(rows)
+    let rows = || {
+        run.hub.set_exact(&run.copy.name, &run.root, None);
+        scope.spawn(move || placed::update_catalog(hub, copy, root, record.run, plan, prepared))
+    };
+    // The catalog is written while the disk flushes, and while the client already has its receipt; but not for a run
+    // that may yet be taken back.
+    let early = (!run.terms.hold).then(rows);
+    let ready = make_ready(&dirs, &journal, &publish, &phase).map_err(|e| failed(run, e))?;
+    if let Some(message) = hold::until_told(run, link, record)? {
+        return Ok(Err(message));
+    }
+    let rows = early.unwrap_or_else(rows);
+    commit_plan(ready, &dirs, &journal, &publish, &phase).map_err(|e| failed(run, e))?;
+    Ok(Ok(rows))
 }

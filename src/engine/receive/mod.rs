@@ -16,10 +16,12 @@ mod content;
 mod feed;
 mod finish;
 mod flusher;
+mod hold;
 mod incoming;
 mod large;
 mod manifest_file;
 mod vaulted;
+mod watch;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,6 +29,7 @@ use std::thread;
 use std::time::Duration;
 
 pub(super) use self::feed::present_of;
+pub(super) use self::hold::Terms;
 
 use self::busy::Busy;
 use self::content::ContentReceiver;
@@ -72,6 +75,7 @@ pub(super) struct Run<'a> {
     pub(super) hub: &'a Hub,
     pub(super) who: &'a Who,
     pub(super) begin: &'a Begin,
+    terms: &'a Terms,
     log: &'a RunLog,
     pub(super) root: RelPath,
     pub(super) filter: Filter,
@@ -89,16 +93,22 @@ pub(super) struct Run<'a> {
     busy: Busy,
 }
 
-/// Serves a backup.
+/// Serves a backup; its receipt has been sent when this returns, and is told. A dry run's too.
 ///
 /// # Errors
 /// Why it is refused or failed; the copy is as it was.
-pub(super) fn serve(hub: &Hub, who: &Who, link: &mut Link, begin: Begin) -> Result<(), EngineError> {
+pub(super) fn serve(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    terms: &Terms,
+) -> Result<Committed, EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(super::wire::WireError::from)?;
     let log = RunLog::begin(begin.run, RunKind::Backup, &root);
-    let served = serve_run(hub, who, link, &begin, root, &log);
+    let served = serve_run(hub, who, link, (begin, terms), root, &log);
     if !begin.dry_run {
-        log.end(hub, who, &served);
+        log.end(hub, who, served.as_ref().map(|_| ()));
     }
     served
 }
@@ -107,10 +117,10 @@ fn serve_run(
     hub: &Hub,
     who: &Who,
     link: &mut Link,
-    begin: &Begin,
+    (begin, terms): (&Begin, &Terms),
     root: RelPath,
     log: &RunLog,
-) -> Result<(), EngineError> {
+) -> Result<Committed, EngineError> {
     let pattern_bytes: usize = begin.filters.iter().map(|f| f.0.len()).sum();
     if begin.filters.len() > FILTER_COUNT_MAX || pattern_bytes > FILTER_BYTES_MAX {
         return Err(EngineError::new(ErrorKind::Usage, "too many or too long exclude patterns"));
@@ -120,7 +130,9 @@ fn serve_run(
     let lease = lease(hub, who, link, begin, &root)?;
     hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
-        return Ok(link.send(receipt_again(&record, RunKind::Backup, &root)?)?);
+        let receipt = receipt_again(&record, RunKind::Backup, &root)?;
+        link.send(receipt.clone())?;
+        return Ok(receipt);
     }
     run_id::check(hub, who.copy(), &root, begin.run)?;
     let copy = OpenCopy::open(hub, who.copy())?;
@@ -135,6 +147,7 @@ fn serve_run(
         hub,
         who,
         begin,
+        terms,
         log,
         root,
         filter,
@@ -247,7 +260,7 @@ fn look(hub: &Hub, copy: &OpenCopy, root: &RelPath, recursive: bool) -> Result<P
 }
 
 impl Run<'_> {
-    fn serve(&self, link: &mut Link) -> Result<(), EngineError> {
+    fn serve(&self, link: &mut Link) -> Result<Committed, EngineError> {
         let found = PassResult::default();
         let (hub, copy, root, recursive) = (self.hub, &self.copy, &self.root, self.begin.recursive);
         thread::scope(|scope| {
@@ -289,13 +302,15 @@ impl Run<'_> {
         Ok(names.is_empty() && self.staging.is_empty() && reader.is_empty(id)? && no_history)
     }
 
-    fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<(), EngineError> {
+    fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<Committed, EngineError> {
         let ask = !self.nothing_here()?;
         link.send(Granted { base_known: self.base_known, ask })?;
         let mut received = 0;
+        // The message that took back a run that was prepared.
+        let mut first = None;
         for _ in 0..MISSING_ROUNDS_MAX {
             let mut watch = Stopwatch::start();
-            let incoming = self.content(link, found, &flusher, &mut received)?;
+            let incoming = self.content(link, first.take(), found, &flusher, &mut received)?;
             flusher.complete();
             self.log.heard(received, &incoming.errors);
             watch.lap("receiving");
@@ -306,8 +321,12 @@ impl Run<'_> {
                 return finish::dry_run(self, link, &incoming, &planned);
             } else if planned.plan.missing.is_empty() {
                 match finish::commit(self, link, &incoming, planned, received)? {
-                    finish::Finished::Committed => return Ok(()),
+                    finish::Finished::Committed(receipt) => return Ok(*receipt),
                     finish::Finished::Missing(missing) => missing,
+                    finish::Finished::Again(message) => {
+                        first = Some(*message);
+                        continue;
+                    }
                 }
             } else {
                 planned.plan.missing
@@ -322,6 +341,7 @@ impl Run<'_> {
     fn content(
         &self,
         link: &mut Link,
+        mut first: Option<Message>,
         found: &PassResult,
         flusher: &Flusher,
         received: &mut u64,
@@ -329,7 +349,10 @@ impl Run<'_> {
         let mut incoming: Option<Incoming> = None;
         let (complete, bytes) = ContentReceiver::with(self, found, flusher, |content| {
             loop {
-                let message = link.receiver.recv()?;
+                let message = match first.take() {
+                    Some(message) => message,
+                    None => link.receiver.recv()?,
+                };
                 match message {
                     Message::Manifest(head) => incoming = Some(Incoming::begin(self, head)?),
                     Message::Changes(changes) => match &mut incoming {

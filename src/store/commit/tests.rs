@@ -29,6 +29,11 @@ struct Case {
     journal: Journal,
 }
 
+fn whole(dirs: &CommitDirs, journal: &Journal, publish: &dyn Publish) -> Result<(), CommitError> {
+    let ready = make_ready(dirs, journal, publish, &|_| {})?;
+    commit(ready, dirs, journal, publish, &|_| {})
+}
+
 impl Case {
     /// A copy that holds `home/old`, and staging with `r/new` for the root `home`.
     fn new() -> Self {
@@ -69,7 +74,7 @@ impl Case {
     }
 
     fn commit(&self) -> Result<(), CommitError> {
-        commit(&self.dirs, &self.journal, &Nothing, &|_| {})
+        whole(&self.dirs, &self.journal, &Nothing)
     }
 
     /// Refused with nothing done.
@@ -207,11 +212,11 @@ fn a_full_disk_is_met_before_the_journal_or_the_commit_is_finished_later() {
     let mut case = Case::new();
     case.place("home/new", case.ino("own/staging/s/tree/r/new"), 0);
     let publish = Full { prepares: true, full: std::cell::Cell::new(true) };
-    let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
+    let error = whole(&case.dirs, &case.journal, &publish).unwrap_err();
     assert!(matches!(error, CommitError::Publish(SnapshotError::NoSpace { .. })) && !error.is_flush(), "{error}");
     assert_eq!(pending(&case.dirs.own).unwrap(), Pending::default());
     let publish = Full { prepares: false, ..publish };
-    let error = commit(&case.dirs, &case.journal, &publish, &|_| {}).unwrap_err();
+    let error = whole(&case.dirs, &case.journal, &publish).unwrap_err();
     assert!(matches!(error, CommitError::Unfinished(_)) && !error.is_flush(), "{error}");
     assert_eq!(pending(&case.dirs.own).unwrap().whole, [case.journal.run]);
     publish.full.set(false);
