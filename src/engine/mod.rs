@@ -31,6 +31,7 @@
 pub mod admin;
 pub mod client;
 pub mod daemon;
+pub mod destination;
 pub mod error;
 mod fan_out;
 mod forget;

@@ -23,7 +23,7 @@ use crate::backup::digest::{Digest, RunId};
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
 use crate::net::link::{Link, LinkSender, WeakLinkSender};
-use crate::net::message::Summon;
+use crate::net::message::{RefusalKind, Refused, Summon};
 use crate::store::names::CopyName;
 
 /// Who a destination is: its store's id.
@@ -232,6 +232,8 @@ impl Board {
             // It may not even have got them.
             state.calls.retain(|_, call| call.id != id);
             if let Some(sender) = older.sender.upgrade() {
+                let message = b"another connection of the same store has taken its place"[..].into();
+                let _ = sender.try_send(Refused { kind: RefusalKind::Unavailable, message });
                 sender.end();
             }
         }

@@ -6,3 +6,4 @@ pub(super) mod attend;
 pub(super) mod board;
 #[allow(dead_code)]
 mod running;
+pub(super) mod whose;

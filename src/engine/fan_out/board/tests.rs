@@ -71,7 +71,8 @@ fn the_newest_connection_of_a_store_counts() {
     let call = board.call(DestinationId([1; 16]), &answers).unwrap();
     let now = enter(&board, 1, "nas", &new);
     assert_eq!(old_far.recv().unwrap(), Message::Summon(Summon { call: call.0 }));
-    assert_eq!(old_far.recv(), Err(LinkError::Closed), "the older one is ended");
+    assert!(matches!(old_far.recv(), Ok(Message::Refused(_))), "the older one is told");
+    assert_eq!(old_far.recv(), Err(LinkError::Closed), "and ended");
     assert!(!board.deliver(call.0, Some([1; 32]), Link::pair().0), "what it was asked is void");
     assert_eq!(told(&mut run), ["-1", "+1"]);
     assert!(!before.say(said("other")));
