@@ -217,6 +217,7 @@ fn connect_error(known: &Known, error: ConnectError) -> EngineError {
                 escape(known.pin_path().as_os_str().as_bytes())
             ),
         ),
+        ConnectError::BadName { .. } => EngineError::new(ErrorKind::Usage, error.to_string()),
         // Some say already what to start.
         ConnectError::Unreachable { why, .. } if !why.contains("rbbackupd") => EngineError::new(
             ErrorKind::Unreachable,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::error::{EngineError, ErrorKind};
@@ -64,6 +65,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if let Err(error) = control::serve(&hub.store.meta_path(""), &shutdown, control) {
         tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
     }
+    let _ending = end_board(&hub, &shutdown)?;
     verify::start(&hub, &shutdown, options.verify);
     let upkeep = upkeep::start(&hub, &shutdown);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
@@ -81,4 +83,15 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     }
     let _ = hub.catalog.checkpoint();
     Ok(())
+}
+
+/// Destinations stay as long as nobody tells them to go: they do not hold up the drain.
+fn end_board(hub: &Arc<Hub>, shutdown: &Shutdown) -> Result<JoinHandle<()>, EngineError> {
+    let (board, shutdown) = (hub.board.clone(), shutdown.clone());
+    let end = move || {
+        shutdown.wait();
+        board.end();
+    };
+    let thread = thread::Builder::new().name("board".to_owned()).spawn(end);
+    thread.map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))
 }

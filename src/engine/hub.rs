@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
+use super::fan_out::board::Board;
 use super::prune::Retention;
 use super::recover::{self, Pending};
 use super::upkeep::Bell;
@@ -67,6 +68,8 @@ pub(crate) struct Hub {
     pub(super) housekeeping: Mutex<()>,
     /// Wakes upkeep.
     pub(super) bell: Bell,
+    /// Which destinations are connected.
+    pub(super) board: Board,
 }
 
 impl Hub {
@@ -119,6 +122,7 @@ impl Hub {
             vaults: Vaults::default(),
             housekeeping: Mutex::default(),
             bell: Bell::default(),
+            board: Board::default(),
         })
     }
 

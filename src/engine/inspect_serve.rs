@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::error::{EngineError, show_moment};
+use super::fan_out::board::Destination;
 use super::history;
 use super::hub::{Hub, Who};
 use super::wire::sentences;
-use crate::backup::snapshot::SnapshotRecord;
+use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
-use crate::net::message::StatusReply;
+use crate::net::message::{StatusReply, WireDestination};
+use crate::store::names::CopyName;
+use crate::store::registry::Right;
 
 /// Bytes of the roots that are told of.
 const ROOTS_BYTES_MAX: usize = 512 * 1024;
@@ -49,16 +53,49 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         Err(_) if hub.is_read_only() => history::count(hub, copy)?,
         Err(error) => return Err(error.into()),
     };
-    let space = rustix::fs::statvfs(hub.store.root())
-        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)));
     Ok(link.send(StatusReply {
         uptime_secs: hub.started.elapsed().as_secs(),
         sessions: hub.sessions.load(Ordering::SeqCst),
         roots: roots.collect(),
         running: sentences(running),
         retired,
-        space,
-        destinations: Vec::new(),
+        space: space(hub),
+        destinations: destinations(hub, who)?,
         relay: false,
     })?)
+}
+
+/// Free and total bytes of the store's file system.
+pub(super) fn space(hub: &Hub) -> (u64, u64) {
+    rustix::fs::statvfs(hub.store.root())
+        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
+}
+
+/// The destinations that take the copy's backups; for an administrator all of them.
+fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>, EngineError> {
+    let (copy, sees_all) = (who.copy(), who.identity.may(Right::Admin));
+    let snapshots = hub.store.snapshots(copy)?;
+    let (roots, all) = (snapshots.roots()?, snapshots.list()?);
+    let shown = hub.board.list().into_iter().filter(|destination| sees_all || destination.wants.admits(copy));
+    let tell = |destination: Destination| {
+        let behind = roots.iter().map(|root| behind(&all, copy, &root.root, &destination)).sum();
+        let running: Vec<String> =
+            hub.board.running(destination.id).iter().map(|run| run.words(copy, sees_all)).collect();
+        WireDestination {
+            name: destination.name.into_bytes().into(),
+            address: destination.address.map(|address| address.to_string()).unwrap_or_default().into_bytes().into(),
+            since_secs: destination.since.secs,
+            space: destination.space,
+            behind: if destination.wants.admits(copy) { behind } else { 0 },
+            running: running.join("; ").into_bytes().into(),
+        }
+    };
+    Ok(shown.map(tell).collect())
+}
+
+/// Backups of a root that are newer than what a destination holds of it.
+fn behind(all: &[Arc<SnapshotRecord>], copy: &CopyName, root: &RelPath, destination: &Destination) -> u64 {
+    let head = destination.head(copy, root);
+    let newest_first = all.iter().rev().filter(|record| record.root == *root && record.kind == RunKind::Backup);
+    newest_first.take_while(|record| head.is_none_or(|head| head.run != record.run)).count() as u64
 }

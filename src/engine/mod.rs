@@ -31,7 +31,9 @@
 pub mod admin;
 pub mod client;
 pub mod daemon;
+pub mod destination;
 pub mod error;
+mod fan_out;
 mod forget;
 mod history;
 mod hub;

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
+use super::fan_out::attend;
 use super::hub::{Hub, Who};
 use super::{forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, restore_serve, stats, verify};
 use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
 use crate::net::listener::Incoming;
-use crate::net::message::{HELLO_MAGIC, Hello, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
+use crate::net::message::{HELLO_MAGIC, Hello, Join, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
 use crate::net::peer::PeerInfo;
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Registry, Right, Trust};
@@ -102,8 +103,17 @@ fn identify(hub: &Hub, peer: &PeerInfo, hello: &Hello) -> Result<Who, EngineErro
     } else {
         Trust::No
     };
-    let identity = hub.registry.resolve(peer.key.0, peer.ip(), user, trust, now())?;
+    let mut identity = hub.registry.resolve(peer.key.0, peer.ip(), user, trust, now())?;
+    if may_receive(peer) {
+        identity.rights.push(Right::Receive);
+    }
     Ok(Who { identity, address: Some(peer.ip()), software: escape(hello.software.as_slice()) })
+}
+
+/// Whether the peer is a program of this machine that could read the store anyway: then it may be a destination.
+fn may_receive(peer: &PeerInfo) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    peer.is_loopback() && peer.uid.is_some_and(|uid| uid == 0 || uid == ours)
 }
 
 /// Whether a login name is that of a uid; root may use any.
@@ -116,13 +126,17 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
     hub.sessions.fetch_add(1, Ordering::SeqCst);
     let span = tracing::info_span!("session", who = %who.name());
     let _entered = span.enter();
-    if let Err(error) = requests(hub, &mut link, who) {
-        // In the client's own process the client says it, to the same reader.
-        match who.address {
-            Some(_) => tracing::warn!("{error}"),
-            None => tracing::debug!("{error}"),
+    match requests(hub, &mut link, who) {
+        Ok(None) => {}
+        Ok(Some(join)) => attend::join(hub, who, link, &join),
+        Err(error) => {
+            // In the client's own process the client says it, to the same reader.
+            match who.address {
+                Some(_) => tracing::warn!("{error}"),
+                None => tracing::debug!("{error}"),
+            }
+            let _ = link.send(Refused::from(&error));
         }
-        let _ = link.send(Refused::from(&error));
     }
     hub.sessions.fetch_sub(1, Ordering::SeqCst);
     hub.bell.ring();
@@ -131,7 +145,24 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
     }
 }
 
-fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<(), EngineError> {
+/// Why somebody may not do what a right is needed for, and the way out.
+fn lacks(who: &Who, right: Right) -> EngineError {
+    let name = who.name();
+    let message = match right {
+        Right::Receive => format!(
+            "{name} may not be a destination: what all sources store would be shown to it. The server's administrator \
+             stops rbbackupd, adds \"receive\" to the rights in the file of node '{}' and user '{}' in \
+             .rbbackup/registry, and starts it again",
+            who.copy().node(),
+            who.copy().user()
+        ),
+        _ => format!("{name} does not have the right to do this"),
+    };
+    EngineError::new(ErrorKind::NotAllowed, message)
+}
+
+/// Serves one request after the other. Some: a destination joins, and the link is to be given to who called it.
+fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, EngineError> {
     let mut who = me.clone();
     let place = hub.store.root_dir().stat_self()?;
     link.send(Welcome {
@@ -147,16 +178,16 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<(), EngineError
     loop {
         let request = match link.recv() {
             Ok(request) => request,
-            Err(LinkError::Closed | LinkError::Lost { .. }) => return Ok(()),
+            Err(LinkError::Closed | LinkError::Lost { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let right = match &request {
             Message::Begin(_) | Message::Forget(_) => Right::Backup,
+            Message::Attend(_) | Message::Join(_) => Right::Receive,
             _ => Right::Restore,
         };
         if !who.identity.may(right) {
-            let message = format!("{} does not have the right to do this", who.name());
-            return Err(EngineError::new(ErrorKind::NotAllowed, message));
+            return Err(lacks(&who, right));
         }
         let who = &mut who;
         match request {
@@ -175,10 +206,15 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<(), EngineError
             Message::Release(request) => prune_serve::release(hub, who, link, &request)?,
             Message::Stats(request) => stats::serve(hub, who, link, &request)?,
             Message::Status(_) => inspect_serve::status(hub, who, link)?,
+            Message::Attend(first) => {
+                attend::serve(hub, who, link, first)?;
+                return Ok(None);
+            }
+            Message::Join(join) => return Ok(Some(join)),
             other => {
                 let message = format!("unexpected message {}", other.name()).into_bytes().into();
                 link.send(Refused { kind: RefusalKind::Protocol, message })?;
-                return Ok(());
+                return Ok(None);
             }
         }
     }

@@ -231,6 +231,11 @@ impl LinkSender {
             written.wait_timeout(Duration::from_secs(CLOSE_SECS));
         }
     }
+
+    /// As [`LinkSender::close`], without waiting for it to be done.
+    pub fn end(&self) {
+        self.shared.end();
+    }
 }
 
 impl SenderShared {

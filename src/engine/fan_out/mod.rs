@@ -1,0 +1,9 @@
+//! Distributed backup, the daemon's side (DESIGN 9): destinations that attend, runs that are passed on to them.
+
+pub(super) mod attend;
+// What runs and healing ask of it is used by them.
+#[allow(dead_code)]
+pub(super) mod board;
+#[allow(dead_code)]
+mod running;
+pub(super) mod whose;
