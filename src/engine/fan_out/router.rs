@@ -60,7 +60,7 @@ struct Asked {
 }
 
 enum About {
-    Small { batch: u32, digests: Vec<Digest> },
+    Small { batch: u32, count: usize, digests: Vec<Digest> },
     Chunks { batch: u32, file: u32, count: usize },
     Base { file: u32 },
 }
@@ -138,8 +138,7 @@ impl Router {
             Message::Need(need) => {
                 let question = *self.batches.get(&need.batch).ok_or(NOT_ASKED)?;
                 let count = match &self.questions.get(&question).ok_or(NOT_ASKED)?.about {
-                    About::Small { digests, .. } => digests.len(),
-                    About::Chunks { count, .. } => *count,
+                    About::Small { count, .. } | About::Chunks { count, .. } => *count,
                     About::Base { .. } => return Err(NOT_ASKED),
                 };
                 (question, Answer::Bits(Bits::from_wire(need.bits, count)?))
@@ -170,7 +169,7 @@ impl Router {
                 let base_known = answers.values().all(|answer| matches!(answer, Answer::Known(true)));
                 FileReady { file: *file, base_known }.into()
             }
-            About::Small { batch, digests } => {
+            About::Small { batch, digests, .. } => {
                 let (batch, digests) = (*batch, std::mem::take(digests));
                 let mut bits = Bits::default();
                 for (i, digest) in digests.into_iter().enumerate() {
@@ -234,7 +233,7 @@ impl Router {
     }
 
     fn offer(&mut self, offer: Offer) -> Routed {
-        let about = About::Small { batch: offer.batch, digests: offer.digests.clone() };
+        let about = About::Small { batch: offer.batch, count: offer.digests.len(), digests: offer.digests.clone() };
         let question = Some(self.ask(about, self.live.clone()));
         Routed { sends: to_all(&self.live, &offer.into()), question, unasked: Vec::new() }
     }
