@@ -10,6 +10,7 @@ pub mod difference;
 pub mod digest;
 pub mod digest_filter;
 pub mod entry;
+pub mod fanout;
 pub mod filter;
 pub mod fingerprint;
 pub mod guard;

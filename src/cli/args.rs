@@ -126,6 +126,12 @@ pub struct BackupArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_wait)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "forever")]
     pub wait: Option<Duration>,
+    /// Done only when so many destinations (rbbackup receive) hold it durably, beside the server
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub copies: Option<u32>,
+    /// Longest wait until so many are connected [for ever]
+    #[arg(long, value_name = "TIME", value_parser = parse_wait, requires = "copies")]
+    pub wait_copies: Option<Duration>,
     /// Read every file again, and tell which changed although nothing says so (a failing disk)
     #[arg(long)]
     pub rehash: bool,
@@ -460,6 +466,12 @@ mod tests {
         assert_eq!(backup("--wait docs").wait, Some(Duration::MAX));
         assert_eq!(backup("--wait=5m docs").wait, Some(Duration::from_secs(300)));
         assert_eq!(run("--bind 127.0.0.2 docs").unwrap().0.bind.unwrap().to_string(), "127.0.0.2:0");
+        assert_eq!((backup("docs").copies, backup("--copies 3 docs").copies), (None, Some(3)));
+        assert_eq!(backup("--copies 1 --wait-copies forever docs").wait_copies, Some(Duration::MAX));
+        refused("--copies 0 docs", "0 is not in 1..=1000");
+        refused("--copies docs", "invalid value 'docs' for '--copies <N>'");
+        refused("--copies", "a value is required for '--copies <N>'");
+        refused("--wait-copies 5m docs", "--copies <N>");
         refused("--wait=soon docs", "'soon' is not a time");
         refused("--bind localhost docs", "'localhost' is not an address");
         refused("--progress loud docs", "loud");

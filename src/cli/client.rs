@@ -290,6 +290,9 @@ fn backup_exit(summary: &Summary) -> Exit {
     if summary.altered > 0 {
         return Exit::Failed;
     }
+    if !summary.enough {
+        return Exit::Copies;
+    }
     if summary.errors > 0 || summary.incomplete { Exit::Incomplete } else { Exit::Done }
 }
 

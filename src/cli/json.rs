@@ -12,7 +12,7 @@ use crate::backup::bytes::escape;
 use crate::backup::digest::Digest;
 use crate::backup::entry::Kind;
 use crate::engine::inspect::{DestinationStatus, ListedEntry, RootStatus, StatusReport};
-use crate::engine::observer::Summary;
+use crate::engine::observer::{CopyState, Summary};
 use crate::engine::restore::RestoreSummary;
 
 /// Text for a JSON string: exact when it is UTF-8 (JSON does its own escaping).
@@ -99,7 +99,19 @@ pub fn error(path: Option<&[u8]>, message: &str, exit_code: Option<u8>) -> Strin
 }
 
 #[derive(Serialize)]
-struct BackupSummary {
+struct Gathering {
+    r#type: &'static str,
+    connected: u32,
+    wanted: u32,
+}
+
+/// So many destinations are connected, of those that were asked for.
+pub fn gathering(connected: u32, wanted: u32) -> String {
+    line(&Gathering { r#type: "gathering", connected, wanted })
+}
+
+#[derive(Serialize)]
+struct BackupSummary<'a> {
     r#type: &'static str,
     root: String,
     snapshot: Option<u64>,
@@ -119,7 +131,23 @@ struct BackupSummary {
     errors: u64,
     altered: u64,
     incomplete: bool,
+    copies: Vec<Copy<'a>>,
     elapsed_secs: f64,
+}
+
+#[derive(Serialize)]
+struct Copy<'a> {
+    name: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a CopyState> for Copy<'a> {
+    fn from(copy: &'a CopyState) -> Self {
+        let kind = if copy.destination { "destination" } else { "store" };
+        Self { name: &copy.name, kind, state: copy.state.name(), reason: &copy.reason }
+    }
 }
 
 /// The end of a backup, or of `forget`.
@@ -144,6 +172,7 @@ pub fn summary(run: &Summary) -> String {
         errors: run.errors,
         altered: run.altered,
         incomplete: run.incomplete,
+        copies: run.copies.iter().map(Copy::from).collect(),
         elapsed_secs: run.elapsed_secs,
     })
 }
@@ -371,7 +400,8 @@ mod tests {
     fn the_summary_has_exactly_the_promised_fields() {
         let mut promised: Vec<&str> =
             "type root snapshot manifest created updated moved deleted touched unchanged files \
-            bytes bytes_read content_bytes_sent wire_bytes_sent wire_bytes_received errors altered incomplete elapsed_secs"
+            bytes bytes_read content_bytes_sent wire_bytes_sent wire_bytes_received errors altered incomplete \
+            copies elapsed_secs"
                 .split_whitespace()
                 .collect();
         promised.sort_unstable();

@@ -156,7 +156,11 @@ impl Tracker {
                 self.note = Some(format!("connection lost ({why}), trying again in {in_secs} s"));
                 self.samples.clear();
             }
-            Event::Skipped { .. } | Event::Warned { .. } | Event::Failed { .. } | Event::PlanLine { .. } => {}
+            Event::Skipped { .. }
+            | Event::Warned { .. }
+            | Event::Failed { .. }
+            | Event::PlanLine { .. }
+            | Event::Gathering { .. } => {}
             Event::Source { bytes_done, bytes_total, total_known, .. } => {
                 self.source = (*bytes_done, *bytes_total);
                 self.total_known |= *total_known;

@@ -1,8 +1,11 @@
 //! Text for people: progress, the last two lines, `ls`, `status`. Pure; names come out escaped.
 
+mod copies;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use self::copies::{copy_lines, gathering_line};
 use super::progress::{FileView, Label, View};
 use super::units::{show_bytes, show_count, show_secs};
 use crate::backup::bytes::escape;

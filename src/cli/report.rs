@@ -61,6 +61,10 @@ impl Reporter {
         if self.voice.json {
             return self.terminal.out(&json::summary(summary));
         }
+        // Who lacks it is told whatever is asked: it is why the run did not do what it was asked to.
+        for line in render::copy_lines(&summary.copies, self.chatty()) {
+            self.terminal.say(&line);
+        }
         // A dry run is a question: it is answered also without a terminal.
         if !self.chatty() && (self.voice.quiet || summary.snapshot.is_some()) {
             return;
@@ -156,6 +160,12 @@ impl Observer for Reporter {
             }
             Event::FileDone { path } if self.voice.verbose > 0 && !self.voice.json => {
                 self.terminal.say(&escape(path));
+            }
+            Event::Gathering { connected, wanted } if !self.voice.quiet && !self.voice.json => {
+                self.terminal.say(&render::gathering_line(*connected, *wanted));
+            }
+            Event::Gathering { connected, wanted } if self.voice.json => {
+                self.terminal.out(&json::gathering(*connected, *wanted));
             }
             Event::Queued(behind) if self.voice.verbose > 0 => {
                 self.terminal.say(&format!("queued: {}", escape(behind.as_bytes())));

@@ -118,7 +118,19 @@ impl Settings {
             exclude_caches: args.exclude_caches || self.config.exclude_caches,
             one_file_system: args.one_file_system || self.config.one_file_system,
             wait: args.wait.or(self.config.wait),
+            copies: self.copies(args)?,
+            wait_copies: args.wait_copies.filter(|time| *time != Duration::MAX),
         })
+    }
+
+    /// Destinations connect to a server.
+    fn copies(&self, args: &BackupArgs) -> Result<u32, SettingsError> {
+        match (args.copies, &self.client.target) {
+            (Some(_), Target::Store(_)) => {
+                Err("--copies needs a server: destinations do not connect to a --store".to_owned().into())
+            }
+            (copies, _) => Ok(copies.unwrap_or(0)),
+        }
     }
 }
 

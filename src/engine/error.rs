@@ -201,6 +201,7 @@ impl From<Refused> for EngineError {
             RefusalKind::NoSpace => ErrorKind::NoSpace,
             RefusalKind::Guard => ErrorKind::Guard,
             RefusalKind::Unavailable => ErrorKind::Unreachable,
+            RefusalKind::Copies => ErrorKind::Copies,
         };
         Self::new(kind, escape(&refused.message.0))
     }
@@ -214,6 +215,7 @@ impl From<&EngineError> for Refused {
             ErrorKind::NoSpace => RefusalKind::NoSpace,
             ErrorKind::Guard => RefusalKind::Guard,
             ErrorKind::Unreachable => RefusalKind::Unavailable,
+            ErrorKind::Copies => RefusalKind::Copies,
             _ => RefusalKind::Failed,
         };
         let mut message = error.message.clone().into_bytes();

@@ -42,6 +42,13 @@ pub enum Event<'a> {
     Phase(Phase),
     /// Queued; the text says behind whom.
     Queued(&'a str),
+    /// So many destinations are connected, of those that must hold the run.
+    Gathering {
+        /// Connected.
+        connected: u32,
+        /// Asked for.
+        wanted: u32,
+    },
     /// `bytes` more content to send (or write) are known of; before [`Phase::Sending`] the total still grows.
     Planned {
         /// Content bytes.
@@ -241,6 +248,45 @@ pub struct Summary {
     pub elapsed_secs: f64,
     /// What the store could not apply, in words.
     pub notes: Vec<String>,
+    /// Who holds it and who does not; empty where there are no destinations.
+    pub copies: Vec<CopyState>,
+    /// As many destinations hold it as were asked for.
+    pub enough: bool,
+}
+
+/// What became of a run at one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyState {
+    /// What people call it.
+    pub name: String,
+    /// A destination; else the daemon's own store.
+    pub destination: bool,
+    /// Whether it has it.
+    pub state: Held,
+    /// Why not; empty when it has it.
+    pub reason: String,
+}
+
+/// Whether a target has a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Durably.
+    Held,
+    /// Not yet: it catches up.
+    Behind,
+    /// No.
+    Failed,
+}
+
+impl Held {
+    /// For people and `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Behind => "behind",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 #[cfg(test)]

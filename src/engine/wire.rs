@@ -3,7 +3,7 @@
 //! Everything is checked here: paths, sizes, counts, order within a message. What passes is a domain type; the rest of
 //! the engine never looks at a wire struct's fields again.
 
-use super::observer::Summary;
+use super::observer::{CopyState, Held, Summary};
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, OwnerNames, SizeClass, Xattr};
 use crate::backup::fingerprint::Timestamp;
@@ -13,7 +13,7 @@ use crate::backup::limits::{
 };
 use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::when::When;
-use crate::net::message::{At, Committed, WireChange, WireEntry, WireKind};
+use crate::net::message::{At, Committed, WireChange, WireCopy, WireEntry, WireKind};
 
 const LEADER: u8 = 1;
 const SPARSE: u8 = 2;
@@ -319,7 +319,19 @@ pub(super) fn summary_of(root: Vec<u8>, receipt: &Committed) -> Summary {
         incomplete: receipt.incomplete,
         elapsed_secs: 0.0,
         notes: receipt.notes.iter().map(sentence).collect(),
+        copies: receipt.copies.iter().map(copy_from_wire).collect(),
+        enough: receipt.enough,
     }
+}
+
+/// What a peer does not say clearly is no copy.
+fn copy_from_wire(copy: &WireCopy) -> CopyState {
+    let state = match copy.state {
+        0 => Held::Held,
+        1 => Held::Behind,
+        _ => Held::Failed,
+    };
+    CopyState { name: sentence(&copy.name), destination: copy.kind != 0, state, reason: sentence(&copy.reason) }
 }
 
 #[cfg(test)]

@@ -149,6 +149,8 @@ pub enum RefusalKind {
     Protocol,
     /// Too many sessions, or shutting down: exit 10, try again.
     Unavailable,
+    /// Fewer destinations than asked: exit 15.
+    Copies,
 }
 
 /// The request is refused; the connection closes.

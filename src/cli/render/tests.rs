@@ -33,6 +33,8 @@ pub(crate) fn summary() -> Summary {
         incomplete: false,
         elapsed_secs: 187.2,
         notes: Vec::new(),
+        copies: Vec::new(),
+        enough: true,
     }
 }
 

@@ -18,6 +18,7 @@ mod found;
 mod hash;
 mod manifest;
 mod owners;
+mod pulse;
 mod resend;
 mod scan;
 mod send;
@@ -32,6 +33,7 @@ use self::budget::Budget;
 use self::cache::{CacheEnd, CacheKeeper, CachePaths};
 use self::found::Found;
 use self::manifest::{Answer, ManifestSender};
+use self::pulse::Pulse;
 use self::send::{ContentSender, Replies, Sink};
 use self::stand_in::StandIn;
 use super::client::{self, ClientOptions, Session};
@@ -47,7 +49,7 @@ use crate::backup::entry::OwnerNames;
 use crate::backup::hash_cache::CacheHeader;
 use crate::backup::limits::{CHUNK_BYTES_MAX, MISSING_ROUNDS_MAX, WINDOW_BYTES};
 use crate::net::link::{Link, LinkError, LinkReceiver};
-use crate::net::message::{Begin, Committed, Granted, Message, Welcome};
+use crate::net::message::{Begin, Committed, Gathering, Granted, Message, Welcome};
 
 /// Jobs that may wait for the hashing pool.
 const JOBS_QUEUED_MAX: usize = 16;
@@ -82,6 +84,10 @@ pub struct PushOptions {
     pub one_file_system: bool,
     /// Queue behind a lock; `Duration::MAX` = for ever.
     pub wait: Option<Duration>,
+    /// `--copies`: destinations that must hold it; 0 = not asked.
+    pub copies: u32,
+    /// `--wait-copies`: how long to wait for so many; none = for ever.
+    pub wait_copies: Option<Duration>,
 }
 
 /// Backs up one root; a lost connection is tried again with back-off for [`ClientOptions::retry_for`].
@@ -182,10 +188,13 @@ impl Attempt<'_> {
         };
         let base = base.filter(|_| granted.base_known);
         let (reply_sender, replies) = crossbeam_channel::bounded(64);
+        let pulse = Pulse::new(self.observer, &sender);
+        let attempt = &Attempt { observer: &pulse, ..*self };
         let outcome = thread::scope(|scope| {
-            scope.spawn(move || listen(receiver, &reply_sender));
-            let mut work = Work { attempt: self, link: &sender, replies: &replies, paths: &paths, granted, base };
-            let mut content = ContentSender::new(work.link, work.replies, self.observer);
+            let observer = self.observer;
+            scope.spawn(move || listen(receiver, &reply_sender, observer));
+            let mut work = Work { attempt, link: &sender, replies: &replies, paths: &paths, granted, base };
+            let mut content = ContentSender::new(work.link, work.replies, attempt.observer);
             let outcome = work.run(&mut content, welcome.store_place).map_err(|error| last_word(error, &replies));
             (spent.read, spent.content) = (content.found.bytes_read, content.found.content_bytes_sent);
             // Whoever listens for us ends with the link.
@@ -204,10 +213,7 @@ impl Attempt<'_> {
     }
 
     fn begin(&self, base: Option<Digest>) -> Begin {
-        let wait_secs = match self.options.wait {
-            None => 0,
-            Some(time) => u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
-        };
+        let secs = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         Begin {
             run: self.run,
             root: self.source.name.as_bytes().into(),
@@ -218,12 +224,13 @@ impl Attempt<'_> {
             force_delete: self.options.force_delete,
             dry_run: self.options.dry_run,
             filters: self.options.filters.clone(),
-            wait_secs,
+            wait_secs: self.options.wait.map_or(0, secs),
             file_system: self.source.file_system,
             base,
-            copies: 0,
-            wait_copies_secs: 0,
-            retry_secs: 0,
+            // A dry run changes nothing anywhere.
+            copies: if self.options.dry_run { 0 } else { self.options.copies },
+            wait_copies_secs: self.options.wait_copies.map_or(u32::MAX, secs),
+            retry_secs: secs(self.client.retry_for),
         }
     }
 
@@ -234,6 +241,7 @@ impl Attempt<'_> {
                 Message::Granted(granted) => return Ok(Ok(granted)),
                 Message::Committed(receipt) => return Ok(Err(Box::new(receipt))),
                 Message::Waiting(waiting) => self.observer.event(&Event::Queued(&sentence(&waiting.holder))),
+                Message::Gathering(told) => gathering(self.observer, &told),
                 Message::Busy(_) => {}
                 Message::Refused(refused) => return Err(refused.into()),
                 other => return Err(unexpected(&other, "asking for a lease").into()),
@@ -255,10 +263,23 @@ fn last_word(error: EngineError, replies: &Replies) -> EngineError {
     error
 }
 
+fn gathering(observer: &dyn Observer, told: &Gathering) {
+    observer.event(&Event::Gathering { connected: told.connected, wanted: told.wanted });
+}
+
 /// Passes the daemon's messages on until the link or the run ends.
-fn listen(mut receiver: LinkReceiver, replies: &crossbeam_channel::Sender<Result<Message, LinkError>>) {
+fn listen(
+    mut receiver: LinkReceiver,
+    replies: &crossbeam_channel::Sender<Result<Message, LinkError>>,
+    observer: &dyn Observer,
+) {
     loop {
         let message = receiver.recv();
+        // Destinations come and go at any time.
+        if let Ok(Message::Gathering(told)) = &message {
+            gathering(observer, told);
+            continue;
+        }
         let end = message.is_err();
         if replies.send(message).is_err() || end {
             return;

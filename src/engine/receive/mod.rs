@@ -414,3 +414,6 @@ pub(super) fn receipt_of(record: &SnapshotRecord) -> Committed {
         enough: true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Time and pace: who is silent for too long, whether N are within reach, whether the source may go on.
+
+use super::machine::{Machine, Phase};
+use super::target::{Stage, Target};
+use super::{Action, Level, Reason};
+
+impl Machine {
+    /// Who owes nothing cannot be late: its time begins when it owes something.
+    pub(super) fn rest(&mut self) {
+        let now = self.now;
+        let asked: Vec<_> = self.questions.values().flat_map(|pending| pending.silent.iter().copied()).collect();
+        for (id, target) in &mut self.others {
+            if !target.owes() && !asked.contains(id) {
+                target.alive(now);
+            }
+        }
+    }
+
+    /// The own store is in this process: it ends by itself.
+    pub(super) fn drop_the_silent(&mut self) {
+        let late = |target: &Target| {
+            if !target.is_in() {
+                None
+            } else if self.now >= target.alive_at + self.rules.stall {
+                Some(Reason::Stalled)
+            } else if target.busy.is_some_and(|(_, since)| self.now >= since + self.rules.busy_max) {
+                Some(Reason::BusyTooLong)
+            } else {
+                None
+            }
+        };
+        let late: Vec<_> = self.others.iter().filter_map(|(id, target)| Some((*id, late(target)?))).collect();
+        for (id, reason) in late {
+            self.drop_target(id, reason);
+        }
+    }
+
+    /// Counts who holds the snapshot, who may come to hold it, and who could enter at once.
+    pub(super) fn watch_reach(&mut self) {
+        let reach = self.count(|target| target.is_in() || target.can_enter());
+        if reach >= self.rules.wanted {
+            self.short_since = None;
+        } else {
+            self.short_since.get_or_insert(self.now);
+        }
+    }
+
+    /// Whether the source may go on. While it may, nobody's queue is full: who has no room and is not needed goes. True:
+    /// somebody went.
+    pub(super) fn pace(&mut self) -> bool {
+        let pause = self.phase == Phase::Content && self.must_wait();
+        if pause != self.paused && self.phase != Phase::Ended {
+            self.paused = pause;
+            self.actions.push(if pause { Action::Pause } else { Action::Resume });
+        }
+        let full = if self.phase == Phase::Content && !pause { self.ids_where(is_full) } else { Vec::new() };
+        for id in &full {
+            self.drop_target(*id, Reason::Slow);
+        }
+        !full.is_empty()
+    }
+
+    fn must_wait(&self) -> bool {
+        let running = self.count(|target| target.stage == Stage::Running);
+        let room = self.count(|target| target.stage == Stage::Running && target.level != Level::Full);
+        match &self.own {
+            Some(own) => own.level == Level::Full || room < self.rules.wanted.min(running),
+            // With nobody there to take it, content would be sent in vain. Who holds the run from an earlier attempt needs
+            // none, but the manifest has to come.
+            None if running == 0 => self.count(|target| matches!(target.stage, Stage::Early(_))) == 0,
+            None => room < self.rules.wanted.min(running),
+        }
+    }
+}
+
+fn is_full(target: &Target) -> bool {
+    target.stage == Stage::Running && target.level == Level::Full
+}

@@ -1,0 +1,260 @@
+//! Held runs, against a real store, with a source that says each message itself.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::backup::digest::RunId;
+use crate::backup::entry::{Entry, FileContent, Kind, Link as HardLink, Meta, OwnerNames, SizeClass};
+use crate::backup::manifest::ManifestHasher;
+use crate::engine::hub::HubOptions;
+use crate::engine::wire::entry_to_wire;
+use crate::net::message::{Changes, Commit, Files, Manifest, ManifestEnd, WireChange};
+use crate::store::names::CopyName;
+use crate::store::registry::Registry;
+
+const ROOT: &str = "home/u";
+
+struct Fixture {
+    temp: tempfile::TempDir,
+    hub: Arc<Hub>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let hub = Arc::new(Hub::open(temp.path(), HubOptions::in_process()).unwrap());
+        Self { temp, hub }
+    }
+
+    /// The store after its process ended and another one began.
+    fn again(self) -> Self {
+        let Self { temp, hub } = self;
+        drop(Arc::into_inner(hub).unwrap());
+        let hub = Arc::new(Hub::open(temp.path(), HubOptions::in_process()).unwrap());
+        Self { temp, hub }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        let copy = CopyName::local(b"u").unwrap();
+        self.temp.path().join(copy.node()).join(copy.user()).join(ROOT).join(name)
+    }
+
+    fn own(&self, name: &str) -> Vec<String> {
+        let names = fs::read_dir(self.hub.store.meta_path(name)).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// A run that is held, up to what its store says of it; it is granted without a look back.
+    fn held(&self, run: u8) -> Source {
+        let (mut link, mut theirs) = Link::pair();
+        let hub = Arc::clone(&self.hub);
+        let begin = Begin {
+            run: RunId([run; 16]),
+            root: ROOT.as_bytes().into(),
+            recursive: true,
+            delete: true,
+            delete_excluded: false,
+            force_delete: true,
+            dry_run: false,
+            filters: Vec::new(),
+            wait_secs: 0,
+            file_system: 0,
+            base: None,
+            copies: 0,
+            wait_copies_secs: 0,
+            retry_secs: 0,
+        };
+        let parent = Some(RunId([run.wrapping_sub(1); 16]));
+        let serving = thread::spawn(move || {
+            let identity = Registry::local(b"u", now()).unwrap();
+            let who = Who { identity, address: None, software: String::new() };
+            serve(&hub, &who, &mut theirs, &begin, &Terms { hold: true, parent, observer: None })
+        });
+        assert!(matches!(link.recv(), Ok(Message::Granted(_))));
+        Source { link, run: RunId([run; 16]), serving }
+    }
+}
+
+struct Source {
+    link: Link,
+    run: RunId,
+    serving: JoinHandle<Result<Committed, EngineError>>,
+}
+
+fn tree(files: &[(&str, &str)]) -> Vec<Entry> {
+    let entry = |path: &str, kind| {
+        let meta = Meta { mode: 0o700, ..Default::default() };
+        Entry { path: RelPath::new(path.as_bytes()).unwrap(), meta, kind }
+    };
+    let file = |text: &str| FileContent {
+        size: text.len() as u64,
+        digest: Digest::of(text.as_bytes()),
+        class: SizeClass::Whole,
+        link: HardLink::Single,
+        sparse: false,
+        unstable: false,
+    };
+    let files = files.iter().map(|(path, text)| entry(path, Kind::File(file(text))));
+    [entry("", Kind::Dir)].into_iter().chain(files).collect()
+}
+
+impl Source {
+    fn send(&self, files: &[(&str, &str)]) {
+        for (entry, (_, text)) in tree(files)[1..].iter().zip(files) {
+            let files = Files { entries: vec![entry_to_wire(entry)] };
+            self.link.send(Message::Files(files, text.as_bytes().to_vec())).unwrap();
+        }
+    }
+
+    fn manifest(&self, files: &[(&str, &str)]) {
+        let entries = tree(files);
+        let mut hasher = ManifestHasher::new();
+        entries.iter().for_each(|entry| hasher.push(entry));
+        let head = Manifest {
+            base: None,
+            digest: hasher.finish(&OwnerNames::default()),
+            entries: entries.len() as u64,
+            incomplete: false,
+            users: Vec::new(),
+            groups: Vec::new(),
+            errors: Vec::new(),
+        };
+        self.link.send(head).unwrap();
+        let changes = entries.iter().map(|entry| WireChange::Put(entry_to_wire(entry))).collect();
+        self.link.send(Changes { changes }).unwrap();
+        self.link.send(ManifestEnd { bytes_read: 0 }).unwrap();
+    }
+
+    /// The next message that is no sign of life.
+    fn heard(&mut self) -> Message {
+        loop {
+            match self.link.recv().unwrap() {
+                Message::Busy(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn prepared(&mut self) {
+        let heard = self.heard();
+        assert!(matches!(&heard, Message::Prepared(p) if p.run == self.run), "{heard:?}");
+    }
+
+    fn commit(mut self) -> Committed {
+        self.link.send(Commit { run: self.run }).unwrap();
+        let Message::Committed(receipt) = self.heard() else { panic!("no receipt") };
+        assert_eq!(self.serving.join().unwrap().unwrap(), receipt);
+        receipt
+    }
+}
+
+#[test]
+fn a_held_run_changes_nothing_before_its_word_and_all_after_it() {
+    let f = Fixture::new();
+    let first = [("a", "one"), ("gone", "x")];
+    let mut source = f.held(2);
+    source.send(&first);
+    source.manifest(&first);
+    source.prepared();
+    assert!(!f.file("a").exists());
+    assert_eq!(source.commit().snapshot, 1);
+
+    let next = [("a", "two"), ("b", "three")];
+    let mut source = f.held(4);
+    source.send(&next);
+    source.manifest(&next);
+    source.prepared();
+    assert_eq!((fs::read(f.file("a")).unwrap(), f.file("gone").exists()), (b"one".to_vec(), true));
+    assert_eq!(f.own("journal"), [""; 0]);
+    let receipt = source.commit();
+    assert_eq!((receipt.snapshot, receipt.counts[..4].to_vec()), (2, vec![1, 1, 0, 1]));
+    assert_eq!((fs::read(f.file("a")).unwrap(), f.file("gone").exists()), (b"two".to_vec(), false));
+    // Where it comes from there was a run between the two.
+    let copy = f.hub.store.copies().unwrap().remove(0);
+    let record = f.hub.store.snapshots(&copy).unwrap().by_run(RunId([4; 16])).unwrap().unwrap();
+    assert_eq!(record.parent, Some(RunId([3; 16])));
+    // Nothing changes at all: it is held all the same.
+    let mut source = f.held(5);
+    source.manifest(&next);
+    source.prepared();
+    assert_eq!(source.commit().snapshot, 3);
+}
+
+#[test]
+fn a_link_that_is_lost_before_the_word_leaves_all_as_it_was_and_content_to_the_next_run() {
+    let f = Fixture::new();
+    let files = [("a", "one"), ("b", "two")];
+    let mut source = f.held(2);
+    source.send(&files);
+    source.manifest(&files);
+    source.prepared();
+    drop(source.link);
+    assert_eq!(source.serving.join().unwrap().unwrap_err().kind, ErrorKind::Unreachable);
+    assert!(!f.file("a").exists() && f.own("retired").is_empty());
+    // And in another process.
+    let f = f.again();
+    let mut source = f.held(2);
+    source.manifest(&files);
+    source.prepared();
+    assert_eq!(source.commit().snapshot, 1);
+    assert_eq!(fs::read(f.file("b")).unwrap(), b"two");
+}
+
+#[test]
+fn a_run_that_is_prepared_takes_another_round() {
+    let f = Fixture::new();
+    let files = [("a", "one")];
+    let mut source = f.held(2);
+    source.send(&files);
+    source.manifest(&files);
+    source.prepared();
+    let more = [("a", "one"), ("b", "two")];
+    source.manifest(&more);
+    let heard = source.heard();
+    assert!(matches!(&heard, Message::Missing(missing) if missing.paths == [b"b".as_slice().into()]), "{heard:?}");
+    source.send(&more[1..]);
+    source.manifest(&more);
+    source.prepared();
+    // The word for another run is none.
+    source.link.send(Commit { run: RunId([9; 16]) }).unwrap();
+    assert!(matches!(source.link.recv(), Err(_) | Ok(Message::Busy(_))));
+    assert_eq!(source.serving.join().unwrap().unwrap_err().kind, ErrorKind::Failed);
+    assert!(!f.file("a").exists());
+    let mut source = f.held(2);
+    source.manifest(&more);
+    source.prepared();
+    source.commit();
+    assert_eq!(fs::read(f.file("b")).unwrap(), b"two");
+}
+
+#[test]
+fn copies_made_for_a_run_that_is_taken_back_go_again() {
+    let f = Fixture::new();
+    let files = [("a", "one"), ("b", "two")];
+    let mut source = f.held(2);
+    source.send(&files);
+    source.manifest(&files);
+    source.prepared();
+    source.commit();
+    let before = f.own("retired");
+    for way in ["lost", "again"] {
+        let changed = [("a", "other"), ("b", "two")];
+        let mut source = f.held(4);
+        source.send(&changed);
+        source.manifest(&changed);
+        source.prepared();
+        if way == "lost" {
+            drop(source.link);
+            source.serving.join().unwrap().unwrap_err();
+            assert_eq!(f.own("retired"), before, "{way}");
+        } else {
+            source.manifest(&files);
+            source.prepared();
+            assert_eq!(source.commit().counts, [0, 0, 0, 0, 0, 3]);
+            assert_eq!(f.own("retired"), before, "{way}");
+        }
+    }
+}
