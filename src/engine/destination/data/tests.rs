@@ -8,24 +8,16 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::backup::digest::{Digest, RunId};
-use crate::backup::entry::{Entry, FileContent, Kind, Link as HardLink, Meta, OwnerNames, SizeClass};
-use crate::backup::manifest::ManifestHasher;
+use crate::backup::digest::RunId;
 use crate::engine::client::Target;
+use crate::engine::destination::fake_daemon::{ROOT, TEXT, begin, heard, send_tree, source};
 use crate::engine::destination::links::Links;
 use crate::engine::destination::observer::{Arrival, Receiving};
 use crate::engine::fan_out::board::Wants;
 use crate::engine::fan_out::whose::for_whom;
 use crate::engine::hub::{Hub, HubOptions};
 use crate::engine::observer::{Event, Observer};
-use crate::engine::wire::entry_to_wire;
-use crate::net::message::{
-    Challenge, Changes, Commit, Files, Manifest, ManifestEnd, Progress, Range, RefusalKind, WireChange,
-};
-use crate::store::registry::{Identity, Right};
-
-const ROOT: &str = "home/u";
-const TEXT: &str = "hello";
+use crate::net::message::{Challenge, Commit, Range, RefusalKind};
 
 /// What a person would have seen.
 #[derive(Clone, Default)]
@@ -104,75 +96,6 @@ impl World {
     fn copy(&self) -> std::path::PathBuf {
         self.temp.path().join("store/10.0.0.1/u").join(ROOT)
     }
-}
-
-fn source() -> Who {
-    let copy = CopyName::new(b"10.0.0.1", b"u").unwrap();
-    let identity = Identity { copy, key: Some([3; 32]), rights: vec![Right::Backup], created: now() };
-    Who { identity, address: Some("10.0.0.1".parse().unwrap()), software: "rbbackup 1".to_owned() }
-}
-
-fn begin(run: u8) -> Begin {
-    Begin {
-        run: RunId([run; 16]),
-        root: ROOT.as_bytes().into(),
-        recursive: true,
-        delete: true,
-        delete_excluded: false,
-        force_delete: true,
-        dry_run: false,
-        filters: Vec::new(),
-        wait_secs: 0,
-        file_system: 0,
-        base: None,
-        copies: 0,
-        wait_copies_secs: 0,
-        retry_secs: 0,
-    }
-}
-
-/// The next message that is no sign of life.
-fn heard(link: &mut Link) -> Message {
-    loop {
-        match link.recv().unwrap() {
-            Message::Busy(_) => {}
-            other => return other,
-        }
-    }
-}
-
-/// Sends the root with one file.
-fn send_tree(link: &Link) {
-    let meta = Meta { mode: 0o700, ..Default::default() };
-    let content = FileContent {
-        size: TEXT.len() as u64,
-        digest: Digest::of(TEXT.as_bytes()),
-        class: SizeClass::Whole,
-        link: HardLink::Single,
-        sparse: false,
-        unstable: false,
-    };
-    let dir = Entry { path: RelPath::root(), meta: meta.clone(), kind: Kind::Dir };
-    let file = Entry { path: RelPath::new(b"f").unwrap(), meta, kind: Kind::File(content) };
-    let files = Files { entries: vec![entry_to_wire(&file)] };
-    link.send(Message::Files(files, TEXT.as_bytes().to_vec())).unwrap();
-    link.send(Progress { bytes_done: 5, bytes_total: 5, files_done: 1, total_known: true }).unwrap();
-    let entries = [dir, file];
-    let mut hasher = ManifestHasher::new();
-    entries.iter().for_each(|entry| hasher.push(entry));
-    let head = Manifest {
-        base: None,
-        digest: hasher.finish(&OwnerNames::default()),
-        entries: entries.len() as u64,
-        incomplete: false,
-        users: Vec::new(),
-        groups: Vec::new(),
-        errors: Vec::new(),
-    };
-    link.send(head).unwrap();
-    let changes = entries.iter().map(|entry| WireChange::Put(entry_to_wire(entry))).collect();
-    link.send(Changes { changes }).unwrap();
-    link.send(ManifestEnd { bytes_read: 0 }).unwrap();
 }
 
 fn challenge(path: &str) -> Challenge {
