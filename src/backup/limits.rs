@@ -52,6 +52,10 @@ pub const PROMISED_COUNT_MAX: usize = 256 * 1024;
 pub const UNSEEN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of the roots that a destination tells of.
 pub const HEADS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Ranges of a content challenge.
+pub const CHALLENGE_RANGES_MAX: usize = 64;
+/// Bytes of each.
+pub const CHALLENGE_RANGE_BYTES_MAX: usize = 64 * 1024;
 /// Rounds of `Missing` before a run gives up.
 pub const MISSING_ROUNDS_MAX: usize = 5;
 

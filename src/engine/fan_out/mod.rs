@@ -5,5 +5,7 @@ pub(super) mod attend;
 #[allow(dead_code)]
 pub(super) mod board;
 #[allow(dead_code)]
+pub(super) mod challenge;
+#[allow(dead_code)]
 mod running;
 pub(super) mod whose;

@@ -60,6 +60,24 @@ impl<T: SortedRecord> Layer<T> {
         self.reader.get(path).map_err(|e| sorted_error(&self.path, e))
     }
 
+    fn draw(
+        &mut self,
+        count: usize,
+        random: &mut dyn FnMut(u64) -> u64,
+        paths: &mut Vec<RelPath>,
+    ) -> Result<(), SnapshotError> {
+        let records = self.reader.records();
+        let mut ordinals: Vec<u64> = (0..if records == 0 { 0 } else { count }).map(|_| random(records)).collect();
+        // Neighbours are in one block, which is read once.
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        for ordinal in ordinals {
+            let sought = self.reader.seek_ordinal(ordinal).and_then(|()| self.reader.next().transpose());
+            paths.extend(sought.map_err(|e| sorted_error(&self.path, e))?.map(|record: T| record.path().clone()));
+        }
+        Ok(())
+    }
+
     fn records(self) -> impl Iterator<Item = Result<T, SnapshotError>> {
         let Self { path, reader, hidden } = self;
         let records = reader.map(move |record: Result<T, _>| record.map_err(|e| sorted_error(&path, e)));
@@ -126,6 +144,26 @@ impl Snapshots {
             }
         }
         chain.full.find(path)
+    }
+
+    /// Paths of a snapshot at random: first `count` of those that its own file of changes names, if it has one (they may
+    /// be gone), then as many of all. `random(n)` is below n.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn some_paths(
+        &self,
+        number: u64,
+        count: usize,
+        random: &mut dyn FnMut(u64) -> u64,
+    ) -> Result<Vec<RelPath>, SnapshotError> {
+        let mut chain = self.chain(number)?;
+        let mut paths = Vec::with_capacity(2 * count);
+        if let Some(newest) = chain.changes.first_mut() {
+            newest.draw(count, random, &mut paths)?;
+        }
+        chain.full.draw(count, random, &mut paths)?;
+        Ok(paths)
     }
 
     /// The number whose files hold the manifest of `number`: itself, unless it is the same as an earlier one's.
