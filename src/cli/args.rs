@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcom
 
 use self::past::AtArgs;
 pub use self::past::PastArgs;
+pub use self::receive::ReceiveArgs;
 use super::checkup::parse_sample;
 use super::exit::Exit;
 use super::units::{parse_address, parse_time, parse_wait};
@@ -22,6 +23,7 @@ use crate::backup::when::When;
 use crate::engine::restore::Overwrite;
 
 mod past;
+mod receive;
 
 /// Copies files to a server and sends only what the server does not have.
 #[derive(Debug, Parser)]
@@ -182,7 +184,9 @@ enum CommandArgs {
         #[arg(long)]
         yes: bool,
     },
-    /// Show the daemon, my identity and running backups
+    /// Be a destination: keep a store in DIR, with all that a daemon passes on
+    Receive(ReceiveArgs),
+    /// Show the daemon, its destinations, my identity and running backups
     Status,
     /// Read all of it again: is it still what was backed up?
     Verify {
@@ -257,6 +261,8 @@ pub enum Request {
     Forget(PathBuf),
     /// `rbbackup purge PATH`, and whether to do it
     Purge(PathBuf, bool),
+    /// `rbbackup receive DIR`
+    Receive(ReceiveArgs),
     /// `rbbackup status`
     Status,
     /// `rbbackup verify [PATH]`; how many parts (0: all at once).
@@ -285,6 +291,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
             Request::Forget(root)
         }
         CommandArgs::Purge { path, yes } => Request::Purge(path, yes),
+        CommandArgs::Receive(args) => {
+            refuse_for_receive(&shared, &args)?;
+            Request::Receive(args)
+        }
         CommandArgs::Status => Request::Status,
         CommandArgs::Verify { path, sample } => Request::Verify(path, sample.unwrap_or(0)),
     };
@@ -294,6 +304,18 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
 fn refuse_of(shared: &SharedArgs, what: &str) -> Result<(), clap::Error> {
     let message = || format!("'--of' reads another's copy; {what} changes one's own");
     shared.of.as_ref().map_or(Ok(()), |_| Err(usage_error(&message())))
+}
+
+/// What every command has and a destination can have no use for.
+fn refuse_for_receive(shared: &SharedArgs, args: &ReceiveArgs) -> Result<(), clap::Error> {
+    refuse_of(shared, "'receive'")?;
+    if shared.store.is_some() {
+        return Err(usage_error("'receive' keeps its store in DIR and takes it from a daemon: '--store' is no daemon"));
+    }
+    if shared.retry_for.is_some() {
+        return Err(usage_error("'receive' tries its daemon for ever: '--retry-for' has no meaning here"));
+    }
+    args.check().map_err(|message| usage_error(&message))
 }
 
 /// An error of usage that clap cannot know of, shown its way and with its exit code.
@@ -398,6 +420,24 @@ mod tests {
         refused("--of 10.0.0.1 ls", "NODE/USER");
         refused("--of 10.0.0.1/u -r docs", "a backup changes");
         refused("forget --of 10.0.0.1/u /a", "'forget' changes");
+    }
+
+    #[test]
+    fn a_destination_takes_what_it_can_use_and_no_more() {
+        let Request::Receive(args) = run("receive /d --name nas --from a --from b/u -s h:1").unwrap().1 else {
+            panic!("receive")
+        };
+        assert_eq!((args.dir, args.name), (PathBuf::from("/d"), Some("nas".to_owned())));
+        assert_eq!(args.from, [("a".to_owned(), None), ("b".to_owned(), Some("u".to_owned()))]);
+        refused("receive", "DIR");
+        refused("receive /d --name=", "--name");
+        refused("receive /d --from ../x", "NODE/USER");
+        refused("receive /d --store /s", "'--store' is no daemon");
+        refused("receive /d --retry-for 5s", "for ever");
+        refused("receive /d --of a/b", "'receive' changes");
+        refused("receive /d -r", "-r");
+        refused("receive /d --copies 2", "--copies");
+        refused("-r receive /d", "belongs to a backup");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::logging::{self, Program};
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
-use super::{json, past, purge, render};
+use super::{json, past, purge, receive, render};
 use crate::backup::bytes::escape;
 use crate::backup::when::When;
 use crate::engine::admin::{self, Asker};
@@ -67,6 +67,10 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
     let voice = settings.voice;
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Client, voice.quiet, voice.verbose, log.as_deref(), terminal.clone())?;
+    if let Request::Receive(args) = request {
+        let done = receive::run(&settings, &env, terminal, args)?;
+        return Ok(done.map_or_else(|error| refused(terminal, voice.json, &error), |()| Exit::Done));
+    }
     let interrupt = Interrupt::watch(settings.client.stop.clone(), terminal, voice.json);
     let command = Command { settings: &settings, env: &env, terminal };
     let exit = match request {
@@ -76,6 +80,8 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
         Request::Past(args) => command.past(args),
         Request::Forget(root) => command.forget(root),
         Request::Purge(path, yes) => command.purge(path, *yes),
+        // It has signals of its own.
+        Request::Receive(_) => Ok(Exit::Done),
         Request::Status => Ok(command.status()),
         Request::Verify(path, parts) => command.verify(path.as_deref(), *parts),
     }?;
@@ -217,12 +223,7 @@ impl Command<'_> {
     }
 
     fn refused(&self, error: &EngineError) -> Exit {
-        let exit = Exit::from_code(error.exit_code());
-        if exit == Exit::Interrupted {
-            return exit;
-        }
-        complain(self.terminal, self.settings.voice.json, &error.to_string(), exit);
-        exit
+        refused(self.terminal, self.settings.voice.json, error)
     }
 
     /// Absolute paths, each once: the same root given twice is one run.
@@ -255,6 +256,14 @@ impl Command<'_> {
         }
         Ok(Exit::decide(exits))
     }
+}
+
+fn refused(terminal: &Terminal, json: bool, error: &EngineError) -> Exit {
+    let exit = Exit::from_code(error.exit_code());
+    if exit != Exit::Interrupted {
+        complain(terminal, json, &error.to_string(), exit);
+    }
+    exit
 }
 
 fn fail(reporter: Reporter, path: &Path, message: &str, exit: Exit) -> Exit {

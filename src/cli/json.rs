@@ -2,15 +2,16 @@
 //!
 //! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, those that look back print
 //! `snapshot`, `version`, `found`, `between` and `difference`, `run` (`past/json.rs`), and a dry run
-//! with `-v` prints `plan`; `rbbackupd prune` prints `verdict`, `verify` prints `damage` and `verify`, `stats` prints `stats`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
+//! with `-v` prints `plan`; `rbbackupd prune` prints `verdict`, `verify` prints `damage` and `verify`, `receive` prints
+//! `connection` and `file` too (`receive/json.rs`), `stats` prints `stats`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
 
 use serde::Serialize;
 
-use super::progress::View;
+use super::progress::{Label, View};
 use crate::backup::bytes::escape;
 use crate::backup::digest::Digest;
 use crate::backup::entry::Kind;
-use crate::engine::inspect::{ListedEntry, RootStatus, StatusReport};
+use crate::engine::inspect::{DestinationStatus, ListedEntry, RootStatus, StatusReport};
 use crate::engine::observer::{CopyState, Summary};
 use crate::engine::restore::RestoreSummary;
 
@@ -28,9 +29,25 @@ pub(super) fn line<T: Serialize>(object: &T) -> String {
     serde_json::to_string(object).unwrap_or_default()
 }
 
+/// Whose run it is, at a destination.
+#[derive(Serialize)]
+pub(super) struct Whose {
+    node: String,
+    user: String,
+    root: String,
+}
+
+impl From<&Label> for Whose {
+    fn from(label: &Label) -> Self {
+        Self { node: label.node.clone(), user: label.user.clone(), root: text(&label.root) }
+    }
+}
+
 #[derive(Serialize)]
 struct Progress {
     r#type: &'static str,
+    #[serde(flatten)]
+    whose: Option<Whose>,
     phase: &'static str,
     bytes_done: u64,
     /// None before the scan has ended.
@@ -50,6 +67,7 @@ pub fn progress(view: &View) -> String {
     let file = view.file.as_ref();
     line(&Progress {
         r#type: "progress",
+        whose: view.label.as_ref().map(Whose::from),
         phase: view.phase.name(),
         bytes_done: view.done,
         bytes_total: view.permille.map(|_| view.planned),
@@ -284,6 +302,7 @@ struct Status<'a> {
     sessions: u32,
     roots: Vec<StatusRoot>,
     running: Vec<String>,
+    destinations: Vec<StatusDestination>,
     retired_files: u64,
     retired_bytes: u64,
     space_free: u64,
@@ -313,6 +332,32 @@ impl From<&RootStatus> for StatusRoot {
     }
 }
 
+#[derive(Serialize)]
+struct StatusDestination {
+    name: String,
+    address: String,
+    since_secs: i64,
+    space_free: u64,
+    space_total: u64,
+    behind: u64,
+    /// None when nothing is.
+    running: Option<String>,
+}
+
+impl From<&DestinationStatus> for StatusDestination {
+    fn from(destination: &DestinationStatus) -> Self {
+        Self {
+            name: text(&destination.name),
+            address: text(&destination.address),
+            since_secs: destination.since_secs,
+            space_free: destination.space_free,
+            space_total: destination.space_total,
+            behind: destination.behind,
+            running: (!destination.running.is_empty()).then(|| text(&destination.running)),
+        }
+    }
+}
+
 /// `status`.
 pub fn status(report: &StatusReport) -> String {
     line(&Status {
@@ -328,6 +373,7 @@ pub fn status(report: &StatusReport) -> String {
         sessions: report.sessions,
         roots: report.roots.iter().map(StatusRoot::from).collect(),
         running: report.running.iter().map(|run| text(run)).collect(),
+        destinations: report.destinations.iter().map(StatusDestination::from).collect(),
         retired_files: report.retired_files,
         retired_bytes: report.retired_bytes,
         space_free: report.space_free,

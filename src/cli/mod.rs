@@ -36,6 +36,7 @@ mod past;
 pub mod progress;
 mod prune_report;
 mod purge;
+mod receive;
 pub mod render;
 pub mod report;
 pub mod settings;

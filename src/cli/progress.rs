@@ -28,6 +28,9 @@ pub struct Tracker {
     done: u64,
     files_done: u64,
     file: Option<File>,
+    /// At a destination: whose run it is, and how far its source says that it is: bytes done, of so many.
+    label: Option<Label>,
+    source: (u64, u64),
     /// The scan has ended once: the total stays known also when a reconnect goes back to an earlier phase.
     total_known: bool,
     permille_shown: u64,
@@ -43,9 +46,22 @@ struct File {
     from: u64,
 }
 
+/// Whose run it is, where several go on at the same time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The source's node.
+    pub node: String,
+    /// The source's user.
+    pub user: String,
+    /// Absolute path at the source.
+    pub root: Vec<u8>,
+}
+
 /// One moment of a run, ready to be drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
+    /// Whose run it is, at a destination.
+    pub label: Option<Label>,
     /// The phase.
     pub phase: Phase,
     /// Behind whom it waits, why it reconnects, how long it has stalled.
@@ -89,11 +105,18 @@ impl Tracker {
             done: 0,
             files_done: 0,
             file: None,
+            label: None,
+            source: (0, 0),
             total_known: false,
             permille_shown: 0,
             moved_at: now,
             samples: VecDeque::from([(now, 0)]),
         }
+    }
+
+    /// A run that arrives at a destination from now on.
+    pub fn receiving(label: Label, now: Instant) -> Self {
+        Self { label: Some(label), phase: Phase::Receiving, ..Self::new(now) }
     }
 
     /// Notes what happened.
@@ -137,8 +160,12 @@ impl Tracker {
             | Event::Warned { .. }
             | Event::Failed { .. }
             | Event::PlanLine { .. }
-            | Event::Gathering { .. }
-            | Event::Source { .. } => {}
+            | Event::Gathering { .. } => {}
+            Event::Source { bytes_done, bytes_total, total_known, .. } => {
+                self.source = (*bytes_done, *bytes_total);
+                self.total_known |= *total_known;
+                self.alive(now);
+            }
         }
     }
 
@@ -154,7 +181,7 @@ impl Tracker {
         let rate = self.rate();
         let permille = self.permille();
         let total = self.total();
-        let left = total.saturating_sub(self.done) as f64;
+        let left = total.saturating_sub(self.dealt()) as f64;
         let eta_secs = rate.filter(|rate| *rate >= 1.0 && permille.is_some()).map(|rate| left / rate);
         let file = self.file.as_ref().map(|file| FileView {
             path: file.path.clone(),
@@ -162,11 +189,12 @@ impl Tracker {
             bytes: file.bytes,
         });
         View {
+            label: self.label.clone(),
             phase: self.phase,
             note: self.note.clone().or_else(|| self.stalled(now)),
             file,
-            done: self.done,
-            planned: total.max(self.done),
+            done: self.dealt(),
+            planned: total.max(self.dealt()),
             permille,
             files_done: self.files_done,
             rate,
@@ -174,8 +202,16 @@ impl Tracker {
         }
     }
 
+    /// What is dealt with. Of what a destination holds already only the source knows that it is done.
+    fn dealt(&self) -> u64 {
+        self.done.max(self.source.0)
+    }
+
     /// All there is to deal with, as far as known. Once the scan has ended nothing is estimated any more.
     fn total(&self) -> u64 {
+        if self.phase == Phase::Receiving {
+            return self.source.1;
+        }
         let ahead = self.estimate.filter(|_| self.phase == Phase::Scanning).unwrap_or_default();
         self.planned.max(self.scan_from.saturating_add(ahead))
     }
@@ -186,16 +222,19 @@ impl Tracker {
             Phase::Scanning => self.estimate.is_some(),
             Phase::Sending | Phase::Committing => true,
             Phase::Restoring => self.planned > 0,
+            // Its source says so.
+            Phase::Receiving => false,
         };
         if !self.total_known {
             return None;
         }
         let total = self.total();
         let scanning = self.phase == Phase::Scanning;
-        let now = if (self.done >= total && !scanning) || self.phase == Phase::Committing {
+        let done = self.dealt();
+        let now = if (done >= total && !scanning) || self.phase == Phase::Committing {
             1000
         } else {
-            let exact = u128::from(self.done) * 1000 / u128::from(total.max(1));
+            let exact = u128::from(done) * 1000 / u128::from(total.max(1));
             u64::try_from(exact).unwrap_or(999).min(999)
         };
         // More was found to be sent after the scan: the bar waits for it instead of going back.
@@ -205,13 +244,13 @@ impl Tracker {
 
     fn stalled(&self, now: Instant) -> Option<String> {
         let silent = now.saturating_duration_since(self.moved_at);
-        let moving = matches!(self.phase, Phase::Sending | Phase::Restoring);
+        let moving = matches!(self.phase, Phase::Sending | Phase::Restoring | Phase::Receiving);
         (moving && silent >= STALLED_AFTER).then(|| format!("nothing moved for {} s", silent.as_secs()))
     }
 
     fn sample(&mut self, now: Instant) {
         if self.samples.back().is_none_or(|last| now.saturating_duration_since(last.0) >= RATE_SAMPLE) {
-            self.samples.push_back((now, self.done));
+            self.samples.push_back((now, self.dealt()));
         }
         // The oldest sample that is kept is the newest one outside the window.
         while self.samples.get(1).is_some_and(|next| now.saturating_duration_since(next.0) >= RATE_WINDOW) {
@@ -292,6 +331,31 @@ mod tests {
         assert_eq!(view.done, 6000);
         assert!((view.rate.unwrap() - 100.0).abs() < 1.0, "{view:?}");
         assert!((view.eta_secs.unwrap() - 40.0).abs() < 1.0, "{view:?}");
+    }
+
+    #[test]
+    fn a_destination_s_whole_is_what_its_source_says() {
+        let start = Instant::now();
+        let label = Label { node: "n".into(), user: "u".into(), root: b"/r".to_vec() };
+        let mut tracker = Tracker::receiving(label.clone(), start);
+        let source = |done, total, total_known| Event::Source {
+            bytes_done: done,
+            bytes_total: total,
+            files_done: 0,
+            total_known,
+        };
+        tracker.apply(&Event::FileBegun { path: b"a", bytes: 60 }, start);
+        tracker.apply(&Event::Advanced { bytes: 30 }, start);
+        let view = tracker.view(start);
+        assert_eq!((view.phase, view.done, view.permille, view.label), (Phase::Receiving, 30, None, Some(label)));
+        tracker.apply(&source(100, 150, false), start);
+        assert_eq!((tracker.view(start).done, tracker.view(start).permille), (100, None));
+        tracker.apply(&source(100, 200, true), start);
+        let view = tracker.view(start);
+        assert_eq!((view.done, view.planned, view.permille), (100, 200, Some(500)));
+        assert_eq!(view.file.map(|file| (file.done, file.bytes)), Some((30, 60)));
+        tracker.apply(&source(200, 200, true), start);
+        assert_eq!(tracker.view(start).permille, Some(1000));
     }
 
     #[test]

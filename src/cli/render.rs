@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use self::copies::{copy_lines, gathering_line};
-use super::progress::{FileView, View};
+use super::progress::{FileView, Label, View};
 use super::units::{show_bytes, show_count, show_secs};
 use crate::backup::bytes::escape;
 use crate::backup::entry::{Entry, Kind};
-use crate::engine::inspect::{ListedEntry, Listing, StatusReport};
+use crate::engine::inspect::{DestinationStatus, ListedEntry, Listing, StatusReport};
 use crate::engine::observer::Summary;
 use crate::engine::restore::RestoreSummary;
 
@@ -26,7 +26,7 @@ pub fn file_line(file: &FileView, columns: usize) -> String {
 
 /// The total's line: `sending 34 %  1.2 GiB of 3.4 GiB  112 MiB/s  0:20 left  1,234 files`.
 pub fn total_line(view: &View) -> String {
-    let mut parts = Vec::new();
+    let mut parts: Vec<String> = view.label.iter().map(label).collect();
     match view.permille {
         Some(permille) => {
             parts.push(format!("{} {} %", view.phase.name(), permille / 10));
@@ -48,6 +48,11 @@ pub fn total_line(view: &View) -> String {
         parts.push(count(view.files_done, "file", "files"));
     }
     parts.join("  ")
+}
+
+/// `192.168.1.20/u /home/u`.
+pub(super) fn label(label: &Label) -> String {
+    format!("{}/{} {}", escape(label.node.as_bytes()), escape(label.user.as_bytes()), escape(&label.root))
 }
 
 /// The beginning of a line, in that many columns.
@@ -242,7 +247,27 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
     let retired = count(report.retired_files, "file", "files");
     lines.push(format!("retired   {retired}, {}", show_bytes(report.retired_bytes)));
     lines.extend(report.running.iter().map(|run| format!("running   {}", escape(run))));
+    lines.extend(report.destinations.iter().map(destination_line));
     lines
+}
+
+fn destination_line(destination: &DestinationStatus) -> String {
+    let mut line = format!(
+        "copy      {} at {}, since {}, {} free of {}",
+        escape(&destination.name),
+        escape(&destination.address),
+        show_time(destination.since_secs),
+        show_bytes(destination.space_free),
+        show_bytes(destination.space_total)
+    );
+    match destination.behind {
+        0 => line.push_str(", up to date"),
+        behind => line.push_str(&format!(", {} behind", count(behind, "snapshot", "snapshots"))),
+    }
+    if !destination.running.is_empty() {
+        line.push_str(&format!("; running {}", escape(&destination.running)));
+    }
+    line
 }
 
 /// A moment in the local time zone; the number itself when it is out of any calendar.

@@ -29,7 +29,7 @@ pub struct Reporter {
 }
 
 /// How progress is to be shown.
-fn show(voice: Voice, stderr_is_terminal: bool) -> Show {
+pub(super) fn show(voice: Voice, stderr_is_terminal: bool) -> Show {
     match (voice.quiet || voice.progress == ProgressMode::Never, voice.json) {
         (true, _) => Show::Nothing,
         (false, true) => Show::Json,

@@ -13,7 +13,7 @@ use crate::backup::entry::Entry;
 use crate::backup::relpath::RelPath;
 use crate::backup::when::When;
 use crate::net::link::Link;
-use crate::net::message::{Forget, Message, Read, Status};
+use crate::net::message::{Forget, Message, Read, Status, WireDestination};
 
 /// One line of `ls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,40 @@ pub struct RootStatus {
     pub bytes: u64,
 }
 
-/// The daemon, my identity, my roots, running backups.
+/// A destination that is connected to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStatus {
+    /// What people call it.
+    pub name: Vec<u8>,
+    /// Where it is.
+    pub address: Vec<u8>,
+    /// Since when, seconds since 1970.
+    pub since_secs: i64,
+    /// Free bytes of its file system.
+    pub space_free: u64,
+    /// All bytes of its file system.
+    pub space_total: u64,
+    /// My snapshots that it does not hold.
+    pub behind: u64,
+    /// What is running to it, in words; empty when nothing is.
+    pub running: Vec<u8>,
+}
+
+impl From<WireDestination> for DestinationStatus {
+    fn from(told: WireDestination) -> Self {
+        Self {
+            name: told.name.0,
+            address: told.address.0,
+            since_secs: told.since_secs,
+            space_free: told.space.0,
+            space_total: told.space.1,
+            behind: told.behind,
+            running: told.running.0,
+        }
+    }
+}
+
+/// The daemon, its destinations, my identity, my roots, running backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusReport {
     /// `HOST:PORT`, or the store's folder.
@@ -83,6 +116,8 @@ pub struct StatusReport {
     pub roots: Vec<RootStatus>,
     /// My running backups, in words.
     pub running: Vec<Vec<u8>>,
+    /// Destinations that take my backups.
+    pub destinations: Vec<DestinationStatus>,
     /// Retired files of mine.
     pub retired_files: u64,
     /// Their bytes.
@@ -228,6 +263,7 @@ pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
         sessions: reply.sessions,
         roots: roots.collect(),
         running: reply.running.into_iter().map(|line| line.0).collect(),
+        destinations: reply.destinations.into_iter().map(DestinationStatus::from).collect(),
         retired_files: reply.retired.0,
         retired_bytes: reply.retired.1,
         space_free: reply.space.0,

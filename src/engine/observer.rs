@@ -17,6 +17,8 @@ pub enum Phase {
     Committing,
     /// Reading a snapshot and writing it to the target.
     Restoring,
+    /// At a destination: what a source sends arrives.
+    Receiving,
 }
 
 impl Phase {
@@ -28,6 +30,7 @@ impl Phase {
             Self::Sending => "sending",
             Self::Committing => "committing",
             Self::Restoring => "restoring",
+            Self::Receiving => "receiving",
         }
     }
 }

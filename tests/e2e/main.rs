@@ -12,6 +12,7 @@ mod cut;
 mod damage;
 mod delete;
 mod delta;
+mod destinations;
 mod dry_run;
 mod forget;
 mod hostile;

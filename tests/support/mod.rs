@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod destination;
 #[path = "crash/forest.rs"]
 pub mod forest;
 pub mod holder;

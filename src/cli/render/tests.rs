@@ -128,15 +128,43 @@ fn status_says_what_matters() {
             bytes: 10,
         }],
         running: vec![b"/home/u/x since 10:00".to_vec()],
+        destinations: vec![
+            DestinationStatus {
+                name: b"nas\x1b".to_vec(),
+                address: b"10.0.0.7".to_vec(),
+                since_secs: i64::MAX,
+                space_free: 1 << 30,
+                space_total: 1 << 31,
+                behind: 0,
+                running: Vec::new(),
+            },
+            DestinationStatus {
+                name: b"nas (2)".to_vec(),
+                address: Vec::new(),
+                since_secs: 0,
+                space_free: 0,
+                space_total: 0,
+                behind: 2,
+                running: b"'/home/u', 25 %".to_vec(),
+            },
+        ],
         retired_files: 4,
         retired_bytes: 2048,
         space_free: 1 << 30,
         space_total: 1 << 40,
     };
     let text = status_lines(&report).join("\n");
-    for words in
-        ["127.0.0.1/u", "1:02:03, 1 session\n", "INCOMPLETE", "4 files, 2.0 KiB", "running   /home/u/x", "@9223"]
-    {
+    for words in [
+        "127.0.0.1/u",
+        "1:02:03, 1 session\n",
+        "INCOMPLETE",
+        "4 files, 2.0 KiB",
+        "running   /home/u/x",
+        "@9223",
+        "copy      nas\\x1b at 10.0.0.7, since @9223",
+        "1.0 GiB free of 2.0 GiB, up to date",
+        ", 2 snapshots behind; running '/home/u', 25 %",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }

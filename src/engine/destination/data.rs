@@ -8,13 +8,14 @@ use super::observer::{Arrived, ArrivingRun, Rooted};
 use crate::backup::relpath::RelPath;
 use crate::engine::client::{self, ClientOptions, Session, now};
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::engine::fan_out::whose::who_of;
+use crate::engine::fan_out::{challenge, whose::who_of};
 use crate::engine::hub::Who;
 use crate::engine::stop::Stop;
 use crate::engine::wire::{WireError, unexpected};
 use crate::engine::{receive, recover};
 use crate::net::link::{Link, LinkError};
 use crate::net::message::{Begin, Committed, For, Join, Message, Refused};
+use crate::store::names::CopyName;
 
 /// Answers a call.
 pub(super) fn answer(place: &Place, stop: Stop, call: u64) {
@@ -30,16 +31,21 @@ pub(super) fn answer(place: &Place, stop: Stop, call: u64) {
     }
 }
 
-/// Serves one run after the other.
+/// Serves one run after the other, and proves what the last one brought.
 fn runs(place: &Place, link: &mut Link) -> Result<(), EngineError> {
+    let mut last: Option<(CopyName, RelPath)> = None;
     loop {
-        let told = match link.recv() {
-            Ok(Message::For(told)) => told,
+        let told = match (link.recv(), &last) {
+            (Ok(Message::For(told)), _) => told,
+            (Ok(Message::Challenge(asked)), Some((copy, root))) => {
+                link.send(challenge::answer(&place.hub, copy, root, &asked)?)?;
+                continue;
+            }
             // Who called does not need us any more.
-            Ok(Message::Refused(refused)) => return Err(refused.into()),
-            Ok(other) => return Err(unexpected(&other, "waiting for a run").into()),
-            Err(LinkError::Closed | LinkError::Lost { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            (Ok(Message::Refused(refused)), _) => return Err(refused.into()),
+            (Ok(other), _) => return Err(unexpected(&other, "waiting for a run").into()),
+            (Err(LinkError::Closed | LinkError::Lost { .. }), _) => return Ok(()),
+            (Err(error), _) => return Err(error.into()),
         };
         let who = who_of(&told)?;
         if !place.wants.admits(who.copy()) {
@@ -47,19 +53,26 @@ fn runs(place: &Place, link: &mut Link) -> Result<(), EngineError> {
             return Err(EngineError::new(ErrorKind::NotAllowed, message));
         }
         match link.recv()? {
-            Message::Begin(begin) => run(place, link, &who, &told, &begin)?,
+            Message::Begin(begin) => last = Some(run(place, link, &who, &told, &begin)?),
             other => return Err(unexpected(&other, "waiting for a run to begin").into()),
         }
     }
 }
 
-fn run(place: &Place, link: &mut Link, who: &Who, told: &For, begin: &Begin) -> Result<(), EngineError> {
+/// One run to its end; what it was of.
+fn run(
+    place: &Place,
+    link: &mut Link,
+    who: &Who,
+    told: &For,
+    begin: &Begin,
+) -> Result<(CopyName, RelPath), EngineError> {
     let (hub, started) = (&place.hub, Instant::now());
     let root = RelPath::new(begin.root.as_slice()).map_err(WireError::from)?;
-    let root = [b"/", root.as_bytes()].concat();
+    let shown = [b"/", root.as_bytes()].concat();
     let (node, user) = (who.copy().node().to_owned(), who.copy().user().to_owned());
-    let arrival = place.receiving.begin(&ArrivingRun { node, user, root: root.clone() });
-    let observer = Arc::new(Rooted { root, arrival: Arc::clone(&arrival) });
+    let arrival = place.receiving.begin(&ArrivingRun { node, user, root: shown.clone() });
+    let observer = Arc::new(Rooted { root: shown, arrival: Arc::clone(&arrival) });
     let terms = receive::Terms { hold: told.hold, parent: told.parent, observer: Some(observer) };
     let counters = link.counters();
     let before = counters.received();
@@ -72,7 +85,7 @@ fn run(place: &Place, link: &mut Link, who: &Who, told: &For, begin: &Begin) -> 
     if let Err(error) = recover::sweep(hub, now()) {
         tracing::warn!("unclaimed staging was not cleared: {error}");
     }
-    served.map(drop)
+    served.map(|_| (who.copy().clone(), root))
 }
 
 fn arrived(receipt: &Committed, wire_bytes_received: u64, started: Instant) -> Arrived {

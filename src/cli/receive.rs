@@ -1,0 +1,323 @@
+//! `rbbackup receive DIR`: settings, signals, and what a destination shows: a bar of the file and one of the whole for each
+//! run that arrives, and above them the list of what was copied.
+//!
+//! ```text
+//! engine's threads ── events ──▶ Shown (one a run: tracker, ticker) ── lines ──▶ bounded queue ──▶ list ──▶ terminal
+//! ```
+//! The queue keeps a run from waiting for each line; what is there at once is written at once. Without a terminal nothing
+//! is said but what went wrong. The first SIGTERM or SIGINT ends it in order, the second at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::args::ReceiveArgs;
+use super::daemon_config::DaemonConfig;
+use super::environment::Environment;
+use super::exit::Exit;
+use super::progress::{Label, Tracker};
+use super::render;
+use super::report::show;
+use super::settings::{Settings, Voice};
+use super::signals;
+use super::terminal::Terminal;
+use super::ticker::{Show, Ticker};
+use super::units::{show_bytes, show_secs};
+use crate::backup::bytes::escape;
+use crate::engine::client::Target;
+use crate::engine::destination::observer::{Arrival, Arrived, ArrivingRun, Receiving};
+use crate::engine::destination::{self, ReceiveOptions};
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::observer::{Event, Observer};
+use crate::net::shutdown::Shutdown;
+
+mod json;
+
+/// Lines that may wait for the terminal.
+const LINES_MAX: usize = 1024;
+/// The name of a host that has none.
+const NAMELESS: &str = "destination";
+
+/// The whole command.
+///
+/// # Errors
+/// A sentence on what is wrong with arguments or configuration.
+pub(super) fn run(
+    settings: &Settings,
+    env: &Environment,
+    terminal: &Terminal,
+    args: &ReceiveArgs,
+) -> Result<Result<(), EngineError>, String> {
+    if !matches!(settings.client.target, Target::Server { .. }) {
+        return Err("'receive' takes backups from a daemon: name it with --server; RBBACKUP_STORE or the \
+                    configuration names a store"
+            .to_owned());
+    }
+    let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| e.to_string())?;
+    let options = ReceiveOptions {
+        client: settings.client.clone(),
+        store: env.absolute(&args.dir)?,
+        name: args.name.clone().unwrap_or_else(host_name),
+        from: args.from.clone(),
+        retention: config.retention,
+        verify: config.verify,
+    };
+    let shutdown = Shutdown::new();
+    watch_signals(&shutdown, terminal);
+    let screen = Screen::new(settings.voice, terminal);
+    let done = destination::run(options, Arc::new(screen.clone()), &shutdown);
+    screen.finish();
+    Ok(done)
+}
+
+fn watch_signals(shutdown: &Shutdown, terminal: &Terminal) {
+    let (ending, screen) = (shutdown.clone(), terminal.clone());
+    let watching = signals::watch(move |count, kind| {
+        screen.close(kind == tokio::signal::unix::SignalKind::interrupt());
+        if count > 1 {
+            // The store is made for being left at any moment.
+            std::process::exit(Exit::Interrupted.code().into());
+        }
+        ending.trigger();
+    });
+    if let Err(error) = watching {
+        tracing::warn!("cannot watch signals: {error}");
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { NAMELESS.to_owned() } else { name }
+}
+
+/// One line.
+enum Line {
+    /// A result, on stdout.
+    Out(String),
+    /// A word, on stderr.
+    Say(String),
+}
+
+/// What all runs of a destination are shown on.
+struct Screen {
+    voice: Voice,
+    show: Show,
+    terminal: Terminal,
+    lines: Mutex<Option<Sender<Line>>>,
+    list: Mutex<Option<JoinHandle<()>>>,
+    /// Why the daemon was lost, as it was said last.
+    lost: Mutex<String>,
+}
+
+impl Screen {
+    fn new(voice: Voice, terminal: &Terminal) -> Arc<Self> {
+        let (lines, queue) = bounded(LINES_MAX);
+        let writer = terminal.clone();
+        let list = std::thread::Builder::new().name("list".to_owned()).spawn(move || write_lines(&queue, &writer));
+        Arc::new(Self {
+            voice,
+            show: show(voice, terminal.stderr_is_terminal()),
+            terminal: terminal.clone(),
+            lines: Mutex::new(list.is_ok().then_some(lines)),
+            list: Mutex::new(list.ok()),
+            lost: Mutex::default(),
+        })
+    }
+
+    /// Whether results are told at all: to a person, or when asked for.
+    fn chatty(&self) -> bool {
+        !self.voice.quiet && !self.voice.json && (self.voice.verbose > 0 || self.terminal.somebody_looks())
+    }
+
+    fn line(&self, line: Line) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // The list ends after all runs.
+        let _ = lines.map(|lines| lines.send(line));
+    }
+
+    fn json(&self, line: String) {
+        self.line(Line::Out(line));
+    }
+
+    /// Waits until all is written.
+    fn finish(&self) {
+        drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = list.map(JoinHandle::join);
+    }
+}
+
+/// Writes what there is in as few pieces as it takes, in order.
+fn write_lines(queue: &Receiver<Line>, terminal: &Terminal) {
+    while let Ok(first) = queue.recv() {
+        let (mut text, mut is_out) = match first {
+            Line::Out(text) => (text, true),
+            Line::Say(text) => (text, false),
+        };
+        let put = |text: &str, is_out| if is_out { terminal.out(text) } else { terminal.say(text) };
+        for line in queue.try_iter().take(LINES_MAX) {
+            let (next, next_is_out) = match line {
+                Line::Out(text) => (text, true),
+                Line::Say(text) => (text, false),
+            };
+            if next_is_out == is_out {
+                text.push('\n');
+                text.push_str(&next);
+            } else {
+                put(&std::mem::replace(&mut text, next), is_out);
+                is_out = next_is_out;
+            }
+        }
+        put(&text, is_out);
+    }
+}
+
+impl Receiving for Arc<Screen> {
+    fn attending(&self, server: &str) {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if self.voice.json {
+            self.json(json::connection(Some(server), None));
+        } else if self.chatty() {
+            self.line(Line::Say(format!("connected to {}, waiting for backups", escape(server.as_bytes()))));
+        }
+    }
+
+    fn lost(&self, why: &str, again_in: Duration) {
+        let mut last = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = std::mem::replace(&mut *last, why.to_owned()) != why;
+        drop(last);
+        // Once, not at each attempt.
+        if !is_news {
+        } else if self.voice.json {
+            self.json(json::connection(None, Some((why, again_in))));
+        } else if self.chatty() {
+            self.line(Line::Say(format!("{}; trying again until it is there", escape(why.as_bytes()))));
+        }
+    }
+
+    fn begin(&self, run: &ArrivingRun) -> Arc<dyn Arrival> {
+        let label = Label { node: run.node.clone(), user: run.user.clone(), root: run.root.clone() };
+        let tracker = Arc::new(Mutex::new(Tracker::receiving(label.clone(), Instant::now())));
+        let ticker = Ticker::start(self.show, Arc::clone(&tracker), self.terminal.clone());
+        Arc::new(Shown {
+            screen: Arc::clone(self),
+            label,
+            tracker,
+            ticker: Mutex::new(ticker),
+            sizes: Mutex::default(),
+        })
+    }
+}
+
+/// One run that arrives.
+struct Shown {
+    screen: Arc<Screen>,
+    label: Label,
+    tracker: Arc<Mutex<Tracker>>,
+    ticker: Mutex<Ticker>,
+    /// Sizes of the files that have begun and are not done: a handful.
+    sizes: Mutex<HashMap<Vec<u8>, u64>>,
+}
+
+impl Shown {
+    fn file_done(&self, path: &[u8]) {
+        let bytes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(path).unwrap_or_default();
+        if self.screen.voice.json {
+            self.screen.json(json::file(&self.label, path, bytes));
+        } else if self.screen.chatty() {
+            let size = show_bytes(bytes);
+            let (node, user) = (escape(self.label.node.as_bytes()), escape(self.label.user.as_bytes()));
+            self.screen.line(Line::Say(format!("{size:>10}  {node}/{user} {}", escape(path))));
+        }
+    }
+
+    fn arrived(&self, arrived: &Arrived) {
+        if self.screen.voice.json {
+            self.screen.json(json::summary(&self.label, arrived));
+        } else if self.screen.chatty() {
+            self.screen.line(Line::Out(arrived_line(&self.label, arrived)));
+        }
+    }
+
+    fn failed(&self, error: &EngineError) {
+        if self.screen.voice.json {
+            return self.screen.json(json::failed(&self.label, error));
+        }
+        // A run that was cut goes on by itself when its source comes again.
+        if error.kind != ErrorKind::Unreachable || self.screen.chatty() {
+            let (whose, why) = (render::label(&self.label), escape(error.message.as_bytes()));
+            self.screen.line(Line::Say(format!("rbbackup: {whose}: {why}")));
+        }
+    }
+}
+
+/// The end of a run.
+fn arrived_line(label: &Label, arrived: &Arrived) -> String {
+    format!(
+        "{} (snapshot {}{}): {}, {}; {} received in {}",
+        render::label(label),
+        arrived.snapshot,
+        if arrived.incomplete { ", INCOMPLETE" } else { "" },
+        render::count(arrived.files, "file", "files"),
+        show_bytes(arrived.bytes),
+        show_bytes(arrived.wire_bytes_received),
+        show_secs(arrived.elapsed_secs)
+    )
+}
+
+impl Observer for Shown {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::FileBegun { path, bytes } => {
+                self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_vec(), *bytes);
+            }
+            Event::FileDone { path } => self.file_done(path),
+            _ => {}
+        }
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner).apply(event, Instant::now());
+    }
+}
+
+impl Arrival for Shown {
+    fn end(&self, outcome: Result<&Arrived, &EngineError>) {
+        self.ticker.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        match outcome {
+            // A dry run leaves nothing.
+            Ok(arrived) if arrived.snapshot == 0 => {}
+            Ok(arrived) => self.arrived(arrived),
+            Err(error) => self.failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::digest::{Digest, RunId};
+
+    #[test]
+    fn a_run_s_last_line() {
+        let label = Label { node: "10.0.0.1".into(), user: "u".into(), root: b"/home/\x1b".to_vec() };
+        let arrived = Arrived {
+            run: RunId([1; 16]),
+            snapshot: 7,
+            manifest: Digest([2; 32]),
+            incomplete: false,
+            files: 1,
+            bytes: 2048,
+            wire_bytes_received: 1024,
+            elapsed_secs: 3.2,
+        };
+        let line = arrived_line(&label, &arrived);
+        assert!(line.starts_with("10.0.0.1/u /home/\\x1b (snapshot 7): 1 file, 2"), "{line}");
+        assert!(arrived_line(&label, &Arrived { incomplete: true, ..arrived }).contains("7, INCOMPLETE)"));
+    }
+
+    #[test]
+    fn a_host_has_a_name() {
+        assert!(!host_name().is_empty());
+    }
+}
