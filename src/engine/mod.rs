@@ -29,7 +29,6 @@
 //! the vaults, [`prune`] lets go what no rule keeps.
 
 pub mod admin;
-#[cfg_attr(not(test), expect(dead_code, reason = "who heals destinations comes with the next step"))]
 mod catch_up;
 pub mod client;
 pub mod daemon;

@@ -25,7 +25,7 @@ mod offer;
 mod progress;
 mod small;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +72,15 @@ pub(super) struct Due<'a> {
     pub(super) head: Option<Digest>,
 }
 
+/// The far end has it.
+#[derive(Clone, Debug)]
+pub(super) struct CaughtUp {
+    /// Its receipt.
+    pub(super) receipt: Committed,
+    /// It had it before, and perhaps something newer since.
+    pub(super) had_it: bool,
+}
+
 /// Sends a snapshot over `link`, at whose far end nothing has been asked for yet. After a success the link can be used for
 /// more; after an error it cannot.
 ///
@@ -83,18 +92,12 @@ pub(super) fn run(
     link: &mut Link,
     cancel: &Stop,
     told: &Told<'_>,
-) -> Result<Committed, EngineError> {
+) -> Result<CaughtUp, EngineError> {
     cancel.begin(&link.sender)?;
     attempt(hub, due, link, cancel, told).map_err(|error| cancel.or(error))
 }
 
-fn attempt(
-    hub: &Hub,
-    due: &Due<'_>,
-    link: &mut Link,
-    cancel: &Stop,
-    told: &Told<'_>,
-) -> Result<Committed, EngineError> {
+fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told<'_>) -> Result<CaughtUp, EngineError> {
     let Due { copy, record, head } = *due;
     let snapshots = hub.store.snapshots(copy)?;
     let _pin = snapshots.pin(record.number)?;
@@ -111,7 +114,7 @@ fn attempt(
     link.send(begin_of(record, base.as_ref().map(|(_, digest, _)| *digest)))?;
     let granted = match granted(link)? {
         Ok(granted) => granted,
-        Err(receipt) => return checked(record, *receipt),
+        Err(receipt) => return Ok(CaughtUp { receipt: checked(record, *receipt)?, had_it: true }),
     };
     let base = base.filter(|_| granted.base_known);
     let task = Task {
@@ -135,7 +138,7 @@ fn attempt(
         scope.spawn(|| task.answers.listen(receiver, &verdicts, &is_over));
         let outcome = task.run(&verdict).map_err(|error| answers::last_word(error, &verdict));
         over.store(true, Ordering::Relaxed);
-        outcome
+        Ok(CaughtUp { receipt: outcome?, had_it: false })
     })
 }
 

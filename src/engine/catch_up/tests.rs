@@ -22,7 +22,7 @@ use crate::net::message::{Refused, WireChange};
 use crate::store::catalog::{Row, Update};
 
 mod trees;
-mod wire;
+pub(in crate::engine) mod wire;
 
 use self::trees::{Dice, noise, picture};
 use self::wire::{Cut, Traffic, attempt_between, send};

@@ -6,6 +6,8 @@ pub(super) mod attend;
 pub(super) mod board;
 #[allow(dead_code)]
 pub(super) mod challenge;
+// What live runs ask of it is used by them.
 #[allow(dead_code)]
+pub(super) mod heal;
 mod running;
 pub(super) mod whose;

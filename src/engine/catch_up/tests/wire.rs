@@ -26,9 +26,9 @@ pub(super) fn attempt_between(a: &Hub, b: &Hub, cut: Cut, cancel: &Stop) -> (Res
     let traffic = Mutex::new(Traffic::default());
     let outcome = thread::scope(|scope| {
         let (mut ours, there) = Link::pair();
-        let (back, theirs) = Link::pair();
+        let (back, mut theirs) = Link::pair();
         let traffic = &traffic;
-        scope.spawn(move || serve(b, theirs));
+        scope.spawn(move || serve(b, &mut theirs));
         let Link { sender: to_us, receiver: mut from_us, .. } = there;
         let Link { sender: to_them, receiver: mut from_them, .. } = back;
         let answers = to_us.clone();
@@ -52,15 +52,15 @@ pub(super) fn attempt_between(a: &Hub, b: &Hub, cut: Cut, cancel: &Stop) -> (Res
         });
         let outcome = run(a, &due, &mut ours, cancel, &|_, _| {});
         drop(ours);
-        outcome
+        outcome.map(|caught_up| caught_up.receipt)
     });
     (outcome, traffic.into_inner().unwrap())
 }
 
-pub(super) fn send(a: &Hub, b: &Hub, due: &Due<'_>) {
+pub(in crate::engine) fn send(a: &Hub, b: &Hub, due: &Due<'_>) {
     thread::scope(|scope| {
-        let (mut ours, theirs) = Link::pair();
-        scope.spawn(move || serve(b, theirs));
+        let (mut ours, mut theirs) = Link::pair();
+        scope.spawn(move || serve(b, &mut theirs));
         run(a, due, &mut ours, &Stop::default(), &|_, _| {}).unwrap();
     });
 }
@@ -92,13 +92,13 @@ fn note(traffic: &mut Traffic, message: &Message) -> u64 {
 }
 
 /// A destination, once it has joined.
-pub(super) fn serve(hub: &Hub, mut link: Link) {
+pub(in crate::engine) fn serve(hub: &Hub, link: &mut Link) {
     let Ok(Message::For(whose)) = link.recv() else { return };
     let Ok(Message::Begin(begin)) = link.recv() else { return };
     assert!(!whose.hold && begin.delete && begin.force_delete);
     let who = who_of(&whose).unwrap();
     let terms = Terms { hold: whose.hold, parent: whose.parent, observer: None };
-    if let Err(error) = receive::serve(hub, &who, &mut link, &begin, &terms) {
+    if let Err(error) = receive::serve(hub, &who, link, &begin, &terms) {
         let _ = link.send(Refused::from(&error));
     }
 }
