@@ -1,5 +1,5 @@
 //! Is all of it still intact? Every manifest is read, every file of the plain copy, every retired file and every pack is
-//! hashed again, and all content that some snapshot names has to be somewhere.
+//! hashed again, and all content that some snapshot names has to be somewhere. Large files in packs are put together.
 //!
 //! ```text
 //! manifests ──▶ walk (timeline: each path, all that it was) ──▶ plain files, hashed on the way
@@ -16,6 +16,7 @@ mod background;
 mod found;
 mod missing;
 mod pace;
+mod recipes;
 mod settle;
 mod slice;
 mod stored;

@@ -17,19 +17,29 @@ use crate::tree::stat::FileKind;
 const READ_BYTES: usize = 1024 * 1024;
 
 /// A pack with bytes that are not what was written.
-struct BadPack {
-    name: Vec<u8>,
-    why: String,
-    blobs: HashSet<Digest>,
-    spans: Vec<Span>,
+pub(super) struct BadPack {
+    pub(super) name: Vec<u8>,
+    pub(super) why: String,
+    pub(super) blobs: HashSet<Digest>,
+    pub(super) spans: Vec<Span>,
 }
 
 /// What the packs hold, undamaged as far as it was looked at.
 #[derive(Default)]
-struct Blobs {
-    content: HashSet<Digest>,
-    recipes: HashSet<Digest>,
-    bad: Vec<BadPack>,
+pub(super) struct Blobs {
+    pub(super) content: HashSet<Digest>,
+    /// One place of each recipe; of two that differ, both.
+    pub(super) recipes: HashMap<Digest, Vec<BlobPlace>>,
+    pub(super) bad: Vec<BadPack>,
+}
+
+impl Blobs {
+    fn add_recipe(&mut self, place: BlobPlace) {
+        let places = self.recipes.entry(place.blob.digest).or_default();
+        if places.iter().all(|other| other.blob.check != place.blob.check) {
+            places.push(place);
+        }
+    }
 }
 
 impl Job<'_, '_> {
@@ -40,6 +50,7 @@ impl Job<'_, '_> {
         let mut blobs = self.blobs(&vault)?;
         let (reader, copy) = (self.hub.catalog.reader().ok(), self.hub.catalog.copy_id(self.copy).ok());
         let known = reader.as_ref().zip(copy).map(|(reader, copy)| Known { reader, copy });
+        self.check_recipes(&vault, known, &mut blobs, walked)?;
         for (digest, need) in &walked.needed {
             if retired.contains(digest) || is_stored(&vault, known, &mut blobs, digest, need) {
                 continue;
@@ -47,7 +58,7 @@ impl Job<'_, '_> {
             walked.missing.insert(*digest);
         }
         let damaged = blobs.bad.iter().flat_map(|bad| &bad.blobs);
-        let lost = damaged.filter(|digest| !blobs.content.contains(*digest) && !blobs.recipes.contains(*digest));
+        let lost = damaged.filter(|digest| !blobs.content.contains(*digest) && !blobs.recipes.contains_key(*digest));
         let forget: Vec<Update> = lost.map(|digest| Update::RemoveBlobs(*digest)).collect();
         if let Some(copy) = copy.filter(|_| !forget.is_empty() && !self.hub.is_read_only()) {
             // Nobody is to believe that history has them: when they come again they are packed again.
@@ -131,9 +142,9 @@ impl Job<'_, '_> {
                     continue;
                 }
                 match blob.kind {
-                    BlobKind::Content => blobs.content.insert(blob.digest),
-                    BlobKind::Recipe => blobs.recipes.insert(blob.digest),
-                };
+                    BlobKind::Content => drop(blobs.content.insert(blob.digest)),
+                    BlobKind::Recipe => blobs.add_recipe(BlobPlace { pack, blob }),
+                }
             }
             if let Some(why) = damaged {
                 blobs.bad.push(BadPack { name: name(), why, blobs: bad, spans: Vec::new() });
@@ -168,7 +179,7 @@ fn is_stored(vault: &Vault, known: Option<Known<'_>>, blobs: &mut Blobs, digest:
     if blobs.content.contains(digest) {
         return true;
     }
-    let recipe = blobs.recipes.contains(digest).then(|| vault.recipe(known, digest).ok().flatten()).flatten();
+    let recipe = blobs.recipes.contains_key(digest).then(|| vault.recipe(known, digest).ok().flatten()).flatten();
     let lacking: Vec<Digest> = match recipe {
         Some(recipe) => {
             recipe.chunks.iter().map(|(chunk, _)| *chunk).filter(|chunk| !blobs.content.contains(chunk)).collect()
