@@ -13,6 +13,8 @@
 //! lease but for a moment, when something in the plain copy is not what it should be.
 
 mod background;
+#[cfg(test)]
+mod fixture;
 mod found;
 mod missing;
 mod pace;

@@ -1,72 +1,23 @@
 //! A recipe that lies: found and named, never believed again, and nothing wrong restored.
 
 use std::collections::HashSet;
-use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
 
+use super::super::fixture::{Fixture, noise};
 use super::*;
-use crate::backup::relpath::RelPath;
-use crate::backup::when::When;
-use crate::engine::client::{ClientOptions, Target};
-use crate::engine::hub::{Hub, HubOptions};
-use crate::engine::observer::Silent;
-use crate::engine::push::{PushOptions, push};
-use crate::engine::restore::{Overwrite, RestoreOptions, restore};
-use crate::engine::verify::{Found, Pace, Tally, verify};
 use crate::store::catalog::Update;
 
 const SIZE: usize = 6 * 1024 * 1024;
 
-struct Fixture {
-    temp: tempfile::TempDir,
-    client: ClientOptions,
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out
+/// Two snapshots with an image, the third without: it is in a pack.
+fn with_image(image: &[u8]) -> Fixture {
+    let fixture = Fixture::new();
+    fixture.push("image", image);
+    fixture.push("other", b"x");
+    fixture.push("image", b"");
+    fixture
 }
 
 impl Fixture {
-    /// Two snapshots with an image, the third without: it is in a pack.
-    fn new(image: &[u8]) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let client = ClientOptions {
-            target: Target::Store(temp.path().join("store")),
-            user: "u".into(),
-            of: None,
-            state_dir: temp.path().join("state"),
-            cache_dir: temp.path().join("cache"),
-            retry_for: Duration::ZERO,
-            stop: Default::default(),
-        };
-        fs::create_dir(temp.path().join("source")).unwrap();
-        let fixture = Self { temp, client };
-        fixture.push("image", image);
-        fixture.push("other", b"x");
-        fixture.push("image", b"");
-        fixture
-    }
-
-    fn source(&self) -> PathBuf {
-        self.temp.path().join("source")
-    }
-
-    /// A snapshot with this file; what leaves the copy is packed.
-    fn push(&self, name: &str, content: &[u8]) {
-        fs::write(self.source().join(name), content).unwrap();
-        let options = PushOptions { root: self.source(), recursive: true, delete: true, ..Default::default() };
-        push(&self.client, &options, &Silent).unwrap();
-    }
-
-    fn with_hub<T>(&self, with: impl FnOnce(&Hub, &crate::store::names::CopyName) -> T) -> T {
-        let hub = Hub::open(&self.temp.path().join("store"), HubOptions::in_process()).unwrap();
-        let copy = hub.store.copies().unwrap().remove(0);
-        with(&hub, &copy)
-    }
-
     /// The pack whose recipe names this content is written anew with two chunks of equal right in the other's place.
     fn swap_chunks(&self, content: &[u8]) -> String {
         self.with_hub(|hub, copy| {
@@ -96,46 +47,16 @@ impl Fixture {
             path
         })
     }
-
-    fn verify(&self, within: &str, parts: u32) -> (Vec<Found>, Tally) {
-        self.with_hub(|hub, copy| {
-            let mut found = Vec::new();
-            let mut tell = |damage| {
-                found.push(damage);
-                Ok(())
-            };
-            let within = RelPath::new(within.trim_start_matches('/').as_bytes()).unwrap();
-            let go_on = || true;
-            let mut pace = Pace::polite(u64::MAX, &go_on);
-            let (tally, _) = verify(hub, copy, &within, parts, &mut pace, &mut tell).unwrap();
-            (found, tally)
-        })
-    }
-
-    /// The image of the first snapshot, restored; the errors of that.
-    fn restore(&self) -> (Option<Vec<u8>>, u64) {
-        let to = tempfile::tempdir_in(self.temp.path()).unwrap();
-        let options = RestoreOptions {
-            path: self.source().join("image"),
-            when: When::Number(1),
-            to: Some(to.path().to_path_buf()),
-            overwrite: Overwrite::Always,
-            delete: false,
-            dry_run: false,
-        };
-        let summary = restore(&self.client, &options, &Silent).unwrap();
-        (fs::read(to.path().join("image")).ok(), summary.errors)
-    }
 }
 
 #[test]
 fn a_recipe_of_other_content_is_named_and_is_not_believed_any_more() {
     let image = noise(1, SIZE);
-    let fixture = Fixture::new(&image);
+    let fixture = with_image(&image);
     assert_eq!(fixture.verify("", 1).0, []);
-    assert_eq!(fixture.restore(), (Some(image.clone()), 0));
+    assert_eq!(fixture.restore("image", 1), (Some(image.clone()), 0));
     let pack = fixture.swap_chunks(&image);
-    assert_eq!(fixture.restore(), (None, 1), "no wrong bytes");
+    assert_eq!(fixture.restore("image", 1), (None, 1), "no wrong bytes");
 
     let path = fixture.source().join("image").display().to_string();
     for within in ["", path.as_str()] {
@@ -150,14 +71,14 @@ fn a_recipe_of_other_content_is_named_and_is_not_believed_any_more() {
     // It comes again, and goes again: the packer stores what it found to be wrong.
     fixture.push("image", &image);
     fixture.push("image", b"");
-    assert_eq!(fixture.restore(), (Some(image), 0));
+    assert_eq!(fixture.restore("image", 1), (Some(image), 0));
     assert_eq!(fixture.verify("", 1).0.len(), 1, "the pack still is what it is");
 }
 
 #[test]
 fn one_part_of_all_finds_it() {
     let image = noise(2, SIZE);
-    let fixture = Fixture::new(&image);
+    let fixture = with_image(&image);
     fixture.swap_chunks(&image);
     let found: Vec<_> = (0..3).map(|_| fixture.verify("", 3).0.len()).collect();
     assert_eq!(found.iter().filter(|count| **count == 2).count(), 1, "{found:?}");
@@ -168,7 +89,7 @@ fn one_part_of_all_finds_it() {
 #[test]
 fn versions_of_an_image_cost_what_differs() {
     let mut image = noise(3, SIZE);
-    let fixture = Fixture::new(&image);
+    let fixture = with_image(&image);
     let before = fixture.verify("", 1).1.bytes;
     for version in 0..7 {
         image[SIZE / 2..SIZE / 2 + 1000].copy_from_slice(&noise(10 + version, 1000));
