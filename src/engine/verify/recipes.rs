@@ -72,7 +72,8 @@ impl Job<'_, '_> {
             let first = digests.first().map(ToString::to_string).unwrap_or_default();
             let why =
                 format!("the recipe of the content {first}{others}: its chunks are intact, but give other content");
-            blobs.bad.push(BadPack { name, why, blobs: digests.into_iter().collect(), spans: Vec::new() });
+            let (digests, spans) = (digests.into_iter().collect(), Vec::new());
+            blobs.bad.push(BadPack { name, why, blobs: digests, at_risk: false, spans });
         }
         Ok(())
     }
