@@ -59,6 +59,13 @@ impl Fixture {
         push(&self.client, &options, &Silent).unwrap();
     }
 
+    /// From now on the catalog is lost.
+    pub(super) fn without_catalog(&self) {
+        for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+            let _ = fs::remove_file(self.temp.path().join("store/.rbbackup").join(name));
+        }
+    }
+
     pub(super) fn with_hub<T>(&self, with: impl FnOnce(&Hub, &CopyName) -> T) -> T {
         let hub = Hub::open(&self.temp.path().join("store"), HubOptions::in_process()).unwrap();
         let copy = hub.store.copies().unwrap().remove(0);

@@ -15,6 +15,7 @@ use crate::backup::block_hash::{BLOCK_BYTES, BlockHash, BlockHasher, TreeHasher}
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
 use crate::engine::error::EngineError;
+use crate::store::catalog::Update;
 use crate::store::vault::{BlobKind, BlobPlace, Known, PackId, Vault, VaultError};
 
 const BLOCKS_KNOWN_MAX: usize = 1 << 20;
@@ -47,7 +48,7 @@ impl Job<'_, '_> {
         let mut places: Vec<BlobPlace> = wanted.flat_map(|(_, places)| places.iter().copied()).collect();
         places.sort_unstable_by_key(|place| (place.pack, place.blob.offset));
         let mut assembler = Assembler { vault, known, blocks: HashMap::new(), chunk: None };
-        let (mut right, mut unusable) = (HashSet::new(), HashSet::new());
+        let (mut right, mut unusable) = (HashMap::new(), HashSet::new());
         let mut wrong: BTreeMap<PackId, Vec<Digest>> = BTreeMap::new();
         for BlobPlace { pack, blob } in places {
             self.read(0)?;
@@ -57,7 +58,7 @@ impl Job<'_, '_> {
                 continue;
             }
             match assembler.try_out(&recipe, &blob.digest, &mut |bytes| self.read(bytes))? {
-                Gives::Right => drop(right.insert(blob.digest)),
+                Gives::Right => drop(right.insert(blob.digest, pack)),
                 Gives::Nothing => drop(unusable.insert(blob.digest)),
                 Gives::Other => {
                     unusable.insert(blob.digest);
@@ -65,7 +66,8 @@ impl Job<'_, '_> {
                 }
             }
         }
-        blobs.recipes.retain(|digest, _| right.contains(digest) || !unusable.contains(digest));
+        blobs.recipes.retain(|digest, _| right.contains_key(digest) || !unusable.contains(digest));
+        self.prefer(vault, known, &wrong, &right)?;
         for (pack, digests) in wrong {
             let name = vault.pack_path(pack).as_os_str().as_encoded_bytes().to_vec();
             let others = if digests.len() > 1 { format!(", and {} others", digests.len() - 1) } else { String::new() };
@@ -74,6 +76,25 @@ impl Job<'_, '_> {
                 format!("the recipe of the content {first}{others}: its chunks are intact, but give other content");
             let (digests, spans) = (digests.into_iter().collect(), Vec::new());
             blobs.bad.push(BadPack { name, why, blobs: digests, at_risk: false, spans });
+        }
+        Ok(())
+    }
+}
+
+impl Job<'_, '_> {
+    /// Of a recipe that is wrong in one pack and right in another the catalog is to name the right one alone.
+    fn prefer(
+        &self,
+        vault: &Vault,
+        known: Option<Known<'_>>,
+        wrong: &BTreeMap<PackId, Vec<Digest>>,
+        right: &HashMap<Digest, PackId>,
+    ) -> Result<(), EngineError> {
+        let Some(copy) = known.map(|known| known.copy).filter(|_| !self.hub.is_read_only()) else { return Ok(()) };
+        for digest in wrong.values().flatten() {
+            if let Some(index) = right.get(digest).and_then(|pack| vault.index(*pack).ok()) {
+                self.hub.catalog.apply(copy, [Update::RemoveBlobs(*digest), Update::PutPack(index)])?;
+            }
         }
         Ok(())
     }

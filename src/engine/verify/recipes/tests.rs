@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::super::fixture::{Fixture, noise};
 use super::*;
-use crate::store::catalog::Update;
 
 const SIZE: usize = 6 * 1024 * 1024;
 
@@ -71,8 +70,18 @@ fn a_recipe_of_other_content_is_named_and_is_not_believed_any_more() {
     // It comes again, and goes again: the packer stores what it found to be wrong.
     fixture.push("image", &image);
     fixture.push("image", b"");
-    assert_eq!(fixture.restore("image", 1), (Some(image), 0));
-    assert_eq!(fixture.verify("", 1).0.len(), 1, "the pack still is what it is");
+    assert_eq!(fixture.restore("image", 1), (Some(image.clone()), 0));
+    fixture.without_catalog();
+    for _ in 0..2 {
+        let (found, _) = fixture.verify("", 1);
+        assert_eq!((found.len(), found[0].snapshots), (1, 0), "the pack still is what it is: {found:?}");
+        let places = fixture.with_hub(|hub, copy| {
+            let id = hub.catalog.copy_id(copy).unwrap();
+            hub.catalog.reader().unwrap().blob_places(id, BlobKind::Recipe, &Digest::of(&image)).unwrap().len()
+        });
+        assert_eq!(places, 1, "the right one");
+        assert_eq!(fixture.restore("image", 1), (Some(image.clone()), 0));
+    }
 }
 
 #[test]

@@ -30,10 +30,7 @@ fn a_pack_with_a_damaged_index_is_named_with_the_snapshots_that_it_is_the_histor
         assert!(found[0].why.contains("index"), "{}", found[0].why);
         assert_eq!(fixture.restore("file", 3), (Some(contents[1].clone()), 0), "the catalog still knows where it is");
     }
-    let store = pack.ancestors().find(|path| path.ends_with(".rbbackup")).unwrap();
-    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        let _ = fs::remove_file(store.join(name));
-    }
+    fixture.without_catalog();
     let (found, _) = fixture.verify("", 1);
     assert_eq!(found.len(), 2, "now the file is named, too: {found:?}");
     assert_eq!(found[1].snapshots, 1);
