@@ -86,13 +86,13 @@ impl<'a> Store<'a> {
         self.vault.get_or_init(|| open().ok()).as_deref()
     }
 
-    /// A path of the copy that held this content when its root was backed up last.
-    fn by_newest_manifests(&self, digest: &Digest) -> Option<RelPath> {
+    /// Paths of the copy that held this content when their root was backed up last.
+    fn by_newest_manifests(&self, digest: &Digest) -> Vec<RelPath> {
         let read = || -> Result<Newest, EngineError> { Ok(Newest::read(&*self.hub.store.snapshots(&self.copy)?)?) };
         let newest = self.newest.get_or_init(|| {
             read().inspect_err(|error| tracing::warn!("a newest manifest cannot be used: {error}")).unwrap_or_default()
         });
-        newest.place(digest)
+        newest.places(digest)
     }
 
     fn commit_under_way(&self) -> bool {
@@ -249,10 +249,10 @@ impl<'a> Finder<'a> {
             return true;
         }
         let holding = |mut file: FileReader| (!careful || holds(&mut file, &wanted.digest)).then_some(file);
-        if let Some(place) = self.store.by_newest_manifests(&wanted.digest)
-            && good(self.open_copy(&place, wanted.size).and_then(holding), use_it)
-        {
-            return true;
+        for place in self.store.by_newest_manifests(&wanted.digest) {
+            if good(self.open_copy(&place, wanted.size).and_then(holding), use_it) {
+                return true;
+            }
         }
         if careful && good(self.open_copy(&wanted.path, wanted.size).and_then(holding), use_it) {
             return true;
