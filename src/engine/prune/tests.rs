@@ -16,6 +16,7 @@ use crate::store::snapshots::{SnapshotError, SnapshotPin};
 use crate::store::vault::{BlobKind, Known, PackId};
 
 mod purged;
+mod readers;
 
 const DAY: i64 = 24 * 3600;
 /// Keeps the newest alone.

@@ -5,14 +5,14 @@
 //! 2. When nothing stands on it ([`Snapshots::clear_expired`]): its manifest goes, that becomes durable, `N.base` goes. So
 //!    there is never a manifest without a record that tells of it.
 //!
-//! Its number is never given out again: the highest number of a copy does not expire. A [`SnapshotPin`] keeps a
-//! snapshot's manifest, and what keeps to it (prune's mark) its content, for as long as somebody reads it.
+//! Its number is never given out again: the highest number of a copy does not expire. A pin ([`super::pins`])
+//! keeps a snapshot's manifest, and what keeps to it (prune's mark) its content, for as long as somebody reads it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::{
     BASE_SUFFIX, ManifestRef, RECORD_SUFFIX, RELEASED_SUFFIX, SnapshotError, SnapshotRecord, Snapshots, State, durable,
@@ -20,39 +20,7 @@ use super::{
 };
 use crate::store::failpoint::failpoint;
 
-/// As long as this lives, what the snapshot names can be read, expired or not.
-pub struct SnapshotPin {
-    snapshots: Arc<Snapshots>,
-    number: u64,
-}
-
-impl Drop for SnapshotPin {
-    fn drop(&mut self) {
-        let mut state = self.snapshots.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = state.pins.get(&self.number).map_or(0, |count| count.saturating_sub(1));
-        if left == 0 {
-            state.pins.remove(&self.number);
-        } else {
-            state.pins.insert(self.number, left);
-        }
-    }
-}
-
 impl Snapshots {
-    /// Keeps a snapshot readable until the pin is dropped. Pins are this process's: only the one that has the store's lock
-    /// lets anything go.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Unknown`]: it has expired.
-    pub fn pin(self: &Arc<Self>, number: u64) -> Result<SnapshotPin, SnapshotError> {
-        let mut state = self.state()?;
-        if !state.records.contains_key(&number) {
-            return Err(SnapshotError::Unknown { number });
-        }
-        *state.pins.entry(number).or_default() += 1;
-        Ok(SnapshotPin { snapshots: Arc::clone(self), number })
-    }
-
     /// All records that are there, expired ones too, oldest first: for who asks whose a run was.
     ///
     /// # Errors
@@ -70,7 +38,7 @@ impl Snapshots {
     /// [`SnapshotError::Io`].
     pub fn needed(&self) -> Result<Vec<Arc<SnapshotRecord>>, SnapshotError> {
         let state = self.state()?;
-        let pinned = state.bases.values().filter(|record| state.pins.contains_key(&record.number));
+        let pinned = state.bases.values().filter(|record| self.is_pinned(&state, record.number));
         let mut needed: Vec<_> = state.records.values().chain(pinned).cloned().collect();
         needed.sort_by_key(|record| record.number);
         Ok(needed)
@@ -142,7 +110,7 @@ impl Snapshots {
         if !state.damaged.is_empty() {
             return Ok(0);
         }
-        let stays = |record: &SnapshotRecord| state.pins.contains_key(&record.number) || !may_go(record);
+        let stays = |record: &SnapshotRecord| self.is_pinned(&state, record.number) || !may_go(record);
         let staying = state.bases.values().filter(|record| stays(record)).map(|record| record.number);
         let needed = stood_on(&state, state.records.keys().copied().chain(staying));
         let gone: Vec<_> = state.bases.values().filter(|record| !needed.contains(&record.number)).cloned().collect();

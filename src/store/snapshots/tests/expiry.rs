@@ -217,3 +217,20 @@ fn whichever_expire_the_others_read_as_before_one_by_one_and_at_once() {
     }
     assert!(known.len() > 5, "{}", known.len());
 }
+
+#[test]
+fn what_another_process_reads_stays_as_long_as_that_holds_it() {
+    let f = Fixture::chain();
+    let before = content(&f.snapshots, 2);
+    let needed = || f.snapshots.needed().unwrap().iter().map(|record| record.number).collect::<Vec<_>>();
+    let reader = Arc::new(f.reopened(OpenMode::ReadOnly));
+    let pin = reader.pin(2).unwrap();
+    f.snapshots.expire(&[1, 2, 3, 4]).unwrap();
+    assert!(matches!(reader.pin(4), Err(SnapshotError::Unknown { number: 4 })), "too late");
+    f.snapshots.clear_expired(&all_may).unwrap();
+    assert_eq!((needed(), content(&reader, 2)), (vec![2, 5], before));
+    assert!(!pin.is_lost());
+    drop((pin, reader));
+    f.snapshots.clear_expired(&all_may).unwrap();
+    assert_eq!((needed(), f.files().len()), (vec![5], 2));
+}
