@@ -22,11 +22,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::durable;
 use super::layout::OpenMode;
 use crate::backup::digest::{Digest, RunId};
-use crate::backup::purge::{Hidden, PurgeRecord};
+use crate::backup::purge::{Hidden, PurgeRecord, Purges};
 use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
 use crate::backup::sorted_file::SortedError;
@@ -52,6 +53,8 @@ const RECORD_SUFFIX: &str = ".snapshot";
 const BASE_SUFFIX: &str = ".base";
 const RELEASED_SUFFIX: &str = ".released";
 const RECORD_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// A folder that was changed later may be changed once more without another time.
+const SETTLES_AFTER: Duration = Duration::from_secs(2);
 
 /// Why snapshots cannot be read or added.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +116,9 @@ pub struct Snapshots {
 #[derive(Default)]
 struct State {
     loaded: bool,
+    /// When the folder was changed last, as of the last look into it, if that was long enough before the look: who finds the
+    /// same time finds the same names.
+    settled: Option<SystemTime>,
     records: BTreeMap<u64, Arc<SnapshotRecord>>,
     damaged: BTreeMap<u64, String>,
     /// Expired ones whose files are still there.
@@ -121,6 +127,8 @@ struct State {
     released: BTreeSet<u64>,
     /// What was purged, by the name of its record.
     purges: BTreeMap<String, Arc<PurgeRecord>>,
+    /// All of that, found by path.
+    hides: Arc<Purges>,
     /// Snapshots that somebody reads, and how many do.
     pins: BTreeMap<u64, usize>,
     /// Highest number given out.
@@ -226,9 +234,9 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn by_manifest(&self, root: &RelPath, manifest: &Digest) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
-        let purges = self.purges()?;
+        let hides = self.state()?.hides.clone();
         self.newest_where(|record| {
-            let whole = Hidden::of(purges.iter().map(Arc::as_ref), root, record.number).is_empty();
+            let whole = Hidden::of(&hides, root, record.number).is_empty();
             whole && record.root == *root && record.manifest == *manifest && record.kind == RunKind::Backup
         })
     }
@@ -354,6 +362,11 @@ impl Snapshots {
         if state.loaded && self.mode == OpenMode::Write {
             return Ok(state);
         }
+        let changed = self.dir.metadata().and_then(|found| found.modified()).ok();
+        if state.settled.is_some() && state.settled == changed {
+            return Ok(state);
+        }
+        let settled = changed.filter(|at| at.elapsed().is_ok_and(|since| since >= SETTLES_AFTER));
         let entries = match fs::read_dir(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 state.loaded = true;
@@ -379,7 +392,7 @@ impl Snapshots {
         // Who only reads sees snapshots expire.
         state.records.retain(|number, _| listed.contains(number));
         state.bases.retain(|number, _| expired.contains(number));
-        state.loaded = true;
+        (state.loaded, state.settled) = (true, settled);
         Ok(state)
     }
 }

@@ -112,6 +112,20 @@ fn a_reader_sees_snapshots_expire_and_can_finish_what_it_began() {
 }
 
 #[test]
+fn a_reader_of_a_folder_that_rests_sees_what_changes_then() {
+    let f = Fixture::chain();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    File::open(f.dir.path().join("n@u")).unwrap().set_modified(long_ago).unwrap();
+    let reader = f.reopened(OpenMode::ReadOnly);
+    assert_eq!(numbers(&reader), [1, 2, 3, 4, 5]);
+    assert_eq!(reader.state.lock().unwrap().settled, Some(long_ago), "it is not read again and again");
+    f.snapshots.expire(&[1, 2]).unwrap();
+    assert_eq!(numbers(&reader), [3, 4, 5]);
+    f.commit("etc", None, vec![put("a", 2)]);
+    assert_eq!(numbers(&reader), [3, 4, 5, 6]);
+}
+
+#[test]
 fn with_a_record_that_cannot_be_read_nothing_goes() {
     let f = Fixture::chain();
     fs::write(f.place("3.snapshot"), "garbage").unwrap();
