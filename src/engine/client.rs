@@ -230,6 +230,7 @@ pub(super) fn handshake_error(error: HandshakeError) -> EngineError {
     match error {
         HandshakeError::Refused(refused) => refused.into(),
         HandshakeError::Link(error) => error.into(),
+        HandshakeError::Silent { .. } => EngineError::new(ErrorKind::Unreachable, error.to_string()),
         other => EngineError::new(ErrorKind::Failed, other.to_string()),
     }
 }

@@ -15,6 +15,7 @@ use crate::engine::inspect;
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
 
+mod cut;
 mod hostile;
 
 /// A source, a store and a place to restore to.
