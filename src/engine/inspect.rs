@@ -83,7 +83,7 @@ pub struct StatusReport {
     pub roots: Vec<RootStatus>,
     /// My running backups, in words.
     pub running: Vec<Vec<u8>>,
-    /// Retired files of mine.
+    /// What left my copy and is kept: files that wait to be packed, and pieces that are.
     pub retired_files: u64,
     /// Their bytes.
     pub retired_bytes: u64,

@@ -132,9 +132,9 @@ fn status_says_what_matters() {
         space_total: 1 << 40,
     };
     let text = status_lines(&report).join("\n");
-    for words in
-        ["127.0.0.1/u", "1:02:03, 1 session\n", "INCOMPLETE", "4 files, 2.0 KiB", "running   /home/u/x", "@9223"]
+    for words in ["127.0.0.1/u", "1:02:03, 1 session\n", "INCOMPLETE", "2 files, 10 B", "running   /home/u/x", "@9223"]
     {
         assert!(text.contains(words), "{words} in {text}");
     }
+    assert!(!text.contains("retired"), "the line of history tells it: {text}");
 }
