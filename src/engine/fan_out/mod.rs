@@ -7,5 +7,9 @@ pub(super) mod board;
 #[allow(dead_code)]
 pub(super) mod challenge;
 #[allow(dead_code)]
+mod router;
+#[allow(dead_code)]
 mod running;
+#[allow(dead_code)]
+mod target;
 pub(super) mod whose;
