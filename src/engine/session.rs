@@ -140,6 +140,7 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
     }
     hub.sessions.fetch_sub(1, Ordering::SeqCst);
     hub.bell.ring();
+    hub.healing.ring();
     if let Err(error) = recover::sweep(hub, now()) {
         tracing::warn!("unclaimed staging was not cleared: {error}");
     }

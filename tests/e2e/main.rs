@@ -8,6 +8,7 @@ mod support;
 
 mod backup;
 mod beside;
+mod catch_up;
 mod cut;
 mod damage;
 mod delete;
