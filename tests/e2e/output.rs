@@ -62,6 +62,7 @@ const SUMMARY: &[&str] = &[
     "errors",
     "altered",
     "incomplete",
+    "copies",
     "elapsed_secs",
 ];
 
