@@ -195,10 +195,16 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
     let peer = connected.peer;
     if expected.is_none() && peer.addr.ip().is_loopback() {
         let ours = rustix::process::geteuid().as_raw();
-        if !peer.uid.is_some_and(|uid| uid == 0 || uid == ours) {
+        // The kernel tells whose the other end is as long as somebody has it: a server that was just killed is nobody's.
+        let Some(uid) = peer.uid else {
             let message = format!(
-                "the server at {server} runs as another user of this machine (uid {}); it is not trusted on first contact",
-                peer.uid.map_or("unknown".to_owned(), |u| u.to_string()),
+                "the server at {server} was gone before it could be told whose it is; it is not trusted on first contact"
+            );
+            return Err(EngineError::new(ErrorKind::Unreachable, message));
+        };
+        if uid != 0 && uid != ours {
+            let message = format!(
+                "the server at {server} runs as another user of this machine (uid {uid}); it is not trusted on first contact"
             );
             return Err(EngineError::new(ErrorKind::NotAllowed, message));
         }
