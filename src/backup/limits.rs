@@ -52,6 +52,8 @@ pub const PROMISED_COUNT_MAX: usize = 256 * 1024;
 pub const UNSEEN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of the roots that a destination tells of.
 pub const HEADS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that may wait for one target of a run.
+pub const TARGET_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Ranges of a content challenge.
 pub const CHALLENGE_RANGES_MAX: usize = 64;
 /// Bytes of each.

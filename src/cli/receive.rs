@@ -4,10 +4,12 @@
 //! ```text
 //! engine's threads ── events ──▶ Shown (one a run: tracker, ticker) ── lines ──▶ bounded queue ──▶ list ──▶ terminal
 //! ```
-//! The queue keeps a run from waiting for each line; what is there at once is written at once. Without a terminal nothing
-//! is said but what went wrong. The first SIGTERM or SIGINT ends it in order, the second at once.
+//! The queue keeps a run from waiting for each line; what is there at once is written at once. A terminal that stands still
+//! (Ctrl-S) stops no run: names of files that find no room are counted. A program that reads JSON gets all of it, and has to
+//! read. Without a terminal nothing is said but what went wrong. The first SIGTERM or SIGINT ends it in order, the second at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ mod json;
 
 /// Lines that may wait for the terminal.
 const LINES_MAX: usize = 1024;
+/// Longest that a run waits to have its end told.
+const LINE_PATIENCE: Duration = Duration::from_secs(5);
 /// The name of a host that has none.
 const NAMELESS: &str = "destination";
 
@@ -93,7 +97,8 @@ fn host_name() -> String {
     if name.is_empty() { NAMELESS.to_owned() } else { name }
 }
 
-/// One line.
+/// One line, or several of a kind.
+#[derive(Debug, PartialEq, Eq)]
 enum Line {
     /// A result, on stdout.
     Out(String),
@@ -108,6 +113,8 @@ struct Screen {
     terminal: Terminal,
     lines: Mutex<Option<Sender<Line>>>,
     list: Mutex<Option<JoinHandle<()>>>,
+    /// Names of files that found no room.
+    untold: Arc<AtomicU64>,
     /// Why the daemon was lost, as it was said last.
     lost: Mutex<String>,
 }
@@ -115,14 +122,26 @@ struct Screen {
 impl Screen {
     fn new(voice: Voice, terminal: &Terminal) -> Arc<Self> {
         let (lines, queue) = bounded(LINES_MAX);
-        let writer = terminal.clone();
-        let list = std::thread::Builder::new().name("list".to_owned()).spawn(move || write_lines(&queue, &writer));
+        let (writer, untold) = (terminal.clone(), Arc::<AtomicU64>::default());
+        let count = Arc::clone(&untold);
+        let write = move || {
+            write_lines(
+                &queue,
+                &mut |line| match line {
+                    Line::Out(text) => writer.out(&text),
+                    Line::Say(text) => writer.say(&text),
+                },
+                &count,
+            );
+        };
+        let list = std::thread::Builder::new().name("list".to_owned()).spawn(write);
         Arc::new(Self {
             voice,
             show: show(voice, terminal.stderr_is_terminal()),
             terminal: terminal.clone(),
             lines: Mutex::new(list.is_ok().then_some(lines)),
             list: Mutex::new(list.ok()),
+            untold,
             lost: Mutex::default(),
         })
     }
@@ -132,14 +151,24 @@ impl Screen {
         !self.voice.quiet && !self.voice.json && (self.voice.verbose > 0 || self.terminal.somebody_looks())
     }
 
+    fn lines(&self) -> Option<Sender<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What must be told, if there is a way.
     fn line(&self, line: Line) {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // The list ends after all runs.
-        let _ = lines.map(|lines| lines.send(line));
+        let _ = self.lines().map(|lines| lines.send_timeout(line, LINE_PATIENCE));
+    }
+
+    /// The name of a file.
+    fn name(&self, line: String) {
+        if self.lines().is_some_and(|lines| lines.try_send(Line::Say(line)).is_err()) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn json(&self, line: String) {
-        self.line(Line::Out(line));
+        let _ = self.lines().map(|lines| lines.send(Line::Out(line)));
     }
 
     /// Waits until all is written.
@@ -151,28 +180,30 @@ impl Screen {
 }
 
 /// Writes what there is in as few pieces as it takes, in order.
-fn write_lines(queue: &Receiver<Line>, terminal: &Terminal) {
-    while let Ok(first) = queue.recv() {
-        let (mut text, mut is_out) = match first {
-            Line::Out(text) => (text, true),
-            Line::Say(text) => (text, false),
-        };
-        let put = |text: &str, is_out| if is_out { terminal.out(text) } else { terminal.say(text) };
+fn write_lines(queue: &Receiver<Line>, write: &mut dyn FnMut(Line), untold: &AtomicU64) {
+    while let Ok(mut piece) = queue.recv() {
         for line in queue.try_iter().take(LINES_MAX) {
-            let (next, next_is_out) = match line {
-                Line::Out(text) => (text, true),
-                Line::Say(text) => (text, false),
+            piece = match (piece, line) {
+                (Line::Out(text), Line::Out(next)) => Line::Out(below(text, &next)),
+                (Line::Say(text), Line::Say(next)) => Line::Say(below(text, &next)),
+                (piece, line) => {
+                    write(piece);
+                    line
+                }
             };
-            if next_is_out == is_out {
-                text.push('\n');
-                text.push_str(&next);
-            } else {
-                put(&std::mem::replace(&mut text, next), is_out);
-                is_out = next_is_out;
-            }
         }
-        put(&text, is_out);
+        write(piece);
+        match untold.swap(0, Ordering::Relaxed) {
+            0 => {}
+            more => write(Line::Say(format!("... and {}", render::count(more, "more file", "more files")))),
+        }
     }
+}
+
+fn below(mut text: String, next: &str) -> String {
+    text.push('\n');
+    text.push_str(next);
+    text
 }
 
 impl Receiving for Arc<Screen> {
@@ -230,7 +261,7 @@ impl Shown {
         } else if self.screen.chatty() {
             let size = show_bytes(bytes);
             let (node, user) = (escape(self.label.node.as_bytes()), escape(self.label.user.as_bytes()));
-            self.screen.line(Line::Say(format!("{size:>10}  {node}/{user} {}", escape(path))));
+            self.screen.name(format!("{size:>10}  {node}/{user} {}", escape(path)));
         }
     }
 
@@ -314,6 +345,19 @@ mod tests {
         let line = arrived_line(&label, &arrived);
         assert!(line.starts_with("10.0.0.1/u /home/\\x1b (snapshot 7): 1 file, 2"), "{line}");
         assert!(arrived_line(&label, &Arrived { incomplete: true, ..arrived }).contains("7, INCOMPLETE)"));
+    }
+
+    #[test]
+    fn lines_keep_their_order_and_what_found_no_room_is_counted() {
+        let (lines, queue) = bounded(8);
+        let say = |text: &str| Line::Say(text.to_owned());
+        for line in [say("a"), say("b"), Line::Out("c".to_owned()), say("d")] {
+            lines.send(line).unwrap();
+        }
+        drop(lines);
+        let mut written = Vec::new();
+        write_lines(&queue, &mut |piece| written.push(piece), &AtomicU64::new(2));
+        assert_eq!(written, [say("a\nb"), Line::Out("c".to_owned()), say("d"), say("... and 2 more files")]);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) fn space(hub: &Hub) -> (u64, u64) {
 }
 
 /// The destinations that take the copy's backups; for an administrator all of them.
-fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>, EngineError> {
+pub(super) fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>, EngineError> {
     let (copy, sees_all) = (who.copy(), who.identity.may(Right::Admin));
     let snapshots = hub.store.snapshots(copy)?;
     let (roots, all) = (snapshots.roots()?, snapshots.list()?);

@@ -10,6 +10,7 @@ use crate::support::client::Client;
 use crate::support::daemon::{World, login};
 use crate::support::destination::{Destination, listed};
 use crate::support::patience::wait_until;
+use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, plant, write};
 
 /// By how many backups a destination is behind; none: it is not there.
@@ -110,4 +111,31 @@ fn damage_in_the_daemon_s_store_is_named_and_passes_when_the_next_backup_has_put
     client.push("-rd", &world.source);
     wait_until_up_to_date(&client, "nas");
     assert_same(&copy_in(&store, &world.source), &world.source);
+}
+
+#[test]
+fn a_wire_that_is_cut_costs_what_was_on_it() {
+    const ALL: u64 = 60_000_000;
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("z-big"), noise(1, 30_000_000));
+    for i in 0..300 {
+        write(&world.source.join(format!("f{i:03}")), noise(2 + i, 100_000));
+    }
+    client.push("-rd", &world.source);
+    let wire = Proxy::to(&daemon.address);
+    wire.cut_back(ALL / 4, 2);
+    let store = world.path("d");
+    // The same keys over another wire.
+    let servers = client.home.join(".config/rbbackup/servers");
+    std::os::unix::fs::symlink(servers.join(&daemon.address), servers.join(&wire.address)).unwrap();
+    let far = Client::new(&client.home, &["-s", &wire.address]);
+    let _destination = Destination::start(&far, &store, &["--name", "nas"]);
+    wait_until_up_to_date(&client, "nas");
+    assert_eq!(wire.cuts_left(), 0);
+    assert_same(&copy_in(&store, &world.source), &world.source);
+    // Sent anew after each cut it would be half as much again.
+    let passed = wire.passed_back();
+    assert!((ALL..ALL + ALL / 3).contains(&passed), "{passed}");
+    let log = daemon.log();
+    assert!(log.contains("'nas' did not catch up") || log.contains("'nas' has left"), "{log}");
 }

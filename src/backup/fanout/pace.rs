@@ -63,12 +63,14 @@ impl Machine {
     fn must_wait(&self) -> bool {
         let running = self.count(|target| target.stage == Stage::Running);
         let room = self.count(|target| target.stage == Stage::Running && target.level != Level::Full);
+        // Who holds the snapshot already, in a round for returners, needs nothing.
+        let needed = self.rules.wanted.saturating_sub(self.holders()).min(running);
         match &self.own {
-            Some(own) => own.level == Level::Full || room < self.rules.wanted.min(running),
+            Some(own) => own.level == Level::Full || room < needed,
             // With nobody there to take it, content would be sent in vain. Who holds the run from an earlier attempt needs
             // none, but the manifest has to come.
             None if running == 0 => self.count(|target| matches!(target.stage, Stage::Early(_))) == 0,
-            None => room < self.rules.wanted.min(running),
+            None => room < needed,
         }
     }
 }

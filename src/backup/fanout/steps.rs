@@ -39,7 +39,8 @@ impl Machine {
         self.own.is_none()
     }
 
-    fn holders(&self) -> u32 {
+    /// Destinations that hold the snapshot, proved.
+    pub(super) fn holders(&self) -> u32 {
         self.count(|target| target.stage == Stage::Held)
     }
 
@@ -148,12 +149,13 @@ impl Machine {
     /// Answers the source's questions.
     fn reply(&mut self) {
         self.recruit();
+        let still_wanted = self.rules.wanted.saturating_sub(self.holders());
         let open: Vec<_> = self.questions.keys().copied().collect();
         for question in open {
             let Some(pending) = self.questions.get_mut(&question) else { continue };
             if !pending.silent.is_empty() {
                 let done = pending.answered.iter().filter(|id| **id != TargetId::OWN).count();
-                let enough = u32::try_from(done).unwrap_or(u32::MAX) >= self.rules.wanted;
+                let enough = u32::try_from(done).unwrap_or(u32::MAX) >= still_wanted;
                 if pending.silent.contains(&TargetId::OWN) || !enough {
                     pending.met = None;
                     continue;

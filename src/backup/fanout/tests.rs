@@ -195,6 +195,47 @@ fn after_a_relay_was_lost_between_commits_the_same_run_goes_on() {
 }
 
 #[test]
+fn a_returner_of_a_relay_may_have_committed_before_it_was_lost() {
+    let mut world = prepared(false, 2, 2);
+    world.obey(A);
+    world.obey(A);
+    world.lose(B);
+    world.tell(Event::Gone { target: B });
+    world.connect(B);
+    // No content and no manifest for what it holds; but its word alone is not enough.
+    let told = world.tell(Event::AlreadyHeld { target: B, snapshot: snapshot(MANIFEST) });
+    assert_eq!(told, [Action::Challenge { target: B }]);
+    world.obey(B);
+    assert_eq!(
+        (world.outcome(), world.receipt()),
+        (Some(&Outcome::Done), vec!["d1 held".to_owned(), "d2 held".to_owned()])
+    );
+    // What it holds may be something else.
+    let mut world = prepared(false, 2, 2);
+    world.obey(A);
+    world.obey(A);
+    world.lose(B);
+    let told = world.tell(Event::AlreadyHeld { target: B, snapshot: snapshot(OTHER) });
+    assert_eq!(told, [Action::Drop { target: B, reason: Reason::OtherSnapshot }]);
+}
+
+#[test]
+fn a_returner_of_a_relay_that_came_for_the_commit_gets_a_round_of_its_own() {
+    let mut world = prepared(false, 2, 2);
+    world.obey(A);
+    world.obey(A);
+    world.lose(B);
+    assert_eq!(world.tell(Event::Granted { target: B }), [Action::AskSource]);
+    // Nobody else takes part in it: A holds the snapshot.
+    world.send_manifest();
+    assert_eq!(world.peer(A).owes, Some(world::Owes::Nothing));
+    let told = world.tell(Event::Prepared { target: B, manifest: MANIFEST });
+    assert_eq!(told, [Action::Commit { target: B }]);
+    world.go_on(|_| true);
+    assert_eq!(world.receipt(), ["d1 held", "d2 held"]);
+}
+
+#[test]
 fn who_misses_content_gets_another_round_unless_it_is_not_needed() {
     let missing = |wanted: u32| {
         let mut world = sending(true, wanted, 2);
@@ -234,6 +275,16 @@ fn the_slowest_needed_one_sets_the_pace() {
     assert_eq!(world.tell(full(OWN)), [Action::Pause]);
     let mut world = sending(true, 0, 1);
     assert_eq!(world.tell(full(A)), [slow(A)]);
+    // In a round for returners who holds the snapshot counts.
+    let mut world = prepared(false, 2, 2);
+    world.connect(C);
+    world.obey(A);
+    world.obey(A);
+    world.lose(B);
+    world.obey(B);
+    world.obey(C);
+    assert!(world.sending);
+    assert_eq!(world.tell(full(B)), [slow(B)]);
 }
 
 #[test]
@@ -246,6 +297,13 @@ fn a_question_waits_for_n_and_a_little_for_the_rest() {
     assert_eq!(world.tell(Event::Answered { target: OWN, question }), [], "the rest has time from now on");
     world.now += secs(2);
     let told = world.tell(Event::Tick);
+    assert_eq!(told, [Action::Drop { target: B, reason: Reason::Slow }, Action::Reply { question }]);
+    // Who goes for another reason is not waited for either.
+    let mut world = sending(true, 1, 2);
+    world.ask();
+    world.tell(Event::Answered { target: OWN, question });
+    world.tell(Event::Answered { target: A, question });
+    let told = world.tell(Event::Queue { target: B, level: Level::Full });
     assert_eq!(told, [Action::Drop { target: B, reason: Reason::Slow }, Action::Reply { question }]);
     // Needed ones are waited for, as long as they live.
     let mut world = sending(true, 2, 2);

@@ -100,3 +100,6 @@ fn arrived(receipt: &Committed, wire_bytes_received: u64, started: Instant) -> A
         elapsed_secs: started.elapsed().as_secs_f64(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@
 
 mod control;
 mod data;
+#[cfg(test)]
+mod fake_daemon;
 mod links;
 pub mod observer;
 mod said;
@@ -117,3 +119,6 @@ pub fn run(options: ReceiveOptions, receiving: Arc<dyn Receiving>, shutdown: &Sh
     let _ = hub.catalog.checkpoint();
     outcome
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,5 +9,9 @@ pub(super) mod challenge;
 // What live runs ask of it is used by them.
 #[allow(dead_code)]
 pub(super) mod heal;
+#[allow(dead_code)]
+mod router;
 mod running;
+#[allow(dead_code)]
+mod target;
 pub(super) mod whose;

@@ -149,7 +149,7 @@ impl Facts<'_> {
         let room = running.iter().filter(|id| self.level(**id) != Level::Full).count() as u32;
         let own_is_full = self.own() && self.level(TargetId::OWN) == Level::Full;
         let nobody = !self.own() && running.is_empty();
-        let needed = self.world.wanted().min(running.len() as u32);
+        let needed = self.world.wanted().saturating_sub(self.holders()).min(running.len() as u32);
         if paused {
             assert!(own_is_full || nobody || room < needed, "the source waits for nobody who is needed");
         } else if self.world.sending {
@@ -179,7 +179,8 @@ impl Facts<'_> {
             let heard = |m: &&Moment| target_of(&m.event) == Some(*id);
             match reason {
                 Reason::Slow => {
-                    let others = self.destinations().filter(|id| self.since_start(*id).is_some()).count() as u32;
+                    let counts = |id: &TargetId| self.since_start(*id).is_some() || self.holds(*id);
+                    let others = self.destinations().filter(counts).count() as u32;
                     assert!(others >= self.world.wanted(), "{id:?} is needed, however slow");
                 }
                 Reason::Stalled => {

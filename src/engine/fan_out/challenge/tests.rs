@@ -118,14 +118,15 @@ fn what_a_run_changed_is_asked_for_among_much_that_it_did_not() {
 #[test]
 fn our_own_damage_is_not_asked_for_and_ranges_are_bounded() {
     let f = Fixture::new();
-    let large = vec![7; 5 * CHALLENGE_RANGE_BYTES_MAX];
-    fs::write(f.source("a"), &large).unwrap();
+    fs::write(f.source("a"), vec![7; 5 * CHALLENGE_RANGE_BYTES_MAX]).unwrap();
     fs::write(f.source("b"), b"b").unwrap();
+    fs::write(f.source("c"), b"c").unwrap();
     f.backup();
     let (question, root) = f.question();
     assert!(question.ranges.iter().all(|r| r.len as usize <= CHALLENGE_RANGE_BYTES_MAX));
-    assert!(question.ranges.iter().any(|r| r.path.as_slice() == b"a") && f.proves(&question, &root));
+    assert!(question.ranges.iter().any(|r| r.path.as_slice() == b"c") && f.proves(&question, &root));
     flip(&f.in_copy("ours", "a"), 9);
+    flip(&f.in_copy("ours", "c"), 0);
     let (question, root) = f.question();
     assert!(question.ranges.iter().all(|r| r.path.as_slice() == b"b") && f.proves(&question, &root));
 

@@ -1,0 +1,181 @@
+//! What goes to whom.
+
+use super::*;
+use crate::backup::bytes::Bytes;
+use crate::net::message::{Busy, FileDone, ManifestEnd};
+
+const A: TargetId = TargetId(1);
+const B: TargetId = TargetId(2);
+const C: TargetId = TargetId(3);
+
+fn router(targets: &[TargetId]) -> Router {
+    let mut router = Router::default();
+    targets.iter().for_each(|target| router.join(*target));
+    router
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn offer(batch: u32, texts: &[&str]) -> Message {
+    Offer { batch, digests: texts.iter().map(|text| digest(text)).collect() }.into()
+}
+
+fn need(batch: u32, bits: &[bool]) -> Message {
+    let mut all = Bits::default();
+    bits.iter().for_each(|bit| all.push(*bit));
+    Need { batch, bits: all.into_wire() }.into()
+}
+
+fn files(texts: &[&str]) -> Message {
+    let entry = |text: &&str| WireEntry {
+        path: Bytes::from(text.as_bytes()),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime_secs: 0,
+        mtime_nanos: 0,
+        xattrs: Vec::new(),
+        kind: WireKind::File {
+            size: text.len() as u64,
+            digest: digest(text),
+            class: 0,
+            flags: 0,
+            leader: Bytes::default(),
+        },
+    };
+    Message::Files(Files { entries: texts.iter().map(entry).collect() }, texts.concat().into_bytes())
+}
+
+fn open(file: u32, base: Option<Digest>) -> Message {
+    FileOpen { file, path: Bytes::default(), size: 1, class: 1, base }.into()
+}
+
+fn chunks(file: u32, texts: &[&str]) -> Message {
+    let lens = texts.iter().map(|text| text.len() as u32).collect();
+    Message::Chunks(Chunks { file, lens }, texts.concat().into_bytes())
+}
+
+fn chunk_offer(batch: u32, file: u32, items: Vec<WireChunk>) -> Message {
+    ChunkOffer { batch, file, items }.into()
+}
+
+fn new(text: &str) -> WireChunk {
+    WireChunk::New { digest: digest(text), len: text.len() as u32 }
+}
+
+/// Asks, takes these answers, and gives the reply.
+fn ask(router: &mut Router, question: Message, answers: &[(TargetId, Message)]) -> Message {
+    let question = router.source(question).unwrap().question.unwrap();
+    for (target, answer) in answers {
+        assert_eq!(router.answer(*target, answer.clone()).unwrap(), question);
+    }
+    router.reply(question).unwrap()
+}
+
+fn sends(router: &mut Router, message: Message) -> Vec<(TargetId, Message)> {
+    router.source(message).unwrap().sends
+}
+
+#[test]
+fn small_files_go_to_those_who_need_them() {
+    let mut router = router(&[A, B, C]);
+    let answers = [
+        (A, need(0, &[true, true, false, false])),
+        (B, need(0, &[false, true, false, true])),
+        (C, need(0, &[false; 4])),
+    ];
+    assert_eq!(ask(&mut router, offer(0, &["a", "both", "none", "b"]), &answers), need(0, &[true, true, false, true]));
+    // As they come, in parts.
+    assert_eq!(sends(&mut router, files(&["a", "both"])), [(A, files(&["a", "both"])), (B, files(&["both"]))]);
+    assert_eq!(sends(&mut router, files(&["b"])), [(B, files(&["b"]))]);
+    assert!(router.needed.is_empty() && router.questions.is_empty() && router.batches.is_empty());
+    // Nobody was asked: it is for all.
+    assert_eq!(sends(&mut router, files(&["new"])).len(), 3);
+}
+
+#[test]
+fn who_leaves_is_sent_nothing_and_who_answers_late_is_heard_and_no_more() {
+    let mut router = router(&[A, B, C]);
+    let question = router.source(offer(0, &["x"])).unwrap().question.unwrap();
+    router.answer(A, need(0, &[true])).unwrap();
+    router.leave(C);
+    assert_eq!(router.reply(question), Some(need(0, &[true])));
+    assert_eq!(router.reply(question), None);
+    assert_eq!(router.answer(B, need(0, &[true])).unwrap(), question);
+    assert!(router.answer(B, need(0, &[true])).is_err(), "twice");
+    assert!(router.answer(C, need(0, &[true])).is_err(), "it left");
+    assert_eq!(sends(&mut router, files(&["x"])), [(A, files(&["x"]))]);
+    let wrong = router.source(offer(1, &["y"])).unwrap().question;
+    assert!(wrong.is_some() && router.answer(A, need(1, &[true; 9])).is_err());
+    assert!(router.answer(A, Busy { phase: 1 }.into()).is_err());
+    let end = ManifestEnd { bytes_read: 0 };
+    assert_eq!(sends(&mut router, end.clone().into()), [(A, end.clone().into()), (B, end.into())]);
+}
+
+#[test]
+fn chunks_go_to_those_who_need_them_in_the_order_of_the_offers() {
+    let mut router = router(&[A, B]);
+    assert_eq!(sends(&mut router, open(0, None)).len(), 2);
+    let items = vec![new("one"), WireChunk::Range { first: 4, count: 2 }];
+    let answers = [(A, need(0, &[true, false, false])), (B, need(0, &[true, false, true]))];
+    assert_eq!(ask(&mut router, chunk_offer(0, 0, items), &answers), need(0, &[true, false, true]));
+    let answers = [(A, need(1, &[true])), (B, need(1, &[false]))];
+    assert_eq!(ask(&mut router, chunk_offer(1, 0, vec![new("four")]), &answers), need(1, &[true]));
+    assert_eq!(
+        sends(&mut router, chunks(0, &["one", "three"])),
+        [(A, chunks(0, &["one"])), (B, chunks(0, &["one", "three"]))]
+    );
+    assert_eq!(sends(&mut router, chunks(0, &["four"])), [(A, chunks(0, &["four"]))]);
+    assert!(router.source(chunks(0, &["five"])).is_err(), "nobody needs it");
+    let done = FileDone { file: 0, entry: None };
+    assert_eq!(sends(&mut router, done.clone().into()), [(A, done.clone().into()), (B, done.clone().into())]);
+    assert!(router.source(done.into()).is_err(), "it is closed");
+    // A file that nobody was asked about.
+    sends(&mut router, open(1, None));
+    assert_eq!(sends(&mut router, chunks(1, &["all"])), [(A, chunks(1, &["all"])), (B, chunks(1, &["all"]))]);
+}
+
+#[test]
+fn a_base_is_known_when_all_know_it() {
+    let mut router = router(&[A, B]);
+    let ready = |file, base_known| Message::from(FileReady { file, base_known });
+    let answers = [(A, ready(0, true)), (B, ready(0, true))];
+    assert_eq!(ask(&mut router, open(0, Some(digest("base"))), &answers), ready(0, true));
+    let answers = [(A, ready(1, true)), (B, ready(1, false))];
+    assert_eq!(ask(&mut router, open(1, Some(digest("base"))), &answers), ready(1, false));
+}
+
+#[test]
+fn who_comes_in_the_middle_gets_nothing_of_files_that_are_open() {
+    let mut router = router(&[A]);
+    sends(&mut router, open(0, None));
+    router.join(B);
+    let routed = router.source(chunk_offer(0, 0, vec![new("x")])).unwrap();
+    assert_eq!((routed.sends.len(), routed.unasked), (1, vec![B]));
+    router.answer(A, need(0, &[true])).unwrap();
+    router.reply(routed.question.unwrap()).unwrap();
+    assert_eq!(sends(&mut router, chunks(0, &["x"])), [(A, chunks(0, &["x"]))]);
+    assert_eq!(sends(&mut router, FileDone { file: 0, entry: None }.into()).len(), 1);
+    assert_eq!(sends(&mut router, open(1, None)).len(), 2);
+    // Another round: what had been opened is not.
+    router.new_round();
+    assert!(router.source(chunks(1, &["x"])).is_err());
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let mut router = router(&[A, B]);
+    assert!(router.source(Busy { phase: 1 }.into()).is_err());
+    assert!(router.source(chunk_offer(0, 9, vec![new("x")])).is_err());
+    sends(&mut router, open(0, None));
+    let many = vec![WireChunk::Range { first: 0, count: u32::MAX }; 3];
+    assert!(router.source(chunk_offer(0, 0, many)).is_err());
+    let Message::Chunks(head, _) = chunks(0, &["long"]) else { unreachable!() };
+    assert!(router.source(Message::Chunks(head, b"lo".to_vec())).is_err());
+    let answers = [(A, need(1, &[true, false])), (B, need(1, &[false, true]))];
+    ask(&mut router, offer(1, &["first", "second"]), &answers);
+    let Message::Files(head, _) = files(&["first", "second"]) else { unreachable!() };
+    assert!(router.source(Message::Files(head, b"fir".to_vec())).is_err());
+}

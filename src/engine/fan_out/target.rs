@@ -1,0 +1,232 @@
+//! [`Target`]: a link at whose far end a run is received. What is to be sent waits in a queue counted in bytes, so that
+//! whoever serves several never waits for one.
+//!
+//! Two threads a target: one sends what is queued, one hears what comes. Both tell the run's driver; both end with the
+//! link, which ends when the target is dropped.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::backup::fanout::{Level, TargetId};
+use crate::backup::limits::TARGET_QUEUE_BYTES;
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::net::link::{Link, LinkReceiver, LinkSender};
+use crate::net::message::Message;
+
+/// A message is this much more than its payload.
+const MESSAGE_BYTES: usize = 1024;
+/// That a queue moves is told this often, if nothing else is to be told of it.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// What a target does. Told with its id, and the number of its start: what comes of an earlier one is to be ignored.
+#[derive(Debug)]
+pub(super) enum TargetEvent {
+    /// It said something.
+    Heard(Message),
+    /// It took something; see [`Target::level`].
+    Took,
+    /// The link is over.
+    Ended(EngineError),
+}
+
+/// Where a target's threads tell what happens.
+pub(super) type Events = Sender<(TargetId, u64, TargetEvent)>;
+
+/// See the module.
+pub(super) struct Target {
+    shared: Arc<Shared>,
+    link: LinkSender,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    over: bool,
+}
+
+impl Queue {
+    fn level(&self) -> Level {
+        match self.bytes {
+            0 => Level::Empty,
+            bytes if bytes < TARGET_QUEUE_BYTES => Level::Some,
+            _ => Level::Full,
+        }
+    }
+}
+
+impl Target {
+    /// Takes the link over.
+    ///
+    /// # Errors
+    /// There are no more threads.
+    pub(super) fn start(id: TargetId, link: Link, events: Events, generation: u64) -> Result<Self, EngineError> {
+        let Link { sender, receiver, .. } = link;
+        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new() });
+        let target = Self { shared: Arc::clone(&shared), link: sender.clone() };
+        let told = events.clone();
+        spawn("target sends", move || write(&shared, &sender, &|event| told.send((id, generation, event)).is_ok()))?;
+        spawn("target says", move || read(receiver, &|event| events.send((id, generation, event)).is_ok()))?;
+        Ok(target)
+    }
+
+    /// Queues a message; never waits.
+    pub(super) fn send(&self, message: impl Into<Message>) {
+        let message = message.into();
+        let mut queue = self.shared.lock();
+        queue.bytes += weight(&message);
+        queue.messages.push_back(message);
+        drop(queue);
+        self.shared.filled.notify_one();
+    }
+
+    /// How much waits.
+    pub(super) fn level(&self) -> Level {
+        self.shared.lock().level()
+    }
+
+    /// Ends the link once what is queued is sent.
+    pub(super) fn finish(&self) {
+        self.shared.lock().over = true;
+        self.shared.filled.notify_one();
+    }
+}
+
+impl Drop for Target {
+    /// Nothing that waits is sent any more.
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        if !queue.over {
+            queue.messages.clear();
+            queue.over = true;
+            drop(queue);
+            self.shared.filled.notify_one();
+            self.link.end();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work).map(drop);
+    thread.map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot start a thread: {e}")))
+}
+
+fn weight(message: &Message) -> usize {
+    let payload = match message {
+        Message::Files(_, payload) | Message::Chunks(_, payload) | Message::Content(_, payload) => payload.len(),
+        Message::Changes(changes) => changes.changes.len() * MESSAGE_BYTES / 4,
+        Message::Offer(offer) => offer.digests.len() * 32,
+        _ => 0,
+    };
+    payload + MESSAGE_BYTES
+}
+
+fn write(shared: &Shared, link: &LinkSender, tell: &dyn Fn(TargetEvent) -> bool) {
+    let mut told = Instant::now();
+    loop {
+        let queue = shared.lock();
+        let waits = |queue: &mut Queue| queue.messages.is_empty() && !queue.over;
+        let mut queue = shared.filled.wait_while(queue, waits).unwrap_or_else(PoisonError::into_inner);
+        let Some(message) = queue.messages.pop_front() else { break };
+        drop(queue);
+        let bytes = weight(&message);
+        // Why it failed is heard where the link is listened to.
+        let sent = link.send(message).is_ok();
+        let mut queue = shared.lock();
+        let before = queue.level();
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        let level = queue.level();
+        drop(queue);
+        if level != before || level == Level::Empty || told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            if !tell(TargetEvent::Took) {
+                break;
+            }
+        }
+        if !sent {
+            break;
+        }
+    }
+    link.end();
+}
+
+fn read(mut link: LinkReceiver, tell: &dyn Fn(TargetEvent) -> bool) {
+    loop {
+        let heard = link.recv();
+        let over = heard.is_err();
+        let event = heard.map_or_else(|error| TargetEvent::Ended(error.into()), TargetEvent::Heard);
+        if !tell(event) || over {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::message::{Busy, Chunks};
+
+    fn chunk(file: u32) -> Message {
+        Message::Chunks(Chunks { file, lens: vec![1 << 20] }, vec![0; 1 << 20])
+    }
+
+    #[test]
+    fn sending_never_waits_and_fills_up_and_what_is_queued_arrives() {
+        let (ours, mut theirs) = Link::pair();
+        let (events, told) = crossbeam_channel::unbounded();
+        let target = Target::start(TargetId(1), ours, events, 7).unwrap();
+        assert_eq!(target.level(), Level::Empty);
+        let count = 30;
+        for file in 0..count {
+            target.send(chunk(file));
+        }
+        assert_eq!(target.level(), Level::Full);
+        target.finish();
+        for file in 0..count {
+            assert!(theirs.recv() == Ok(chunk(file)));
+        }
+        assert!(theirs.recv().is_err());
+        drop(theirs);
+        let told: Vec<_> = told.iter().collect();
+        assert!(told.iter().all(|(id, generation, _)| (*id, *generation) == (TargetId(1), 7)));
+        // From full to some, and at the end; and what ends is told last or so.
+        assert!(told.iter().filter(|(_, _, event)| matches!(event, TargetEvent::Took)).count() >= 2);
+        assert_eq!(target.level(), Level::Empty);
+    }
+
+    #[test]
+    fn what_it_says_is_told_and_a_target_that_is_dropped_is_let_go() {
+        let (ours, mut theirs) = Link::pair();
+        let (events, told) = crossbeam_channel::unbounded();
+        let target = Target::start(TargetId(1), ours, events, 0).unwrap();
+        theirs.send(Busy { phase: 3 }).unwrap();
+        assert!(matches!(told.recv().unwrap().2, TargetEvent::Heard(Message::Busy(Busy { phase: 3 }))));
+        // It takes nothing: more is queued than its link holds.
+        for file in 0..20 {
+            target.send(chunk(file));
+        }
+        drop(target);
+        let mut taken = 0;
+        while theirs.recv().is_ok() {
+            taken += 1;
+        }
+        assert!(taken < 20);
+        drop(theirs);
+        assert!(told.iter().any(|(_, _, event)| matches!(event, TargetEvent::Ended(_))));
+    }
+}
