@@ -47,6 +47,7 @@ use super::wire::{WireError, unexpected};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, FileContent};
 use crate::backup::limits::MISSING_ROUNDS_MAX;
+use crate::backup::manifest::ManifestHasher;
 use crate::backup::snapshot::SnapshotRecord;
 use crate::net::link::{Link, LinkSender};
 use crate::net::message::{Begin, Committed, For, Granted, Message};
@@ -101,7 +102,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
     let Due { copy, record, head } = *due;
     let snapshots = hub.store.snapshots(copy)?;
     let _pin = snapshots.pin(record.number)?;
-    if snapshots.is_purged(record.number)? {
+    if snapshots.is_purged(record.number)? && digest_left(&snapshots, record)? != record.manifest {
         // What is left of it has another digest, and would be another snapshot.
         let message = format!(
             "a path was taken out of snapshot {} of '/{}': it cannot be passed on, the next backup will be",
@@ -140,6 +141,17 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
         over.store(true, Ordering::Relaxed);
         Ok(CaughtUp { receipt: outcome?, had_it: false })
     })
+}
+
+/// The digest of what can still be read of a manifest.
+fn digest_left(snapshots: &Snapshots, record: &SnapshotRecord) -> Result<Digest, EngineError> {
+    let reader = snapshots.open_manifest(record.number)?;
+    let owners = reader.header().owners.clone();
+    let mut hasher = ManifestHasher::new();
+    for found in reader {
+        hasher.push_record(&found?);
+    }
+    Ok(hasher.finish(&owners))
 }
 
 /// A snapshot that both sides have: its number, its manifest's digest, and the pin that keeps it.
