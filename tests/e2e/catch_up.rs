@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::daemon::{World, login};
+use crate::support::daemon::{Daemon, World, login};
 use crate::support::destination::{Destination, listed};
 use crate::support::patience::wait_until;
 use crate::support::proxy::Proxy;
@@ -26,6 +27,13 @@ fn wait_until_up_to_date(client: &Client, name: &str) {
 /// Where a destination keeps the copy of `path`.
 fn copy_in(store: &Path, path: &Path) -> PathBuf {
     store.join("127.0.0.1").join(login()).join(path.strip_prefix("/").unwrap())
+}
+
+/// The same client over another wire: with the same keys.
+fn over(client: &Client, daemon: &Daemon, wire: &Proxy) -> Client {
+    let servers = client.home.join(".config/rbbackup/servers");
+    std::os::unix::fs::symlink(servers.join(&daemon.address), servers.join(&wire.address)).unwrap();
+    Client::new(&client.home, &["-s", &wire.address])
 }
 
 /// What a destination said of the runs that came to its end.
@@ -125,10 +133,7 @@ fn a_wire_that_is_cut_costs_what_was_on_it() {
     let wire = Proxy::to(&daemon.address);
     wire.cut_back(ALL / 4, 2);
     let store = world.path("d");
-    // The same keys over another wire.
-    let servers = client.home.join(".config/rbbackup/servers");
-    std::os::unix::fs::symlink(servers.join(&daemon.address), servers.join(&wire.address)).unwrap();
-    let far = Client::new(&client.home, &["-s", &wire.address]);
+    let far = over(&client, &daemon, &wire);
     let _destination = Destination::start(&far, &store, &["--name", "nas"]);
     wait_until_up_to_date(&client, "nas");
     assert_eq!(wire.cuts_left(), 0);
@@ -138,4 +143,29 @@ fn a_wire_that_is_cut_costs_what_was_on_it() {
     assert!((ALL..ALL + ALL / 3).contains(&passed), "{passed}");
     let log = daemon.log();
     assert!(log.contains("'nas' did not catch up") || log.contains("'nas' has left"), "{log}");
+}
+
+#[test]
+fn a_daemon_that_is_to_stop_does_not_wait_for_who_is_called_and_does_not_come() {
+    let (world, mut daemon, client) = World::served();
+    write(&world.source.join("a"), "one");
+    client.push("-rd", &world.source);
+    let wire = Proxy::to(&daemon.address);
+    let store = world.path("d");
+    let far = over(&client, &daemon, &wire);
+    let _destination = Destination::start(&far, &store, &["--name", "nas"]);
+    wait_until_up_to_date(&client, "nas");
+    // Called, it cannot be heard.
+    wire.pause(0);
+    write(&world.source.join("a"), "two");
+    client.push("-rd", &world.source);
+    wire.wait_paused();
+    let begun = Instant::now();
+    assert!(daemon.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!daemon.log().contains("cut off"), "{}", daemon.log());
+    wire.open();
+    let _daemon = daemon.restart();
+    wait_until_up_to_date(&client, "nas");
+    assert_same(&copy_in(&store, &world.source), &world.source);
 }
