@@ -113,7 +113,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
     let base = base(&snapshots, record, head.as_ref())?;
     link.send(for_whom(copy, record))?;
     link.send(begin_of(record, base.as_ref().map(|(_, digest, _)| *digest)))?;
-    let granted = match granted(link)? {
+    let granted = match granted(link, told)? {
         Ok(granted) => granted,
         Err(receipt) => return Ok(CaughtUp { receipt: checked(record, *receipt)?, had_it: true }),
     };
@@ -136,7 +136,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
     let is_over = || over.load(Ordering::Relaxed) || cancel.is_asked();
     let receiver = &mut link.receiver;
     thread::scope(|scope| {
-        scope.spawn(|| task.answers.listen(receiver, &verdicts, &is_over));
+        scope.spawn(|| task.answers.listen(receiver, &verdicts, &is_over, &|| task.tally.alive()));
         let outcome = task.run(&verdict).map_err(|error| answers::last_word(error, &verdict));
         over.store(true, Ordering::Relaxed);
         Ok(CaughtUp { receipt: outcome?, had_it: false })
@@ -202,12 +202,12 @@ fn begin_of(record: &SnapshotRecord, base: Option<Digest>) -> Begin {
 }
 
 /// Waits for the lease; who has the run already says so.
-fn granted(link: &mut Link) -> Result<Result<Granted, Box<Committed>>, EngineError> {
+fn granted(link: &mut Link, told: &Told<'_>) -> Result<Result<Granted, Box<Committed>>, EngineError> {
     loop {
         match link.recv()? {
             Message::Granted(granted) => return Ok(Ok(granted)),
             Message::Committed(receipt) => return Ok(Err(Box::new(receipt))),
-            Message::Waiting(_) | Message::Busy(_) => {}
+            Message::Waiting(_) | Message::Busy(_) => told(0, None),
             Message::Refused(refused) => return Err(refused.into()),
             other => return Err(unexpected(&other, "asking for a lease").into()),
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backup::bytes::Bytes;
 use crate::engine::purge::purge;
-use crate::net::message::{FileReady, Missing, Need};
+use crate::net::message::{Busy, FileReady, Missing, Need, Waiting};
 
 #[test]
 fn with_and_without_r_and_d_the_copies_stay_alike() {
@@ -125,4 +125,36 @@ fn a_far_end_that_says_what_cannot_be_is_not_believed() {
             assert!(error.kind == ErrorKind::Failed && error.message.contains(words), "{words}: {error}");
         });
     }
+}
+
+#[test]
+fn a_far_end_that_is_at_work_is_heard_to_be() {
+    let world = World::new();
+    world.write("f", b"content");
+    world.push();
+    let a = world.hub("a");
+    let (copy, record) = (a.store.copies().unwrap().remove(0), newest(&a).unwrap());
+    let told = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let (mut ours, mut theirs) = Link::pair();
+        let record = &record;
+        scope.spawn(move || {
+            recv_until(&mut theirs, |message| matches!(message, Message::Begin(_)));
+            theirs.send(Waiting { holder: Bytes::default() }).unwrap();
+            grant(&mut theirs);
+            recv_until(&mut theirs, |message| matches!(message, Message::Offer(_)));
+            theirs.send(Need { batch: 0, bits: Bytes(vec![1]) }).unwrap();
+            recv_until(&mut theirs, |message| matches!(message, Message::ManifestEnd(_)));
+            for phase in 1..4 {
+                theirs.send(Busy { phase }).unwrap();
+            }
+            theirs.send(receipt(record)).unwrap();
+        });
+        let due = Due { copy: &copy, record, head: None };
+        let tell = |bytes, total| told.lock().unwrap().push((bytes, total));
+        assert!(!run(&a, &due, &mut ours, &Stop::default(), &tell).unwrap().had_it);
+    });
+    let told = told.into_inner().unwrap();
+    assert_eq!(told.first(), Some(&(0, None)), "it waits for a lease");
+    assert!(told.ends_with(&[(7, Some(7)); 3]), "{told:?}");
 }
