@@ -62,6 +62,22 @@ pub struct ClientOptions {
     pub stop: Stop,
 }
 
+#[cfg(test)]
+impl ClientOptions {
+    /// For tests: user `u` of a store that is opened directly; keys and caches below `home`.
+    pub(crate) fn of_store(store: &Path, home: &Path) -> Self {
+        Self {
+            target: Target::Store(store.to_path_buf()),
+            user: "u".into(),
+            of: None,
+            state_dir: home.join("state"),
+            cache_dir: home.join("cache"),
+            retry_for: Duration::ZERO,
+            stop: Stop::default(),
+        }
+    }
+}
+
 /// An open way to a store, past the handshake.
 pub(crate) struct Session {
     pub(crate) link: Link,
@@ -231,6 +247,7 @@ pub(super) fn handshake_error(error: HandshakeError) -> EngineError {
     match error {
         HandshakeError::Refused(refused) => refused.into(),
         HandshakeError::Link(error) => error.into(),
+        HandshakeError::Silent { .. } => EngineError::new(ErrorKind::Unreachable, error.to_string()),
         other => EngineError::new(ErrorKind::Failed, other.to_string()),
     }
 }

@@ -124,7 +124,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
         record,
         snapshots,
         base: base.as_ref().map(|(number, digest, _)| (*number, *digest)),
-        store: Store::new(hub, copy)?,
+        store: Store::new(hub, copy, None)?,
         link: link.sender.clone(),
         answers: Answers::default(),
         cancel,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backup::bytes::Bytes;
-use crate::engine::purge::purge;
+use crate::engine::purge::{Purger, purge};
 use crate::net::message::{Busy, FileReady, Missing, Need, Waiting};
 
 #[test]
@@ -35,7 +35,8 @@ fn a_snapshot_that_lost_a_path_for_good_is_not_passed_on_but_the_newest_is() {
     world.push();
     fs::remove_file(world.src().join("secret")).unwrap();
     world.push();
-    assert!(purge(&world.client("a"), &world.src().join("secret"), true, &mut |_| {}).unwrap().done);
+    let client = world.client("a");
+    assert!(purge(Purger::Client(&client), &world.src().join("secret"), true, &mut |_| {}).unwrap().done);
     {
         let a = world.hub("a");
         let copy = a.store.copies().unwrap().remove(0);
