@@ -21,6 +21,7 @@ use crate::engine::restore::{Overwrite, RestoreOptions, restore};
 use crate::net::message::{Refused, WireChange};
 use crate::store::catalog::{Row, Update};
 
+mod odd;
 mod trees;
 pub(in crate::engine) mod wire;
 
