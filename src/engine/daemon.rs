@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::error::{EngineError, ErrorKind};
+use super::fan_out::heal;
 use super::hub::{Hub, HubOptions};
 use super::prune::Retention;
 use super::verify::{self, VerifyOptions};
@@ -68,6 +69,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     let _ending = end_board(&hub, &shutdown)?;
     verify::start(&hub, &shutdown, options.verify);
     let upkeep = upkeep::start(&hub, &shutdown);
+    let healing = heal::start(&hub, &shutdown);
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);
@@ -78,6 +80,10 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         tracing::warn!("{left} sessions were cut off");
     }
     hub.bell.ring();
+    hub.healing.ring();
+    if healing.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("bringing destinations up to date stopped in the middle; the next start goes on");
+    }
     if upkeep.is_some_and(|thread| thread.join().is_err()) {
         tracing::error!("upkeep stopped in the middle; the next start goes on");
     }

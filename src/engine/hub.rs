@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::board::Board;
+use super::fan_out::heal::Healing;
 use super::prune::Retention;
 use super::recover::{self, Pending};
 use super::upkeep::Bell;
@@ -70,6 +71,8 @@ pub(crate) struct Hub {
     pub(super) bell: Bell,
     /// Which destinations are connected.
     pub(super) board: Board,
+    /// Brings them up to date.
+    pub(super) healing: Arc<Healing>,
 }
 
 impl Hub {
@@ -123,6 +126,7 @@ impl Hub {
             housekeeping: Mutex::default(),
             bell: Bell::default(),
             board: Board::default(),
+            healing: Arc::default(),
         })
     }
 

@@ -94,7 +94,7 @@ pub(super) fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>,
 }
 
 /// Backups of a root that are newer than what a destination holds of it.
-fn behind(all: &[Arc<SnapshotRecord>], copy: &CopyName, root: &RelPath, destination: &Destination) -> u64 {
+pub(super) fn behind(all: &[Arc<SnapshotRecord>], copy: &CopyName, root: &RelPath, destination: &Destination) -> u64 {
     let head = destination.head(copy, root);
     let newest_first = all.iter().rev().filter(|record| record.root == *root && record.kind == RunKind::Backup);
     newest_first.take_while(|record| head.is_none_or(|head| head.run != record.run)).count() as u64

@@ -29,6 +29,7 @@
 //! the vaults, [`prune`] lets go what no rule keeps.
 
 pub mod admin;
+mod catch_up;
 pub mod client;
 pub mod daemon;
 pub mod destination;

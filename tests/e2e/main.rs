@@ -8,12 +8,14 @@ mod support;
 
 mod backup;
 mod beside;
+mod catch_up;
 mod cut;
 mod damage;
 mod delete;
 mod delta;
 mod destinations;
 mod dry_run;
+mod fan_out;
 mod forget;
 mod hostile;
 mod identity;

@@ -59,7 +59,7 @@ impl ManifestSender<'_> {
             groups: self.owners.groups.clone(),
             errors,
         })?;
-        let mut batch = Batch { link: self.link, changes: Vec::new(), bytes: 0 };
+        let mut batch = ChangesSender::new(self.link);
         let mut unseen = self.found.unseen.iter().peekable();
         for change in self.changes(end)? {
             let change = change.map_err(|e| damaged(&e))?;
@@ -139,14 +139,21 @@ impl ManifestSender<'_> {
     }
 }
 
-struct Batch<'a> {
+/// Changes on their way, many to a message.
+pub(in crate::engine) struct ChangesSender<'a> {
     link: &'a LinkSender,
     changes: Vec<WireChange>,
     bytes: usize,
 }
 
-impl Batch<'_> {
-    fn push(&mut self, change: WireChange) -> Result<(), LinkError> {
+impl<'a> ChangesSender<'a> {
+    /// Of none yet.
+    pub(in crate::engine) fn new(link: &'a LinkSender) -> Self {
+        Self { link, changes: Vec::new(), bytes: 0 }
+    }
+
+    /// The next one; it may wait for others.
+    pub(in crate::engine) fn push(&mut self, change: WireChange) -> Result<(), LinkError> {
         self.bytes += match &change {
             WireChange::Put(entry) => 64 + entry_bytes(entry),
             WireChange::Remove(path) | WireChange::Unseen(path) => 8 + path.0.len(),
@@ -155,7 +162,8 @@ impl Batch<'_> {
         if self.changes.len() >= BATCH_COUNT_MAX || self.bytes >= CHANGES_BYTES_TARGET { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), LinkError> {
+    /// Nothing waits any longer.
+    pub(in crate::engine) fn flush(&mut self) -> Result<(), LinkError> {
         self.bytes = 0;
         let changes = std::mem::take(&mut self.changes);
         if changes.is_empty() { Ok(()) } else { self.link.send(Changes { changes }) }

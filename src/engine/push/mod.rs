@@ -29,6 +29,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(super) use self::manifest::ChangesSender;
+pub(super) use self::send::offer_items;
+
 use self::budget::Budget;
 use self::cache::{CacheEnd, CacheKeeper, CachePaths};
 use self::found::Found;

@@ -444,7 +444,7 @@ impl<'a> ContentSender<'a> {
 }
 
 /// Chunks as ranges of the base's recipe where they follow one another there.
-fn offer_items(chunks: &[(Digest, u32)], known: &HashMap<Digest, u32>) -> Vec<WireChunk> {
+pub(in crate::engine) fn offer_items(chunks: &[(Digest, u32)], known: &HashMap<Digest, u32>) -> Vec<WireChunk> {
     let mut items: Vec<WireChunk> = Vec::new();
     for (digest, len) in chunks {
         match (known.get(digest), items.last_mut()) {

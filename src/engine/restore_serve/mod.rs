@@ -22,9 +22,11 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub(super) use self::places::{Finder, Store};
+pub(super) use self::pool::Wanted;
+
 use self::entries::{Batches, Entries};
-use self::places::{Finder, Store};
-use self::pool::{Dispatcher, Wanted};
+use self::pool::Dispatcher;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
 use super::past_serve::choose;

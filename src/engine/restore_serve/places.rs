@@ -44,7 +44,7 @@ const RETIRED_DEPTH_MAX: usize = 4096;
 type BySize = HashMap<u64, Vec<RelPath>>;
 
 /// What the readers of one restore share.
-pub(super) struct Store<'a> {
+pub(in crate::engine) struct Store<'a> {
     hub: &'a Hub,
     copy: CopyName,
     dir: Arc<SafeDir>,
@@ -57,7 +57,7 @@ pub(super) struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    pub(super) fn new(hub: &'a Hub, copy: &CopyName) -> Result<Self, EngineError> {
+    pub(in crate::engine) fn new(hub: &'a Hub, copy: &CopyName) -> Result<Self, EngineError> {
         Ok(Self {
             hub,
             copy: copy.clone(),
@@ -71,7 +71,7 @@ impl<'a> Store<'a> {
     }
 
     /// What was searched in vain before may have been packed meanwhile.
-    pub(super) fn look_again(&self) {
+    pub(in crate::engine) fn look_again(&self) {
         self.vault().inspect(|vault| vault.look_again());
     }
 
@@ -147,7 +147,7 @@ fn list_retired(top: &SafeDir, found: &mut BySize) -> Result<(), TreeError> {
 }
 
 /// One reader's way to content.
-pub(super) struct Finder<'a> {
+pub(in crate::engine) struct Finder<'a> {
     store: &'a Store<'a>,
     copy_dirs: DirCache,
     retired_dirs: DirCache,
@@ -165,7 +165,7 @@ type Fill<'a> = dyn FnMut(&mut [u8]) -> bool + 'a;
 type UseIt<'a> = dyn FnMut(&mut Fill<'_>) -> bool + 'a;
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(store: &'a Store<'a>) -> Self {
+    pub(in crate::engine) fn new(store: &'a Store<'a>) -> Self {
         Self {
             store,
             copy_dirs: DirCache::new(store.dir.clone(), DIRS_OPEN_DEFAULT),
@@ -175,7 +175,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Appends the whole, verified content to `out`. On failure `out` may be longer than before.
-    pub(super) fn whole(&mut self, wanted: &Wanted, out: &mut Vec<u8>) -> Result<(), String> {
+    pub(in crate::engine) fn whole(&mut self, wanted: &Wanted, out: &mut Vec<u8>) -> Result<(), String> {
         let from = out.len();
         self.search(wanted, false, &mut |fill| {
             out.truncate(from);
@@ -187,7 +187,7 @@ impl<'a> Finder<'a> {
 
     /// Sends the content in pieces of `piece_bytes`; the last one only after all of it has been verified. After a damaged
     /// place the pieces begin again at offset 0.
-    pub(super) fn pieces(
+    pub(in crate::engine) fn pieces(
         &mut self,
         wanted: &Wanted,
         piece_bytes: usize,

@@ -27,13 +27,13 @@ const GROUP_FILES_MAX: usize = 128;
 
 /// A file whose content is wanted.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) batch: u32,
-    pub(super) index: u32,
+pub(in crate::engine) struct Wanted {
+    pub(in crate::engine) batch: u32,
+    pub(in crate::engine) index: u32,
     /// In copy coordinates.
-    pub(super) path: RelPath,
-    pub(super) digest: Digest,
-    pub(super) size: u64,
+    pub(in crate::engine) path: RelPath,
+    pub(in crate::engine) digest: Digest,
+    pub(in crate::engine) size: u64,
 }
 
 impl Wanted {

@@ -1,0 +1,294 @@
+//! Healing: destinations that lack the newest snapshot of a root get it from the daemon's own store, by themselves.
+//!
+//! ```text
+//! board (somebody came, somebody holds something else) ──┐
+//! sessions (a run has ended), catch-ups (one has ended) ─┼─ bell ─▶ thread "heal": who lacks what ─▶ Agenda ─▶ threads "catch-up"
+//! an hour, or what is to be tried again                ──┘                                                     └─ catch_up::run
+//! ```
+//! One at a time a destination, [`JOBS_MAX`] in all; who lacks least goes first. What failed rests for a while (`agenda`).
+//!
+//! Always holds: a live run goes first. While its [`LiveRun`] lives no catch-up of what overlaps it begins, and none of those
+//! that were under way goes on; nor does one begin while a lease on the daemon's own copy is held. What a destination has
+//! already it says so itself, whatever has come after it: a descendant is never replaced.
+
+mod agenda;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use self::agenda::{Agenda, JobId, Lack};
+use super::board::{CallId, Destination};
+use super::challenge::Question;
+use crate::backup::lease::Scope;
+use crate::backup::relpath::RelPath;
+use crate::engine::catch_up::{self, Due};
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::hub::Hub;
+use crate::engine::inspect_serve::behind;
+use crate::engine::stop::Stop;
+use crate::engine::wire::unexpected;
+use crate::net::link::Link;
+use crate::net::message::Message;
+use crate::net::shutdown::Shutdown;
+use crate::store::names::CopyName;
+
+/// Catch-ups at once.
+const JOBS_MAX: usize = 2;
+/// Everything is looked at this often, whatever happens.
+const EVERY: Duration = Duration::from_secs(3600);
+/// What is locked is looked at again after so long, should nobody ring before.
+const LOCKED: Duration = Duration::from_secs(5);
+/// How long a destination may take to answer a call.
+const CALL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to show what it holds.
+const PROOF_PATIENCE: Duration = Duration::from_secs(30);
+/// How often who waits looks whether all is over.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a live run waits for the catch-ups that it ends.
+const SUPERSEDE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What healing shares with those who wake and stop it.
+pub(in crate::engine) struct Healing {
+    state: Mutex<Agenda>,
+    /// A job or a live run has ended.
+    ended: Condvar,
+    bell: (Sender<()>, Receiver<()>),
+}
+
+impl Default for Healing {
+    fn default() -> Self {
+        Self { state: Mutex::default(), ended: Condvar::new(), bell: bounded(1) }
+    }
+}
+
+impl Healing {
+    fn lock(&self) -> MutexGuard<'_, Agenda> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There may be something to do.
+    pub(in crate::engine) fn ring(&self) {
+        // Full: it has been rung already.
+        let _ = self.bell.0.try_send(());
+    }
+
+    /// Ends the catch-ups that overlap a live run, and keeps others from beginning until what is returned is dropped. Waits
+    /// a few seconds for those; after that each ends with its link. To be called with the lease on the own copy in hand.
+    pub(in crate::engine) fn supersede(self: &Arc<Self>, copy: &CopyName, root: &RelPath, recursive: bool) -> LiveRun {
+        let scope = Scope { copy: copy.to_string(), root: root.clone(), recursive };
+        let (live, ended) = self.lock().live(scope);
+        let jobs: Vec<JobId> = ended.iter().map(|(job, _)| *job).collect();
+        stop_all(ended.into_iter().map(|(_, stop)| stop));
+        self.wait_for(&jobs, SUPERSEDE_PATIENCE);
+        LiveRun { healing: Arc::clone(self), live }
+    }
+
+    fn wait_for(&self, jobs: &[JobId], patience: Duration) {
+        let waits = |agenda: &mut Agenda| jobs.iter().any(|job| agenda.is_active(*job));
+        drop(self.ended.wait_timeout_while(self.lock(), patience, waits));
+    }
+
+    fn job_ended(&self, job: JobId, failure: Option<ErrorKind>) {
+        self.lock().ended(job, failure, Instant::now());
+        self.ended.notify_all();
+        self.ring();
+    }
+}
+
+/// A catch-up under way: its place is free when this is dropped, however it ended.
+struct UnderWay {
+    healing: Arc<Healing>,
+    job: JobId,
+    failure: Option<ErrorKind>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.healing.job_ended(self.job, self.failure);
+    }
+}
+
+/// A run that destinations take part in: nothing that overlaps is healed meanwhile.
+pub(in crate::engine) struct LiveRun {
+    healing: Arc<Healing>,
+    live: u64,
+}
+
+impl Drop for LiveRun {
+    fn drop(&mut self) {
+        self.healing.lock().live_ended(self.live);
+        self.healing.ring();
+    }
+}
+
+/// To ask a conversation to end may take seconds: nobody waits for that.
+fn stop_all(stops: impl Iterator<Item = Stop>) {
+    for stop in stops {
+        thread::spawn(move || stop.ask());
+    }
+}
+
+/// Starts the thread. It ends soon after `shutdown` was given and [`Healing::ring`] called; catch-ups are cut off then, and
+/// go on from the destination's staging another time.
+pub(in crate::engine) fn start(hub: &Arc<Hub>, shutdown: &Shutdown) -> Option<JoinHandle<()>> {
+    let (hub, shutdown) = (Arc::clone(hub), shutdown.clone());
+    let heal = move || {
+        let watch = hub.board.watch();
+        while !shutdown.is_triggered() {
+            let wait = round(&hub).min(EVERY);
+            select! {
+                recv(watch.bell()) -> _ => {}
+                recv(hub.healing.bell.1) -> _ => {}
+                default(wait) => {}
+            }
+        }
+        let jobs = hub.healing.lock().all();
+        stop_all(jobs.iter().map(|(_, stop)| stop.clone()));
+        let jobs: Vec<JobId> = jobs.into_iter().map(|(job, _)| job).collect();
+        hub.healing.wait_for(&jobs, SUPERSEDE_PATIENCE);
+    };
+    let thread = thread::Builder::new().name("heal".to_owned()).spawn(heal);
+    thread.inspect_err(|error| tracing::warn!("cannot start a thread: {error}; destinations do not catch up")).ok()
+}
+
+/// Begins what can begin now. Returns after how long to look again.
+fn round(hub: &Arc<Hub>) -> Duration {
+    let there = hub.board.list();
+    let lacks = match lacks(hub, &there) {
+        Ok(lacks) => lacks,
+        Err(error) => {
+            tracing::warn!("what destinations lack is not known: {error}");
+            return EVERY;
+        }
+    };
+    let now = Instant::now();
+    let mut agenda = hub.healing.lock();
+    agenda.forget_others(&there);
+    // Asked with the agenda in hand: a run that takes its lease after this finds what begins now, and ends it.
+    let held = hub.leases.held();
+    let (begun, wait) = agenda.next(lacks, now, &|scope| held.iter().any(|(other, _)| scope.overlaps(other)));
+    drop(agenda);
+    for (job, stop, lack) in begun {
+        let of = Arc::clone(hub);
+        let under_way = UnderWay { healing: Arc::clone(&hub.healing), job, failure: Some(ErrorKind::Failed) };
+        let spawned = thread::Builder::new().name("catch-up".to_owned()).spawn(move || {
+            // All of it, not its one field.
+            let mut under_way = under_way;
+            let outcome = catch_up(&of, &lack, &stop);
+            tell(&lack, &outcome);
+            under_way.failure = outcome.err().map(|error| error.kind);
+        });
+        if let Err(error) = spawned {
+            tracing::warn!("cannot start a thread: {error}; a destination has to wait");
+        }
+    }
+    wait
+}
+
+/// The newest backup of each root, wherever it is not the newest that a destination holds; who lacks least first.
+fn lacks(hub: &Hub, there: &[Destination]) -> Result<Vec<Lack>, EngineError> {
+    let mut lacks = Vec::new();
+    if there.is_empty() {
+        return Ok(lacks);
+    }
+    for copy in hub.store.copies()? {
+        let wanted: Vec<_> = there.iter().filter(|destination| destination.wants.admits(&copy)).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let snapshots = hub.store.snapshots(&copy)?;
+        let (roots, all) = (snapshots.roots()?, snapshots.list()?);
+        for record in roots {
+            for destination in &wanted {
+                let head = destination.head(&copy, &record.root);
+                if head.is_some_and(|head| head.run == record.run) {
+                    continue;
+                }
+                lacks.push(Lack {
+                    id: destination.id,
+                    visit: destination.visit,
+                    name: destination.name.clone(),
+                    copy: copy.clone(),
+                    head: head.map(|head| head.manifest),
+                    missing: behind(&all, &copy, &record.root, destination),
+                    record: Arc::clone(&record),
+                });
+            }
+        }
+    }
+    lacks.sort_by_key(|lack| lack.missing);
+    Ok(lacks)
+}
+
+/// Brings it; its number over there.
+fn catch_up(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<u64, EngineError> {
+    let mut link = call(hub, lack, stop)?;
+    let shown = hub.board.begin_run(lack.id, &lack.copy, &lack.record.root);
+    let due = Due { copy: &lack.copy, record: &lack.record, head: lack.head };
+    let caught_up = catch_up::run(hub, &due, &mut link, stop, &|bytes, total| shown.advance(bytes, total))?;
+    // Who has something newer cannot show the older one in its plain copy.
+    if !caught_up.had_it {
+        prove(hub, lack, &mut link).map_err(|error| stop.or(error))?;
+    }
+    Ok(caught_up.receipt.snapshot)
+}
+
+/// Has the destination show that it holds what it says.
+fn prove(hub: &Hub, lack: &Lack, link: &mut Link) -> Result<(), EngineError> {
+    let question = Question::about(hub, &lack.copy, &lack.record)?;
+    if question.is_empty() {
+        return Ok(());
+    }
+    let (challenge, expected) = question.ask()?;
+    link.send(challenge)?;
+    let until = Instant::now() + PROOF_PATIENCE;
+    loop {
+        match link.recv_timeout(until.saturating_duration_since(Instant::now()))? {
+            Some(Message::Busy(_)) => {}
+            Some(Message::Proof(proof)) if proof.digest == expected => return Ok(()),
+            Some(Message::Refused(refused)) => return Err(refused.into()),
+            Some(Message::Proof(_)) | None => {
+                let message = "it says that it holds the snapshot, and cannot show it: its copy is damaged";
+                return Err(EngineError::new(ErrorKind::Failed, message));
+            }
+            Some(other) => return Err(unexpected(&other, "waiting for a proof").into()),
+        }
+    }
+}
+
+/// Asks for a data connection.
+fn call(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<Link, EngineError> {
+    let lost = |why: &str| EngineError::new(ErrorKind::Unreachable, format!("it {why}"));
+    let (answers, answer) = bounded(1);
+    let call: CallId = hub.board.call(lack.id, &answers).ok_or_else(|| lost("has left"))?;
+    let until = Instant::now() + CALL_PATIENCE;
+    while Instant::now() < until {
+        if let Ok(answer) = answer.recv_timeout(LOOK) {
+            return Ok(answer.link);
+        }
+        if stop.is_asked() || hub.board.find(lack.id).is_none_or(|there| there.visit != lack.visit) {
+            break;
+        }
+    }
+    hub.board.cancel(call);
+    Err(stop.or(lost("does not open a connection")))
+}
+
+fn tell(lack: &Lack, outcome: &Result<u64, EngineError>) {
+    let Lack { name, copy, record, .. } = lack;
+    let (number, root) = (record.number, &record.root);
+    match outcome {
+        Ok(there) => tracing::info!(
+            "destination '{name}' has caught up with '/{root}' of {copy}: snapshot {number}, {there} there"
+        ),
+        Err(error) if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::Unreachable) => {
+            tracing::info!("destination '{name}' did not catch up with '/{root}' of {copy}: {error}");
+        }
+        Err(error) => tracing::warn!("destination '{name}' cannot catch up with '/{root}' of {copy}: {error}"),
+    }
+}
