@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
-use super::fan_out::attend;
+use super::fan_out::{self, attend};
 use super::hub::{Hub, Who};
 use super::{forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, restore_serve, stats, verify};
 use crate::backup::bytes::escape;
@@ -193,6 +193,10 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
         let who = &mut who;
         match request {
             Message::Of(copy) => *who = of(hub, me, &copy)?,
+            Message::Begin(begin) if fan_out::concerns(hub, who, &begin) => {
+                fan_out::serve(hub, who, link, &begin)?;
+                return Ok(None);
+            }
             Message::Begin(begin) => drop(receive::serve(hub, who, link, &begin, &receive::Terms::default())?),
             Message::Read(read) => restore_serve::serve(hub, who, link, read)?,
             Message::Snapshots(asked) => past_serve::snapshots(hub, who, link, asked)?,

@@ -15,6 +15,7 @@ mod delete;
 mod delta;
 mod destinations;
 mod dry_run;
+mod fan_out;
 mod forget;
 mod hostile;
 mod identity;

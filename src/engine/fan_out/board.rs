@@ -103,6 +103,7 @@ pub(in crate::engine) enum BoardEvent {
     /// It is there (again: then [`BoardEvent::Gone`] came before).
     Connected(Destination),
     /// It holds something else than before.
+    #[allow(dead_code)] // Who needs to know asks the board when it does.
     Changed(Destination),
     /// It is not there any more.
     Gone(DestinationId),

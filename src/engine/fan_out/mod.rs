@@ -1,17 +1,115 @@
 //! Distributed backup, the daemon's side (DESIGN 9): destinations that attend, runs that are passed on to them.
+//!
+//! ```text
+//! source ══ its session's link ═▶ "listen" ─▶ Driver (the session's thread) ─┬─ Link::pair ─▶ "own store": receive::serve
+//!    ▲                                          │ one select; never waits    ├─ data link ──▶ destination A: receive::serve
+//!    └──────────── "say" ◀── answers ───────────┘ for one of them            └─ data link ──▶ destination B
+//! ```
+//! A target is a link at whose far end a run is received, so each message of a backup keeps its meaning, and the source need
+//! not know that there are several. What follows from what is decided in `backup::fanout`; who gets what in `router`; the
+//! driver carries it out.
+//!
+//! **Who stops whom.** The run ends with the machine's `End`: then the driver lets its targets go, their threads end with
+//! their links, and "listen" ends within [`LOOK`]. The own store ends its housekeeping first. A source that is lost before
+//! the commit ends the run; what has arrived waits in staging, here and there.
 
 pub(super) mod attend;
-// What runs and healing ask of it is used by them.
-#[allow(dead_code)]
 pub(super) mod board;
-#[allow(dead_code)]
 pub(super) mod challenge;
-// What live runs ask of it is used by them.
-#[allow(dead_code)]
+mod driver;
 pub(super) mod heal;
-#[allow(dead_code)]
+mod peers;
+mod receipt;
 mod router;
 mod running;
-#[allow(dead_code)]
 mod target;
 pub(super) mod whose;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use self::driver::{Driver, Ends};
+use super::error::EngineError;
+use super::hub::{Hub, Who};
+use super::receive;
+use super::wire::WireError;
+use crate::backup::relpath::RelPath;
+use crate::net::link::{Link, LinkError, LinkReceiver, LinkSender};
+use crate::net::message::{Begin, Message, Refused};
+
+/// How often who listens to a silent source looks whether the run is over.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A run of a source, as its driver and its targets see it.
+struct Run<'a> {
+    hub: &'a Arc<Hub>,
+    who: &'a Who,
+    begin: &'a Begin,
+    root: RelPath,
+}
+
+/// Whether more than the own store takes part in a run. A dry run is nobody else's business.
+pub(super) fn concerns(hub: &Hub, who: &Who, begin: &Begin) -> bool {
+    let wanted = || hub.board.list().iter().any(|destination| destination.wants.admits(who.copy()));
+    !begin.dry_run && (begin.copies > 0 || wanted())
+}
+
+/// Serves a backup to the own store and to all destinations that want it; the receipt has been sent when this returns.
+/// Nothing more can be received over the link.
+///
+/// # Errors
+/// Why it is refused or failed. If it is that too few hold it, those who were needed never came.
+pub(super) fn serve(hub: &Arc<Hub>, who: &Who, link: &mut Link, begin: &Begin) -> Result<(), EngineError> {
+    let root = RelPath::new(begin.root.as_slice()).map_err(WireError::from)?;
+    let run = Run { hub, who, begin, root };
+    let (sender, receiver) = (link.sender.clone(), &mut link.receiver);
+    let over = AtomicBool::new(false);
+    let (told, source) = bounded(1);
+    let (answers, to_say) = unbounded();
+    let (start_own, started) = bounded(1);
+    let (ours, theirs) = Link::pair();
+    let ends = Ends { source, answers, busy: sender.clone(), start_own, own: Some(ours) };
+    thread::scope(|scope| {
+        scope.spawn(|| listen(receiver, &told, &over));
+        scope.spawn(move || say(&sender, &to_say));
+        scope.spawn(|| own_store(&run, theirs, &started));
+        let outcome = Driver::new(&run, ends).run();
+        over.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+/// Hands over what the source says, one message at a time.
+fn listen(link: &mut LinkReceiver, told: &Sender<Result<Message, LinkError>>, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        let Some(message) = link.recv_timeout(LOOK).transpose() else { continue };
+        let is_end = message.is_err();
+        if told.send(message).is_err() || is_end {
+            return;
+        }
+    }
+}
+
+/// Says to the source what it is told. As many answers wait as there are questions of the source.
+fn say(link: &LinkSender, answers: &Receiver<Message>) {
+    for message in answers {
+        if link.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+/// The own store: a target like any other, in this process.
+fn own_store(run: &Run<'_>, mut link: Link, started: &Receiver<()>) {
+    if started.recv().is_err() {
+        return;
+    }
+    let terms = receive::Terms { hold: true, ..receive::Terms::default() };
+    if let Err(error) = receive::serve(run.hub, run.who, &mut link, run.begin, &terms) {
+        let _ = link.send(Refused::from(&error));
+    }
+}

@@ -14,7 +14,6 @@ use crate::store::registry::{Identity, Right};
 const SOFTWARE_BYTES_MAX: usize = 200;
 
 /// What the daemon says before it begins a run of `who`. `parent`: the run that this one follows in its own store.
-#[allow(dead_code)] // The driver's and catch-up's.
 pub(in crate::engine) fn for_whom(who: &Who, parent: Option<RunId>, hold: bool) -> For {
     let copy = who.copy();
     let address = who.address.map_or_else(|| "local".to_owned(), |address| address.to_string());

@@ -1,0 +1,385 @@
+//! [`Driver`]: carries out what the rules of a run say. It waits in one place only, for whatever happens next:
+//!
+//! ```text
+//! source (not while paused) ─┐
+//! what targets do and say ───┤
+//! answered calls ────────────┼─ select ─▶ Event ─▶ Machine ─▶ Actions ─▶ queues of targets, answers to the source
+//! catch-ups ─────────────────┤
+//! the board's bell, ticks ───┘
+//! ```
+//! Nothing is done here that waits for a peer: what a target is to be told waits in its queue. Bounded: while somebody who
+//! counts has a full queue the source is not listened to, so a queue is at most one message longer than it may be.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
+
+use super::Run;
+use super::board::{Answer, BoardEvent, CallId, Destination, DestinationId, Subscription};
+use super::challenge;
+use super::heal::LiveRun;
+use super::peers::{CatchingUp, Conn, Healed, Purpose};
+use super::receipt::receipt;
+use super::router::Router;
+use super::target::{Events, TargetEvent};
+use crate::backup::bytes::Bytes;
+use crate::backup::digest::Digest;
+use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, ReceiptLine, Rules, TargetId};
+use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::wire::WireError;
+use crate::net::link::{Link, LinkError, LinkSender};
+use crate::net::message::{Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, Refused};
+
+/// Who is not needed has so long to answer after all others.
+const GRACE: Duration = Duration::from_secs(2);
+/// What targets tell and the driver has not heard.
+const EVENTS_QUEUED_MAX: usize = 64;
+/// Paths in one message.
+const PATHS_PER_MESSAGE: usize = 128;
+/// What the daemon is busy with while targets are: see [`Busy`].
+const PHASE_COMMIT: u8 = 4;
+
+/// The driver's ends of what connects it with the source and the own store.
+pub(super) struct Ends {
+    /// What the source says.
+    pub(super) source: Receiver<Result<Message, LinkError>>,
+    /// What is said to it.
+    pub(super) answers: Sender<Message>,
+    /// To say beside that that all goes on.
+    pub(super) busy: LinkSender,
+    /// Lets the own store begin.
+    pub(super) start_own: Sender<()>,
+    /// Its link.
+    pub(super) own: Option<Link>,
+}
+
+/// See the module.
+pub(super) struct Driver<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) ends: Ends,
+    began: Instant,
+    machine: Machine,
+    pub(super) router: Router,
+    /// What happened and the machine has not been told.
+    happened: VecDeque<Event>,
+    board: Subscription,
+    ids: BTreeMap<DestinationId, TargetId>,
+    pub(super) conns: BTreeMap<TargetId, Conn>,
+    pub(super) calls: HashMap<CallId, (TargetId, Purpose)>,
+    pub(super) catching_up: BTreeMap<TargetId, CatchingUp>,
+    /// Of the last connection to a target.
+    pub(super) generation: u64,
+    pub(super) events: Events,
+    heard: Receiver<(TargetId, u64, TargetEvent)>,
+    pub(super) called: Sender<Answer>,
+    answered: Receiver<Answer>,
+    pub(super) healing: Sender<(TargetId, u64, Healed)>,
+    healed: Receiver<(TargetId, u64, Healed)>,
+    paused: bool,
+    source_is_over: bool,
+    /// Of the manifest that is on its way.
+    manifest: Option<Digest>,
+    /// The source waits for us.
+    is_awaited: bool,
+    busy_said: Instant,
+    /// Nothing that overlaps is healed meanwhile.
+    pub(super) live: Option<LiveRun>,
+    pub(super) own_receipt: Option<Committed>,
+    pub(super) own_refusal: Option<Refused>,
+    pub(super) question: Option<challenge::Question>,
+    end: Option<(Outcome, Vec<ReceiptLine>)>,
+}
+
+fn rules(begin: &Begin) -> Rules {
+    let secs = |secs: u32| Duration::from_secs(secs.into());
+    Rules {
+        run: begin.run,
+        own: true,
+        wanted: begin.copies,
+        gather_for: (begin.wait_copies_secs != u32::MAX).then(|| secs(begin.wait_copies_secs)),
+        retry_for: secs(begin.retry_secs),
+        stall: Duration::from_secs(SILENCE_SECS),
+        busy_max: Duration::from_secs(COMMIT_SECS),
+        grace: GRACE,
+        rounds_max: u32::try_from(MISSING_ROUNDS_MAX).unwrap_or(u32::MAX),
+    }
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(run: &'a Run<'a>, ends: Ends) -> Self {
+        let mut board = run.hub.board.subscribe(run.who.copy());
+        let mut ids = BTreeMap::new();
+        let mut there = Vec::new();
+        for event in board.events() {
+            if let BoardEvent::Connected(Destination { id, name, .. }) = event {
+                there.push((id_of(&mut ids, id), name));
+            }
+        }
+        let (machine, actions) = Machine::begin(rules(run.begin), there);
+        let (events, heard) = bounded(EVENTS_QUEUED_MAX);
+        let (called, answered) = unbounded();
+        let (healing, healed) = unbounded();
+        let mut driver = Self {
+            run,
+            ends,
+            began: Instant::now(),
+            machine,
+            router: Router::default(),
+            happened: VecDeque::new(),
+            board,
+            ids,
+            conns: BTreeMap::new(),
+            calls: HashMap::new(),
+            catching_up: BTreeMap::new(),
+            generation: 0,
+            events,
+            heard,
+            called,
+            answered,
+            healing,
+            healed,
+            paused: false,
+            source_is_over: false,
+            manifest: None,
+            is_awaited: true,
+            busy_said: Instant::now(),
+            live: None,
+            own_receipt: None,
+            own_refusal: None,
+            question: None,
+            end: None,
+        };
+        actions.into_iter().for_each(|action| driver.act(action));
+        driver.catch_up_with_events();
+        driver
+    }
+
+    /// Drives the run to its end.
+    ///
+    /// # Errors
+    /// Why there is no receipt.
+    pub(super) fn run(mut self) -> Result<(), EngineError> {
+        let (ticks, silent) = (tick(Duration::from_secs(1)), never());
+        while self.end.is_none() {
+            let source = if self.paused || self.source_is_over { &silent } else { &self.ends.source };
+            select! {
+                recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
+                recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
+                    self.target_told(id, generation, event);
+                },
+                recv(self.answered) -> answer => if let Ok(answer) = answer {
+                    self.joined(answer);
+                },
+                recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
+                    self.catch_up_told(id, generation, event);
+                },
+                recv(self.board.bell()) -> _ => self.look_at_board(),
+                recv(ticks) -> _ => self.tick(),
+            }
+        }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result<(), EngineError> {
+        let (outcome, lines) = self.end.take().unwrap_or((Outcome::Abandoned, Vec::new()));
+        tracing::debug!("the run of '/{}' ends: {outcome:?}", self.run.root);
+        for (_, catching_up) in std::mem::take(&mut self.catching_up) {
+            catching_up.stop();
+        }
+        if matches!(outcome, Outcome::Done | Outcome::TooFew) {
+            // Who was told to commit is to hear of it.
+            self.conns.values().for_each(|conn| conn.target.finish());
+        }
+        self.conns.clear();
+        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
+        if let (Outcome::OwnFailed(_), Some(refused)) = (&outcome, self.own_refusal.take()) {
+            return Err(refused.into());
+        }
+        let receipt = receipt(&outcome, &lines, self.own_receipt.take(), self.run.begin.copies)?;
+        self.answer(receipt);
+        Ok(())
+    }
+
+    /// Says something to the source.
+    pub(super) fn answer(&self, message: impl Into<Message>) {
+        // A source that is gone is heard of where it is listened to.
+        let _ = self.ends.answers.send(message.into());
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.happened.push_back(event);
+        self.catch_up_with_events();
+    }
+
+    /// To be told once what is being done is done.
+    pub(super) fn tell_later(&mut self, event: Event) {
+        self.happened.push_back(event);
+    }
+
+    pub(super) fn catch_up_with_events(&mut self) {
+        while let Some(event) = self.happened.pop_front() {
+            tracing::trace!("{event:?}");
+            for action in self.machine.apply(self.began.elapsed(), event) {
+                tracing::trace!("{action:?}");
+                self.act(action);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.tell(Event::Tick);
+        if self.is_awaited && self.busy_said.elapsed() >= Duration::from_secs(KEEPALIVE_SECS) {
+            self.busy_said = Instant::now();
+            // Full: it has something to read.
+            let _ = self.ends.busy.try_send(Busy { phase: PHASE_COMMIT });
+        }
+    }
+
+    fn look_at_board(&mut self) {
+        for event in self.board.events() {
+            match event {
+                BoardEvent::Connected(Destination { id, name, .. }) => {
+                    let target = id_of(&mut self.ids, id);
+                    self.tell(Event::Connected { target, name });
+                }
+                BoardEvent::Gone(id) => {
+                    let target = id_of(&mut self.ids, id);
+                    self.tell(Event::Gone { target });
+                }
+                BoardEvent::Changed(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn destination(&self, target: TargetId) -> Option<DestinationId> {
+        self.ids.iter().find(|(_, of)| **of == target).map(|(id, _)| *id)
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
+            Action::Start { target: TargetId::OWN } => self.start_own(),
+            Action::Start { target } => self.call(target, Purpose::Run),
+            Action::CatchUp { target } => self.call(target, Purpose::CatchUp),
+            Action::Grant => self.grant(),
+            Action::Reply { question } => {
+                if let Some(message) = self.router.reply(question) {
+                    self.answer(message);
+                }
+            }
+            Action::Pause => self.paused = true,
+            Action::Resume => self.paused = false,
+            Action::AskSource => self.ask_source(),
+            Action::Commit { target } => self.send(target, Commit { run: self.run.begin.run }),
+            Action::Challenge { target } => self.challenge(target),
+            Action::Drop { target, reason } => self.let_go(target, &reason),
+            Action::End { outcome, receipt } => self.end = Some((outcome, receipt)),
+        }
+    }
+
+    fn grant(&mut self) {
+        let said = || self.conns.values().filter_map(|conn| conn.granted.as_ref());
+        let base_known = said().all(|granted| granted.base_known) && said().next().is_some();
+        let ask = said().any(|granted| granted.ask);
+        self.is_awaited = false;
+        self.answer(Granted { base_known, ask });
+    }
+
+    /// All that anybody misses, and another round.
+    fn ask_source(&mut self) {
+        let missing = self.conns.values_mut().flat_map(|conn| std::mem::take(&mut conn.missing).paths);
+        let mut paths: Vec<Bytes> = missing.collect();
+        paths.sort_unstable();
+        paths.dedup();
+        self.router.new_round();
+        self.is_awaited = false;
+        let mut rest = paths.into_iter().peekable();
+        loop {
+            let paths: Vec<Bytes> = rest.by_ref().take(PATHS_PER_MESSAGE).collect();
+            let last = rest.peek().is_none();
+            self.answer(Missing { paths, last });
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// A message of the source, or its end.
+    fn source_said(&mut self, message: Result<Message, LinkError>) -> Result<(), EngineError> {
+        let Ok(message) = message else {
+            self.source_is_over = true;
+            self.tell(Event::SourceLost);
+            return Ok(());
+        };
+        let mut ended = None;
+        match &message {
+            Message::Busy(_) => return Ok(()),
+            Message::Manifest(manifest) => self.manifest = Some(manifest.digest),
+            Message::ManifestEnd(_) => {
+                ended = Some(self.manifest.take().ok_or(WireError::Bounds("a manifest ends that did not begin"))?);
+            }
+            Message::Progress(progress) => {
+                let total = progress.total_known.then_some(progress.bytes_total);
+                for shown in self.conns.values().filter_map(|conn| conn.shown.as_ref()) {
+                    shown.advance(progress.bytes_done, total);
+                }
+            }
+            _ => {}
+        }
+        let routed = self.router.source(message)?;
+        for (target, message) in routed.sends {
+            self.send(target, message);
+        }
+        if let Some(question) = routed.question {
+            self.asked(question, &routed.unasked);
+        }
+        if let Some(manifest) = ended {
+            (self.is_awaited, self.busy_said) = (true, Instant::now());
+            self.tell(Event::ManifestSent { manifest });
+        }
+        self.catch_up_with_events();
+        Ok(())
+    }
+
+    fn asked(&mut self, question: Question, unasked: &[TargetId]) {
+        self.tell(Event::Asked { question });
+        for target in unasked {
+            self.tell(Event::Answered { target: *target, question });
+        }
+    }
+
+    fn challenge(&mut self, target: TargetId) {
+        match self.next_challenge() {
+            Ok(Some((challenge, expected))) => {
+                if let Some(conn) = self.conns.get_mut(&target) {
+                    conn.expected = Some(expected);
+                }
+                self.send(target, challenge);
+            }
+            // There is no content that could be asked about.
+            Ok(None) => self.proved(target, true),
+            Err(error) => {
+                tracing::warn!("what destinations hold cannot be asked about: {error}");
+                self.tell_later(Event::Lost { target, why: "the server could not check what it holds".to_owned() });
+            }
+        }
+    }
+
+    fn next_challenge(&mut self) -> Result<Option<(Challenge, Digest)>, EngineError> {
+        if self.question.is_none() {
+            let (hub, copy) = (self.run.hub, self.run.who.copy());
+            let record = hub.store.snapshots(copy)?.by_run(self.run.begin.run)?;
+            let record = record.ok_or_else(|| EngineError::new(ErrorKind::Failed, "the snapshot is not there"))?;
+            self.question = Some(challenge::Question::about(hub, copy, &record)?);
+        }
+        self.question.as_ref().filter(|question| !question.is_empty()).map(challenge::Question::ask).transpose()
+    }
+}
+
+/// The same for as long as the run lasts, however often it comes back.
+fn id_of(ids: &mut BTreeMap<DestinationId, TargetId>, id: DestinationId) -> TargetId {
+    let next = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
+    *ids.entry(id).or_insert(TargetId(next))
+}
