@@ -88,7 +88,10 @@ pub(super) struct Driver<'a> {
     pub(super) live: Option<LiveRun>,
     pub(super) own_receipt: Option<Committed>,
     pub(super) own_refusal: Option<Refused>,
-    pub(super) question: Option<challenge::Question>,
+    question: Option<challenge::Question>,
+    /// They are to be challenged, and there was nothing yet to ask about.
+    unasked: Vec<TargetId>,
+    own_is_done: bool,
     end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
@@ -149,6 +152,8 @@ impl<'a> Driver<'a> {
             own_receipt: None,
             own_refusal: None,
             question: None,
+            unasked: Vec::new(),
+            own_is_done: false,
             end: None,
         };
         actions.into_iter().for_each(|action| driver.act(action));
@@ -229,6 +234,9 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) {
+        for target in self.unasked.clone() {
+            self.tell_later(Event::Progress { target });
+        }
         self.tell(Event::Tick);
         if self.is_awaited && self.busy_said.elapsed() >= Duration::from_secs(KEEPALIVE_SECS) {
             self.busy_said = Instant::now();
@@ -358,12 +366,25 @@ impl<'a> Driver<'a> {
                 }
                 self.send(target, challenge);
             }
+            // The own store's catalog may not know its files yet.
+            Ok(None) if !self.own_is_done => {
+                self.question = None;
+                self.unasked.push(target);
+            }
             // There is no content that could be asked about.
             Ok(None) => self.proved(target, true),
             Err(error) => {
                 tracing::warn!("what destinations hold cannot be asked about: {error}");
                 self.tell_later(Event::Lost { target, why: "the server could not check what it holds".to_owned() });
             }
+        }
+    }
+
+    /// The own store has done all that it does after a commit.
+    pub(super) fn own_ended(&mut self) {
+        self.own_is_done = true;
+        for target in std::mem::take(&mut self.unasked) {
+            self.challenge(target);
         }
     }
 
