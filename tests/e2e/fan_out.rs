@@ -11,7 +11,7 @@ use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, PATIENCE, World, login, skipped, wait};
 use crate::support::destination::{Destination, wait_for_names};
 use crate::support::fake_destination::{self, Lie};
-use crate::support::holder::Holder;
+use crate::support::holder::{Holder, receipt_again};
 use crate::support::mount::Mount;
 use crate::support::patience::wait_until;
 use crate::support::proxy::Proxy;
@@ -396,4 +396,23 @@ fn a_destination_s_word_is_not_enough() {
         write(&world.source.join("a"), noise(2, 100_000));
         client.push_code("-rd --copies 2 --retry-for 0", &world.source, 15);
     }
+}
+
+/// The daemon was lost between its own commit and the others': the same run again brings them what it holds.
+#[test]
+fn a_run_that_the_daemon_holds_already_is_brought_to_who_lacks_it() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("a"), noise(1, 100_000));
+    client.push("-rd", &world.source);
+    let hex = client.run(&["--json", "runs"]).object("run")["run"].as_str().unwrap().to_owned();
+    let run: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let asking = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| receipt_again(&daemon, &client, &world.source, run.try_into().unwrap(), 1));
+        let one = start(&world, &client, "one");
+        let receipt = asking.join().unwrap();
+        assert_same(&copy_in(&one.store, &world.source), &world.source);
+        receipt
+    });
+    let copies: Vec<_> = asking.copies.iter().map(|copy| (copy.kind, copy.state)).collect();
+    assert_eq!((copies, asking.enough, asking.snapshot), (vec![(0, 0), (1, 0)], true, 1));
 }
