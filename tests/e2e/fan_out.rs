@@ -416,3 +416,19 @@ fn a_run_that_the_daemon_holds_already_is_brought_to_who_lacks_it() {
     let copies: Vec<_> = asking.copies.iter().map(|copy| (copy.kind, copy.state)).collect();
     assert_eq!((copies, asking.enough, asking.snapshot), (vec![(0, 0), (1, 0)], true, 1));
 }
+
+/// A run that waits for destinations waits for the next daemon, too, and does not hold up this one's end.
+#[test]
+fn a_run_that_waits_does_not_hold_up_the_drain() {
+    let (world, mut daemon, client) = World::served();
+    write(&world.source.join("a"), "one");
+    let run = client.start(&["-rd", "--copies", "1", "--retry-for", "2m", world.source.to_str().unwrap()]);
+    wait_until("it to wait", || client.run(&["--json", "status"]).object("status")["sessions"].as_u64().unwrap() >= 2);
+    let begun = Instant::now();
+    assert!(daemon.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let _daemon = daemon.restart();
+    let one = start(&world, &client, "one");
+    Outcome::end(run).expect(0, &[]);
+    assert_same(&copy_in(&one.store, &world.source), &world.source);
+}

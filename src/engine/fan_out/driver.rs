@@ -25,12 +25,14 @@ use super::router::Router;
 use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
-use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, ReceiptLine, Rules, TargetId};
+use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
 use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::WireError;
 use crate::net::link::{Link, LinkError, LinkSender};
-use crate::net::message::{Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, Refused};
+use crate::net::message::{
+    Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
+};
 
 /// Who is not needed has so long to answer after all others.
 const GRACE: Duration = Duration::from_secs(2);
@@ -238,6 +240,12 @@ impl<'a> Driver<'a> {
             self.tell_later(Event::Progress { target });
         }
         self.tell(Event::Tick);
+        if self.end.is_none() && self.ends.own.is_some() && self.run.hub.board.is_ending() {
+            // It waits for those who cannot come.
+            let message = b"the daemon is stopping; try again later"[..].into();
+            self.own_refusal = Some(Refused { kind: RefusalKind::Unavailable, message });
+            self.end = Some((Outcome::OwnFailed(Reason::Unfinished), Vec::new()));
+        }
         if self.is_awaited && self.busy_said.elapsed() >= Duration::from_secs(KEEPALIVE_SECS) {
             self.busy_said = Instant::now();
             // Full: it has something to read.
