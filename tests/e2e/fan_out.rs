@@ -2,17 +2,29 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::client::Client;
-use crate::support::daemon::{PATIENCE, World, login, wait};
+use crate::support::client::{Client, Outcome};
+use crate::support::daemon::{Daemon, PATIENCE, World, login, skipped, wait};
 use crate::support::destination::{Destination, wait_for_names};
+use crate::support::fake_destination::{self, Lie};
+use crate::support::holder::{Holder, receipt_again};
+use crate::support::mount::Mount;
 use crate::support::patience::wait_until;
+use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, plant, write};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
+/// After so much silence a peer is dead.
+const SILENCE: Duration = Duration::from_secs(30);
+/// User name of the source behind the wire.
+const SOURCE: &str = "source";
 const MIB: u64 = 1024 * 1024;
+/// What two sockets hold of a connection that is lost: it has passed the wire, and never arrived.
+const SOCKETS_BYTES: u64 = 6 * MIB;
 
 fn start(world: &World, client: &Client, name: &str) -> Destination {
     Destination::start(client, &world.path(&format!("at-{name}")), &["--name", name, "--json"])
@@ -138,4 +150,285 @@ fn destinations_take_part_in_every_run_that_they_want() {
     assert_eq!(summary["copies"].as_array().unwrap().len(), 2, "{summary}");
     wait_until("its copy", || copy_in(&one.store, &world.source).join("a").exists());
     client.push("-n -rd", &world.source);
+}
+
+/// A source behind a wire that stalls in the middle of its content, and three destinations.
+struct Middle {
+    world: World,
+    daemon: Daemon,
+    /// Beside the wire.
+    client: Client,
+    proxy: Proxy,
+    all: Vec<Destination>,
+}
+
+impl Middle {
+    fn new() -> Self {
+        let (world, daemon, client) = World::served();
+        let proxy = Proxy::to(&daemon.address);
+        let all = three(&world, &client);
+        for file in 0..100 {
+            write(&world.source.join(format!("d/{file:03}")), noise(file, 50_000));
+        }
+        write(&world.source.join("big"), noise(1000, 8 << 20));
+        Self { world, daemon, client, proxy, all }
+    }
+
+    /// The source: a key of its own, for it reaches the daemon at another address.
+    fn source(&self) -> Client {
+        Client::new(&self.world.path("home-source"), &["-s", &self.proxy.address, "--user", SOURCE])
+    }
+
+    /// A run that has come to its middle.
+    fn begin(&self, options: &str) -> Child {
+        let source = self.source();
+        self.proxy.pause(6 * MIB);
+        let mut args: Vec<&str> = vec!["--json", "--progress=never", "-rd"];
+        args.extend(options.split_whitespace());
+        args.push(self.world.source.to_str().unwrap());
+        let run = source.start(&args);
+        self.proxy.wait_paused();
+        run
+    }
+
+    #[track_caller]
+    fn assert_held(&self, store: &Path) {
+        assert_same(&self.copy_in(store), &self.world.source);
+    }
+
+    fn copy_in(&self, store: &Path) -> PathBuf {
+        store.join("127.0.0.1").join(SOURCE).join(self.world.source.strip_prefix("/").unwrap())
+    }
+
+    /// The daemon's own copy.
+    fn copy(&self) -> PathBuf {
+        self.copy_in(&self.world.store)
+    }
+}
+
+/// Check 4.
+#[test]
+fn who_is_killed_in_the_middle_is_named_and_heals_when_it_is_back() {
+    let mut middle = Middle::new();
+    let run = middle.begin("--copies 2");
+    middle.all[1].kill();
+    middle.proxy.open();
+    let run = Outcome::end(run);
+    run.expect(0, &[]);
+    let summary = run.summary();
+    assert_eq!(copy(&summary, "two")["state"], "behind", "{summary}");
+    assert!(copy(&summary, "two")["reason"].as_str().unwrap().contains("lost"), "{summary}");
+    for held in ["one", "three"] {
+        assert_eq!(copy(&summary, held)["state"], "held", "{summary}");
+    }
+    for held in [0, 2] {
+        middle.assert_held(&middle.all[held].store);
+    }
+    let back = start(&middle.world, &middle.client, "two");
+    wait_until("it to heal", || middle.copy_in(&back.store).join("big").exists());
+    wait_until("its summary", || !summaries(&back).is_empty());
+    middle.assert_held(&back.store);
+}
+
+#[test]
+fn too_few_that_hold_it_are_waited_for_and_then_exit_15() {
+    let mut middle = Middle::new();
+    let run = middle.begin("--copies 3 --retry-for 2s");
+    middle.all[1].kill();
+    middle.proxy.open();
+    let run = Outcome::end(run);
+    run.expect(15, &[]);
+    let summary = run.summary();
+    let states: Vec<_> = NAMES.iter().map(|name| copy(&summary, name)["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["held", "behind", "held"]);
+    assert_same(&middle.copy(), &middle.world.source);
+}
+
+#[test]
+fn who_comes_back_in_time_counts() {
+    let mut middle = Middle::new();
+    let run = middle.begin("--copies 3 --retry-for 2m");
+    middle.all[1].kill();
+    middle.proxy.open();
+    wait_until("the daemon's copy", || middle.copy().join("big").exists());
+    let back = start(&middle.world, &middle.client, "two");
+    let run = Outcome::end(run);
+    run.expect(0, &[]);
+    assert_eq!(copy(&run.summary(), "two")["state"], "held", "{}", run.said());
+    middle.assert_held(&back.store);
+}
+
+/// The second half of check 4.
+#[test]
+fn a_daemon_that_is_killed_in_the_middle_costs_little_twice() {
+    let middle = Middle::new();
+    let run = middle.begin("--copies 3 --retry-for 2m");
+    let daemon = middle.daemon.restart();
+    middle.proxy.open();
+    let run = Outcome::end(run);
+    run.expect(0, &[]);
+    let content = 100 * 50_000 + (8 << 20);
+    assert!(middle.proxy.passed() < content + SOCKETS_BYTES, "{} of {content}", middle.proxy.passed());
+    for destination in &middle.all {
+        let copy =
+            destination.store.join("127.0.0.1").join(SOURCE).join(middle.world.source.strip_prefix("/").unwrap());
+        assert_same(&copy, &middle.world.source);
+    }
+    drop(daemon);
+}
+
+#[test]
+fn a_source_that_is_cut_off_goes_on_where_it_was() {
+    let middle = Middle::new();
+    middle.proxy.cut(4 * MIB, 2);
+    let summary = middle.source().push("-rd --copies 3", &middle.world.source);
+    assert_eq!(middle.proxy.cuts_left(), 0);
+    for name in NAMES {
+        assert_eq!(copy(&summary, name)["state"], "held", "{summary}");
+    }
+    let content = 100 * 50_000 + (8 << 20);
+    assert!(middle.proxy.passed() < content + 4 * MIB, "{} of {content}", middle.proxy.passed());
+    for destination in &middle.all {
+        middle.assert_held(&destination.store);
+    }
+}
+
+/// Check 5, for one that is not needed: nobody waits for it.
+#[test]
+fn who_stands_still_and_is_not_needed_holds_up_nobody() {
+    let middle = Middle::new();
+    let run = middle.begin("--copies 2");
+    middle.all[1].signal(rustix::process::Signal::STOP);
+    let begun = Instant::now();
+    middle.proxy.open();
+    let run = Outcome::end(run);
+    run.expect(0, &[]);
+    assert_eq!(copy(&run.summary(), "two")["state"], "behind", "{}", run.said());
+    assert!(begun.elapsed() < SILENCE, "{:?}", begun.elapsed());
+    middle.assert_held(&middle.all[2].store);
+    middle.all[1].signal(rustix::process::Signal::CONT);
+    wait_until("it to heal", || summaries(&middle.all[1]).iter().any(|summary| summary["snapshot"].is_u64()));
+    middle.assert_held(&middle.all[1].store);
+}
+
+/// Check 5, for one that is needed.
+#[test]
+#[ignore = "slow: half a minute of silence"]
+fn who_stands_still_is_dropped_and_the_others_finish() {
+    let middle = Middle::new();
+    let run = middle.begin("--copies 3 --retry-for 1s");
+    middle.all[1].signal(rustix::process::Signal::STOP);
+    let begun = Instant::now();
+    middle.proxy.open();
+    let run = Outcome::end(run);
+    run.expect(15, &[]);
+    let summary = run.summary();
+    let states: Vec<_> = NAMES.iter().map(|name| copy(&summary, name)["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["held", "behind", "held"]);
+    assert!(begun.elapsed() < SILENCE + Duration::from_secs(15), "{:?}", begun.elapsed());
+    middle.assert_held(&middle.all[2].store);
+}
+
+/// Check 9: its trouble is its own.
+#[test]
+fn a_full_disk_fails_one_target_and_the_others_go_on() {
+    let (world, _daemon, client) = World::served();
+    let place = world.path("at-two");
+    fs::create_dir(&place).unwrap();
+    let Some(_mount) = Mount::tmpfs(&place, "size=3m") else { return skipped("mounting needs root") };
+    let all = three(&world, &client);
+    write(&world.source.join("big"), noise(1, 8 << 20));
+    let summary = client.push("-rd --copies 2", &world.source);
+    let full = copy(&summary, "two");
+    assert_eq!(full["state"], "failed", "{summary}");
+    assert!(full["reason"].as_str().unwrap().to_lowercase().contains("space"), "{summary}");
+    assert_same(&copy_in(&all[2].store, &world.source), &world.source);
+    let run = client.run(&["-rd", "--copies", "3", "--retry-for", "1s", world.source.to_str().unwrap()]);
+    run.expect(15, &["NOT held by two", "space"]);
+}
+
+/// Check 6.
+#[test]
+fn two_sources_share_three_destinations() {
+    let middle = Middle::new();
+    let run = middle.begin("--copies 3");
+    write(&middle.world.path("other/a"), noise(3, 1_000_000));
+    let other = middle.client.push("-rd --copies 3", &middle.world.path("other"));
+    assert_eq!(copy(&other, "three")["state"], "held");
+    middle.proxy.open();
+    Outcome::end(run).expect(0, &[]);
+    for destination in &middle.all {
+        middle.assert_held(&destination.store);
+        assert_same(&copy_in(&destination.store, &middle.world.path("other")), &middle.world.path("other"));
+    }
+}
+
+#[test]
+fn one_root_of_one_identity_has_one_run_at_a_time() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("a"), "one");
+    let _all = three(&world, &client);
+    let holder = Holder::take(&daemon, &client, &world.source, true);
+    let run = client.try_push("-rd --copies 3", &world.source);
+    run.expect(11, &["locked by the backup"]);
+    drop(holder);
+    client.push("-rd --copies 3 --wait=1m", &world.source);
+}
+
+/// Check 9: it says that it holds the run, and that is not so.
+#[test]
+fn a_destination_s_word_is_not_enough() {
+    for (lie, reason) in
+        [(Lie::Prepared, "another manifest"), (Lie::Committed, "another snapshot"), (Lie::Proof, "could not prove")]
+    {
+        let (world, daemon, client) = World::served();
+        write(&world.source.join("a"), noise(1, 100_000));
+        let honest = start(&world, &client, "honest");
+        wait_for_names(&client, &["honest"]);
+        fake_destination::attend(&daemon, &client, "liar", lie);
+        wait_for_names(&client, &["honest", "liar"]);
+        let summary = client.push("-rd --copies 1", &world.source);
+        let liar = copy(&summary, "liar");
+        assert_eq!(liar["state"], "failed", "{lie:?}: {summary}");
+        assert!(liar["reason"].as_str().unwrap().contains(reason), "{lie:?}: {summary}");
+        assert_eq!(copy(&summary, "honest")["state"], "held", "{lie:?}: {summary}");
+        assert_same(&copy_in(&honest.store, &world.source), &world.source);
+        write(&world.source.join("a"), noise(2, 100_000));
+        client.push_code("-rd --copies 2 --retry-for 0", &world.source, 15);
+    }
+}
+
+/// The daemon was lost between its own commit and the others': the same run again brings them what it holds.
+#[test]
+fn a_run_that_the_daemon_holds_already_is_brought_to_who_lacks_it() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("a"), noise(1, 100_000));
+    client.push("-rd", &world.source);
+    let hex = client.run(&["--json", "runs"]).object("run")["run"].as_str().unwrap().to_owned();
+    let run: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let asking = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| receipt_again(&daemon, &client, &world.source, run.try_into().unwrap(), 1));
+        let one = start(&world, &client, "one");
+        let receipt = asking.join().unwrap();
+        assert_same(&copy_in(&one.store, &world.source), &world.source);
+        receipt
+    });
+    let copies: Vec<_> = asking.copies.iter().map(|copy| (copy.kind, copy.state)).collect();
+    assert_eq!((copies, asking.enough, asking.snapshot), (vec![(0, 0), (1, 0)], true, 1));
+}
+
+/// A run that waits for destinations waits for the next daemon, too, and does not hold up this one's end.
+#[test]
+fn a_run_that_waits_does_not_hold_up_the_drain() {
+    let (world, mut daemon, client) = World::served();
+    write(&world.source.join("a"), "one");
+    let run = client.start(&["-rd", "--copies", "1", "--retry-for", "2m", world.source.to_str().unwrap()]);
+    wait_until("it to wait", || client.run(&["--json", "status"]).object("status")["sessions"].as_u64().unwrap() >= 2);
+    let begun = Instant::now();
+    assert!(daemon.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let _daemon = daemon.restart();
+    let one = start(&world, &client, "one");
+    Outcome::end(run).expect(0, &[]);
+    assert_same(&copy_in(&one.store, &world.source), &world.source);
 }

@@ -57,6 +57,7 @@ const SUMMARY: &[&str] = &[
     "bytes",
     "bytes_read",
     "content_bytes_sent",
+    "copies",
     "wire_bytes_sent",
     "wire_bytes_received",
     "errors",

@@ -8,7 +8,7 @@ use rbbackup::net::client::{ConnectOptions, connect};
 use rbbackup::net::handshake::client_hello;
 use rbbackup::net::identity::Identity;
 use rbbackup::net::link::Link;
-use rbbackup::net::message::{Begin, Message};
+use rbbackup::net::message::{Begin, Committed, Message};
 
 use super::client::Client;
 use super::daemon::{Daemon, PATIENCE, login};
@@ -26,35 +26,60 @@ impl Holder {
 
     /// Gets the lease of a backup of `root`, as `client` would; the client must have been there before.
     pub fn take(daemon: &Daemon, client: &Client, root: &Path, recursive: bool) -> Self {
-        let key = client.home.join(".config/rbbackup/servers").join(&daemon.address).join(format!("{}.key", login()));
-        assert!(key.is_file(), "the client has no key yet: {}", key.display());
-        let identity = Identity::load_or_create(&key).unwrap();
-        let server = daemon.address.clone();
-        let options = ConnectOptions { server, bind: None, identity: &identity, expected: None, timeout: PATIENCE };
-        let mut link = connect(&options).unwrap().link;
-        client_hello(&mut link, login().as_bytes(), "a test").unwrap();
+        let link = dial(daemon, client);
         let root = root.to_str().unwrap().trim_start_matches('/');
         let run: [u8; 16] = blake3::hash(root.as_bytes()).as_bytes()[..16].try_into().unwrap();
-        let begin = Begin {
-            run: RunId(run),
-            root: root.as_bytes().into(),
-            recursive,
-            delete: true,
-            delete_excluded: false,
-            force_delete: true,
-            dry_run: false,
-            filters: Vec::new(),
-            wait_secs: 0,
-            file_system: 0,
-            base: None,
-            copies: 0,
-            wait_copies_secs: 0,
-            retry_secs: 0,
-        };
+        Self::granted(link, begin(RunId(run), root, recursive, 0))
+    }
+
+    fn granted(mut link: Link, begin: Begin) -> Self {
         link.send(begin).unwrap();
         match link.recv_timeout(Duration::from_secs(60)).unwrap() {
             Some(Message::Granted(_)) => Self { link },
             other => panic!("{other:?} instead of a lease"),
         }
+    }
+}
+
+/// What a source hears that begins a run again which is committed: it had lost its receipt.
+pub fn receipt_again(daemon: &Daemon, client: &Client, root: &Path, run: [u8; 16], copies: u32) -> Committed {
+    let mut link = dial(daemon, client);
+    link.send(begin(RunId(run), root.to_str().unwrap().trim_start_matches('/'), true, copies)).unwrap();
+    loop {
+        match link.recv_timeout(Duration::from_secs(60)).unwrap() {
+            Some(Message::Committed(receipt)) => return receipt,
+            Some(Message::Gathering(_) | Message::Busy(_)) => {}
+            other => panic!("{other:?} instead of a receipt"),
+        }
+    }
+}
+
+fn dial(daemon: &Daemon, client: &Client) -> Link {
+    let key = client.home.join(".config/rbbackup/servers").join(&daemon.address).join(format!("{}.key", login()));
+    assert!(key.is_file(), "the client has no key yet: {}", key.display());
+    let identity = Identity::load_or_create(&key).unwrap();
+    let server = daemon.address.clone();
+    let options = ConnectOptions { server, bind: None, identity: &identity, expected: None, timeout: PATIENCE };
+    let mut link = connect(&options).unwrap().link;
+    client_hello(&mut link, login().as_bytes(), "a test").unwrap();
+    link
+}
+
+fn begin(run: RunId, root: &str, recursive: bool, copies: u32) -> Begin {
+    Begin {
+        run,
+        root: root.as_bytes().into(),
+        recursive,
+        delete: true,
+        delete_excluded: false,
+        force_delete: true,
+        dry_run: false,
+        filters: Vec::new(),
+        wait_secs: 0,
+        file_system: 0,
+        base: None,
+        copies,
+        wait_copies_secs: 60,
+        retry_secs: 60,
     }
 }

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod daemon;
 pub mod destination;
+pub mod fake_destination;
 #[path = "crash/forest.rs"]
 pub mod forest;
 pub mod holder;

@@ -328,6 +328,11 @@ impl Board {
         self.lock().running.values().filter(|run| run.id == id).cloned().collect()
     }
 
+    /// Whether nobody enters any more.
+    pub(in crate::engine) fn is_ending(&self) -> bool {
+        self.lock().ending
+    }
+
     /// The daemon is about to stop: nobody enters any more; destinations are let go as soon as no run needs them.
     pub(in crate::engine) fn end(&self) {
         let mut state = self.lock();

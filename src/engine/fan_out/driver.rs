@@ -25,12 +25,14 @@ use super::router::Router;
 use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
-use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, ReceiptLine, Rules, TargetId};
+use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
 use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::WireError;
 use crate::net::link::{Link, LinkError, LinkSender};
-use crate::net::message::{Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, Refused};
+use crate::net::message::{
+    Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
+};
 
 /// Who is not needed has so long to answer after all others.
 const GRACE: Duration = Duration::from_secs(2);
@@ -88,7 +90,10 @@ pub(super) struct Driver<'a> {
     pub(super) live: Option<LiveRun>,
     pub(super) own_receipt: Option<Committed>,
     pub(super) own_refusal: Option<Refused>,
-    pub(super) question: Option<challenge::Question>,
+    question: Option<challenge::Question>,
+    /// They are to be challenged, and there was nothing yet to ask about.
+    unasked: Vec<TargetId>,
+    own_is_done: bool,
     end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
@@ -149,6 +154,8 @@ impl<'a> Driver<'a> {
             own_receipt: None,
             own_refusal: None,
             question: None,
+            unasked: Vec::new(),
+            own_is_done: false,
             end: None,
         };
         actions.into_iter().for_each(|action| driver.act(action));
@@ -229,7 +236,16 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) {
+        for target in self.unasked.clone() {
+            self.tell_later(Event::Progress { target });
+        }
         self.tell(Event::Tick);
+        if self.end.is_none() && self.ends.own.is_some() && self.run.hub.board.is_ending() {
+            // It waits for those who cannot come.
+            let message = b"the daemon is stopping; try again later"[..].into();
+            self.own_refusal = Some(Refused { kind: RefusalKind::Unavailable, message });
+            self.end = Some((Outcome::OwnFailed(Reason::Unfinished), Vec::new()));
+        }
         if self.is_awaited && self.busy_said.elapsed() >= Duration::from_secs(KEEPALIVE_SECS) {
             self.busy_said = Instant::now();
             // Full: it has something to read.
@@ -358,12 +374,25 @@ impl<'a> Driver<'a> {
                 }
                 self.send(target, challenge);
             }
+            // The own store's catalog may not know its files yet.
+            Ok(None) if !self.own_is_done => {
+                self.question = None;
+                self.unasked.push(target);
+            }
             // There is no content that could be asked about.
             Ok(None) => self.proved(target, true),
             Err(error) => {
                 tracing::warn!("what destinations hold cannot be asked about: {error}");
                 self.tell_later(Event::Lost { target, why: "the server could not check what it holds".to_owned() });
             }
+        }
+    }
+
+    /// The own store has done all that it does after a commit.
+    pub(super) fn own_ended(&mut self) {
+        self.own_is_done = true;
+        for target in std::mem::take(&mut self.unasked) {
+            self.challenge(target);
         }
     }
 

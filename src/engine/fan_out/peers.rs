@@ -166,6 +166,10 @@ impl Driver<'_> {
         match event {
             TargetEvent::Took if self.watch_level(id) => self.catch_up_with_events(),
             TargetEvent::Took => self.tell(progress),
+            TargetEvent::Ended(_) if id == TargetId::OWN && self.own_receipt.is_some() => {
+                self.own_ended();
+                self.catch_up_with_events();
+            }
             TargetEvent::Ended(error) => self.tell(Event::Lost { target: id, why: error.message }),
             TargetEvent::Heard(message) => {
                 let event = self.said(id, message).unwrap_or(progress);
