@@ -1,7 +1,8 @@
 //! `kill -9` at random moments: of the daemon, of the client, of a daemon that is just recovering. The seed is printed.
 //!
 //! After every kill the copy is the tree of the last commit or the one that was on its way, hash for hash, and never
-//! older than a receipt; the next run goes through.
+//! older than a receipt; the next run goes through. After a kill of pruning all that is left is intact, and restores as
+//! the source was.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use support::forest::Forest;
 use support::history::History;
+use support::past::{Years, assert_intact, keep_two, prune};
 use support::rng::Rng;
 use support::state::{State, contents, differences, read};
 use support::world::{Daemon, World, assert_no_leftovers, finish, snapshots};
@@ -21,6 +23,8 @@ use support::world::{Daemon, World, assert_no_leftovers, finish, snapshots};
 const DAEMON_KILLS: u32 = 200;
 /// Kills of the client.
 const CLIENT_KILLS: u32 = 60;
+/// Kills of pruning.
+const PRUNE_KILLS: u32 = 16;
 const MIRROR: &[&str] = &["-rd", "--force-delete"];
 
 struct Trial {
@@ -156,4 +160,47 @@ fn the_client_is_killed_at_random() {
         trial.settled(&read(&trial.world.source), &what);
         assert_no_leftovers(&trial.world.store, false);
     }
+}
+
+/// Without a daemon, pruning packs first: that is killed, too.
+#[test]
+#[ignore = "slow: 16 kills of pruning"]
+fn pruning_is_killed_at_random() {
+    let (mut world, mut rng) = (World::new(), Rng::announced("pruning_is_killed_at_random"));
+    keep_two(&mut world);
+    let mut years = Years::plant(&world.source, rng.next());
+    let (mut states, mut whole, mut unfinished) = (vec![State::new()], Duration::ZERO, 0);
+    for kill in 0..=PRUNE_KILLS {
+        // A daemon that is killed at once leaves what was retired to pruning, most of the time.
+        let mut daemon = world.daemon(None);
+        for _ in 0..3 {
+            years.go_on(&world.source);
+            states.push(read(&world.source));
+            world.push(&daemon, &world.source, MIRROR);
+        }
+        daemon.kill();
+        if kill == 0 {
+            let began = Instant::now();
+            prune(&world, &world.store, false, "the first pruning");
+            whole = began.elapsed();
+            continue;
+        }
+        let mut pruning = world.command(env!("CARGO_BIN_EXE_rbbackupd"));
+        let config = world.config.as_ref().unwrap();
+        let mut pruning = pruning.arg("prune").arg(&world.store).arg("--config").arg(config).spawn().unwrap();
+        // Not to wait for anything: the kill is to come at a random moment.
+        let nap = Duration::from_micros(rng.below(whole.as_micros() as u64 + 1));
+        std::thread::sleep(nap);
+        let _ = pruning.kill();
+        unfinished += u32::from(!pruning.wait().unwrap().success());
+        let what = format!("kill {kill} of pruning after {nap:?} of {whole:?}");
+        assert_intact(&world, &world.store, &states, &what);
+        prune(&world, &world.store, false, &what);
+        let numbers: Vec<usize> = snapshots(&world.store).iter().map(|record| record.number as usize).collect();
+        // One that took much away may keep what was before it, too.
+        assert!(numbers.ends_with(&[states.len() - 2, states.len() - 1]), "{what}: {numbers:?}");
+        assert_intact(&world, &world.store, &states, &format!("{what}, and pruned again"));
+        assert_no_leftovers(&world.store, false);
+    }
+    eprintln!("{unfinished} of {PRUNE_KILLS} kills came before the end");
 }

@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "power_cut/past.rs"]
+mod past;
 #[path = "support/crash/mod.rs"]
 mod support;
 
@@ -192,9 +194,18 @@ fn judge(world: &mut World, clone: &Clone, mount: &Path, states: &[State]) -> us
     held
 }
 
-fn cut_power(name: &str, megabytes: u64, make: &[&str], again: &str) {
+/// A disk to cut the power of.
+struct Disk<'a> {
+    name: &'a str,
+    image: PathBuf,
+    /// Mount options of a clone beside its original.
+    again: &'a str,
+}
+
+/// Calls `cut` with a world and a disk with this file system, unless there can be none.
+fn with_disk(name: &str, megabytes: u64, make: &[&str], again: &str, cut: &dyn Fn(World, &Disk<'_>)) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut world = World::new();
+    let world = World::new();
     let host = match host(world.dir.path()) {
         Ok(host) => host,
         Err(why) => {
@@ -202,25 +213,34 @@ fn cut_power(name: &str, megabytes: u64, make: &[&str], again: &str) {
             return;
         }
     };
-    let disk = host.0.join(format!("{name}.img"));
-    if let Err(why) = image(&disk, megabytes, make) {
-        eprintln!("skipped on {name}: {why}");
-        return;
+    let disk = Disk { name, image: host.0.join(format!("{name}.img")), again };
+    match image(&disk.image, megabytes, make) {
+        Ok(()) => cut(world, &disk),
+        Err(why) => eprintln!("skipped on {name}: {why}"),
     }
+}
+
+/// What lies on a clone, mounted.
+fn mount_clone(world: &World, disk: &Disk<'_>, clone: &Clone) -> Mount {
+    // Two file systems with one identity must never be known at once.
+    let _ = run("btrfs", &["device", "scan", "--forget"]);
+    Mount::new(&clone.image, &world.dir.path().join("clone"), disk.again)
+}
+
+fn cut_commits(mut world: World, disk: &Disk<'_>) {
+    let name = disk.name;
     let mut rng = Rng::announced(&format!("power cuts on {name}"));
     let progress = Progress::default();
     progress.states.lock().unwrap().push(State::new());
     let clones = {
-        let mount = Mount::new(&disk, &world.dir.path().join("disk"), "");
+        let mount = Mount::new(&disk.image, &world.dir.path().join("disk"), "");
         world.store = mount.0.join("store");
-        gather(&world, &disk, &mut rng, &progress)
+        gather(&world, &disk.image, &mut rng, &progress)
     };
     let states = progress.states.into_inner().unwrap();
     let (mut newer, mut pending) = (0, 0);
     for clone in &clones {
-        // Two file systems with one identity must never be known at once.
-        let _ = run("btrfs", &["device", "scan", "--forget"]);
-        let mount = Mount::new(&clone.image, &world.dir.path().join("clone"), again);
+        let mount = mount_clone(&world, disk, clone);
         let journals = mount.0.join("store/.rbbackup/journal").read_dir();
         pending += usize::from(journals.is_ok_and(|mut names| names.next().is_some()));
         newer += usize::from(judge(&mut world, clone, &mount.0, &states) > clone.at_least);
@@ -234,20 +254,23 @@ fn cut_power(name: &str, megabytes: u64, make: &[&str], again: &str) {
     );
 }
 
-#[test]
-#[ignore = "slow: needs root and loop devices"]
-fn power_cuts_on_ext4() {
-    cut_power("ext4", 384, &["mkfs.ext4", "-q", "-F"], "");
+/// On one file system: of commits, and of packing and pruning.
+macro_rules! cuts {
+    ($commits:ident, $past:ident, $($disk:expr),*) => {
+        #[test]
+        #[ignore = "slow: needs root and loop devices"]
+        fn $commits() {
+            with_disk($($disk),*, &cut_commits);
+        }
+
+        #[test]
+        #[ignore = "slow: needs root and loop devices"]
+        fn $past() {
+            with_disk($($disk),*, &past::cut);
+        }
+    };
 }
 
-#[test]
-#[ignore = "slow: needs root and loop devices"]
-fn power_cuts_on_xfs() {
-    cut_power("xfs", 512, &["mkfs.xfs", "-q"], ",nouuid");
-}
-
-#[test]
-#[ignore = "slow: needs root and loop devices"]
-fn power_cuts_on_btrfs() {
-    cut_power("btrfs", 512, &["mkfs.btrfs", "-q"], "");
-}
+cuts!(power_cuts_on_ext4, power_cuts_of_the_past_on_ext4, "ext4", 384, &["mkfs.ext4", "-q", "-F"], "");
+cuts!(power_cuts_on_xfs, power_cuts_of_the_past_on_xfs, "xfs", 512, &["mkfs.xfs", "-q"], ",nouuid");
+cuts!(power_cuts_on_btrfs, power_cuts_of_the_past_on_btrfs, "btrfs", 512, &["mkfs.btrfs", "-q"], "");

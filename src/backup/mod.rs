@@ -4,6 +4,7 @@
 //! argument. That makes every rule of a backup testable without a disk, and keeps the logic strictly apart from the
 //! network ([`crate::net`]), which takes only ids and limits from here.
 
+pub mod block_hash;
 pub mod bytes;
 pub mod chunker;
 pub mod difference;

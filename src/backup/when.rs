@@ -83,6 +83,14 @@ pub fn no_such_number(number: u64, numbers: &[u64]) -> String {
     }
 }
 
+/// What to say of a snapshot that was there when somebody began to read it.
+pub fn expired_meanwhile(number: u64, numbers: &[u64]) -> String {
+    match numbers {
+        [] => format!("snapshot {number} expired while it was read"),
+        numbers => format!("snapshot {number} expired while it was read; there are {}", ranges(numbers, |_| true)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,13 +8,15 @@ use super::checkup::{Manner, parse_sample, run_stats, run_verify};
 use super::daemon_config::DaemonConfig;
 use super::environment::Environment;
 use super::exit::Exit;
+use super::purge::PurgeArgs;
 use super::signals;
 use super::terminal::Terminal;
-use super::{json, prune_report};
+use super::{json, prune_report, purge};
 use crate::backup::bytes::escape;
 use crate::engine::admin::{self, Asker};
 use crate::engine::error::EngineError;
 use crate::engine::prune::{prune_store, release_in_store};
+use crate::engine::purge::Purger;
 use crate::engine::stop::Stop;
 use crate::store::names::CopyName;
 
@@ -29,6 +31,8 @@ pub enum AdminCommand {
     Stats(StatsArgs),
     /// Let go what was there before a run that took most of a root away
     Release(ReleaseArgs),
+    /// Take a path out of somebody's history for good
+    Purge(PurgeOf),
 }
 
 /// `prune`.
@@ -90,6 +94,22 @@ pub struct ReleaseArgs {
     number: u64,
 }
 
+/// `purge`.
+#[derive(Debug, Args)]
+pub struct PurgeOf {
+    /// Folder of the store
+    #[arg(value_name = "STORE")]
+    store: PathBuf,
+    /// Whose
+    #[arg(value_name = "NODE/USER", value_parser = parse_copy)]
+    copy: CopyName,
+    #[command(flatten)]
+    what: PurgeArgs,
+    /// One JSON object a line on stdout
+    #[arg(long)]
+    json: bool,
+}
+
 fn parse_copy(text: &str) -> Result<CopyName, String> {
     let (node, user) = text.split_once('/').ok_or("write NODE/USER")?;
     CopyName::new(node.as_bytes(), user.as_bytes()).map_err(|e| e.to_string())
@@ -103,6 +123,7 @@ pub fn run(command: &AdminCommand, terminal: &Terminal) -> Exit {
         AdminCommand::Verify(args) => (args.json, verify(args, &env, terminal)),
         AdminCommand::Stats(args) => (args.json, stats(args, &env, terminal)),
         AdminCommand::Release(args) => (false, release(args, &env, terminal)),
+        AdminCommand::Purge(args) => (args.json, purge(args, &env, terminal)),
     };
     let (exit, message) = match done {
         Ok(exit) => return exit,
@@ -191,6 +212,16 @@ fn release(args: &ReleaseArgs, env: &Environment, terminal: &Terminal) -> Result
     for run in runs {
         terminal.out(&format!("what snapshot {run} of {} took away is kept no longer than other things", args.copy));
     }
+    Ok(Exit::Done)
+}
+
+fn purge(args: &PurgeOf, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
+    let store = env.absolute(&args.store).map_err(Failure::Usage)?;
+    let path = args.what.path.as_deref().map(|path| env.absolute(path)).transpose().map_err(Failure::Usage)?;
+    let stop = stop_at_signals()?;
+    let purger = Purger::Admin(&store, &args.copy, &stop);
+    let manner = Manner { json: args.json, quiet: false };
+    purge::run(purger, path.as_deref(), args.what.yes, manner, terminal)?;
     Ok(Exit::Done)
 }
 

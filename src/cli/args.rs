@@ -18,6 +18,7 @@ pub use self::past::PastArgs;
 pub use self::receive::ReceiveArgs;
 use super::checkup::parse_sample;
 use super::exit::Exit;
+use super::purge::PurgeArgs;
 use super::units::{parse_address, parse_time, parse_wait};
 use crate::backup::when::When;
 use crate::engine::restore::Overwrite;
@@ -176,14 +177,7 @@ enum CommandArgs {
         root: PathBuf,
     },
     /// Take a path out of history for good (takes the admin right, or --store)
-    Purge {
-        /// A file or directory that the newest backup does not have any more
-        #[arg(value_name = "PATH")]
-        path: PathBuf,
-        /// Do it; without this, only say what would be removed
-        #[arg(long)]
-        yes: bool,
-    },
+    Purge(PurgeArgs),
     /// Be a destination: keep a store in DIR, with all that a daemon passes on
     Receive(ReceiveArgs),
     /// Show the daemon, its destinations, my identity and running backups
@@ -259,8 +253,8 @@ pub enum Request {
     Past(PastArgs),
     /// `rbbackup forget ROOT`
     Forget(PathBuf),
-    /// `rbbackup purge PATH`, and whether to do it
-    Purge(PathBuf, bool),
+    /// `rbbackup purge PATH`
+    Purge(PurgeArgs),
     /// `rbbackup receive DIR`
     Receive(ReceiveArgs),
     /// `rbbackup status`
@@ -290,7 +284,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
             refuse_of(&shared, "'forget'")?;
             Request::Forget(root)
         }
-        CommandArgs::Purge { path, yes } => Request::Purge(path, yes),
+        CommandArgs::Purge(args) => Request::Purge(args),
         CommandArgs::Receive(args) => {
             refuse_for_receive(&shared, &args)?;
             Request::Receive(args)
@@ -408,8 +402,11 @@ mod tests {
         assert!(matches!(run("--store /s ls docs").unwrap().1, Request::List(Some(_), When::Latest)));
         assert!(matches!(run("-v status").unwrap().1, Request::Status));
         assert!(matches!(run("forget /a").unwrap().1, Request::Forget(_)));
-        assert!(matches!(run("purge --of 10.0.0.1/u /a").unwrap().1, Request::Purge(_, false)));
-        assert!(matches!(run("purge /a --yes").unwrap().1, Request::Purge(_, true)));
+        assert!(matches!(run("purge --of 10.0.0.1/u /a").unwrap().1, Request::Purge(args) if !args.yes));
+        assert!(matches!(run("purge /a --yes").unwrap().1, Request::Purge(args) if args.yes));
+        assert!(matches!(run("purge --list").unwrap().1, Request::Purge(args) if args.path.is_none()));
+        refused("purge", "PATH");
+        refused("purge --list /a", "cannot be used");
         assert_eq!(backup("./ls").paths, [PathBuf::from("./ls")]);
         assert_eq!(backup("docs ls").paths.len(), 2);
     }

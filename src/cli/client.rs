@@ -13,6 +13,7 @@ use super::environment::Environment;
 use super::exit::Exit;
 use super::interrupt::Interrupt;
 use super::logging::{self, Program};
+use super::purge::PurgeArgs;
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
@@ -22,6 +23,7 @@ use crate::backup::when::When;
 use crate::engine::admin::{self, Asker};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Observer, Summary};
+use crate::engine::purge::Purger;
 use crate::engine::push::{PushOptions, push};
 use crate::engine::restore::{RestoreOptions, RestoreSummary, restore};
 use crate::engine::{client::ClientOptions, inspect};
@@ -79,7 +81,7 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
         Request::List(path, when) => command.list(path.as_deref(), *when),
         Request::Past(args) => command.past(args),
         Request::Forget(root) => command.forget(root),
-        Request::Purge(path, yes) => command.purge(path, *yes),
+        Request::Purge(args) => command.purge(args),
         // It has signals of its own.
         Request::Receive(_) => Ok(Exit::Done),
         Request::Status => Ok(command.status()),
@@ -216,9 +218,10 @@ impl Command<'_> {
         })
     }
 
-    fn purge(&self, path: &Path, yes: bool) -> Result<Exit, String> {
-        let path = self.env.absolute(path)?;
-        let done = purge::run(&self.settings.client, &path, yes, self.manner(), self.terminal);
+    fn purge(&self, args: &PurgeArgs) -> Result<Exit, String> {
+        let path = args.path.as_deref().map(|path| self.env.absolute(path)).transpose()?;
+        let purger = Purger::Client(&self.settings.client);
+        let done = purge::run(purger, path.as_deref(), args.yes, self.manner(), self.terminal);
         Ok(done.map_or_else(|error| self.refused(&error), |()| Exit::Done))
     }
 

@@ -36,6 +36,8 @@ struct SummaryLine {
     packs_removed: u64,
     packs_written: u64,
     bytes_freed: u64,
+    /// `bytes_freed` is reckoned, not known.
+    estimate: bool,
 }
 
 fn root_of(judged: &Judged) -> Vec<u8> {
@@ -77,6 +79,7 @@ pub(super) fn json_lines(report: &PruneReport) -> Vec<String> {
         packs_removed: report.copies.iter().map(|copy| copy.swept.packs_removed).sum(),
         packs_written: report.copies.iter().map(|copy| copy.swept.packs_written).sum(),
         bytes_freed: report.freed(),
+        estimate: !report.is_exact(),
     }));
     lines
 }
@@ -97,23 +100,31 @@ pub(super) fn lines(report: &PruneReport) -> Vec<String> {
         lines.push(format!("{stranger} is named in the configuration, and has nothing in this store"));
     }
     let (all, gone) = (report.copies.iter().map(|copy| copy.snapshots.len() as u64).sum(), report.expired() as u64);
-    let what = if report.dry_run { "would expire" } else { "expired" };
-    lines.push(end_line((gone, all), what, report.freed()));
+    lines.push(match (report.dry_run, report.freed()) {
+        (false, freed) => end_line((gone, all), freed),
+        (true, 0) => format!("{gone} of {} would expire", count(all, "snapshot", "snapshots")),
+        (true, freed) => format!(
+            "{gone} of {} would expire, {}{} would be given back",
+            count(all, "snapshot", "snapshots"),
+            if report.is_exact() { "" } else { "about " },
+            show_bytes(freed)
+        ),
+    });
     lines
 }
 
-fn end_line((gone, all): (u64, u64), what: &str, freed: u64) -> String {
+fn end_line((gone, all): (u64, u64), freed: u64) -> String {
     let given_back = match freed {
         0 => String::new(),
         bytes => format!(", {} given back", show_bytes(bytes)),
     };
-    format!("{gone} of {} {what}{given_back}", count(all, "snapshot", "snapshots"))
+    format!("{gone} of {} expired{given_back}", count(all, "snapshot", "snapshots"))
 }
 
 /// What a daemon did, in one line.
 pub(super) fn daemon_line(done: &PruneDone, json: bool) -> String {
     if !json {
-        return end_line((done.expired, done.snapshots), "expired", done.bytes_freed);
+        return end_line((done.expired, done.snapshots), done.bytes_freed);
     }
     json::line(&SummaryLine {
         r#type: "summary",
@@ -123,6 +134,7 @@ pub(super) fn daemon_line(done: &PruneDone, json: bool) -> String {
         packs_removed: done.packs_removed,
         packs_written: done.packs_written,
         bytes_freed: done.bytes_freed,
+        estimate: false,
     })
 }
 
@@ -165,8 +177,14 @@ mod tests {
             judged(11, b"home\n", true, vec![daily]),
         ];
         let swept = Swept { packs_removed: 2, bytes_removed: 4096, packs_written: 1, bytes_written: 2048 };
-        let copy =
-            CopyReport { copy: CopyName::new(b"n", b"u").unwrap(), snapshots, swept, trouble: Some("the disk".into()) };
+        let copy = CopyReport {
+            copy: CopyName::new(b"n", b"u").unwrap(),
+            snapshots,
+            swept,
+            record_bytes: 1024,
+            exact: !dry_run,
+            trouble: Some("the disk".into()),
+        };
         PruneReport { dry_run, copies: vec![copy], strangers: vec![CopyName::new(b"n", b"x").unwrap()] }
     }
 
@@ -180,7 +198,7 @@ mod tests {
             format!(" 9  {time}  goes    2.0 KiB  incomplete  incomplete, and no rule keeps it"),
             format!("11  {time}  stays   2.0 KiB  daily 2 of 7"),
             "n/x is named in the configuration, and has nothing in this store".to_owned(),
-            "1 of 3 snapshots would expire, 2.0 KiB given back".to_owned(),
+            "1 of 3 snapshots would expire, about 3.0 KiB would be given back".to_owned(),
         ];
         assert_eq!(lines(&report(true)), expected);
         assert_eq!(json_lines(&report(true)).len(), 3 + 2);
@@ -189,7 +207,7 @@ mod tests {
     #[test]
     fn a_real_run_tells_what_went() {
         let said = lines(&report(false));
-        assert_eq!((said.len(), said[3].as_str()), (4, "1 of 3 snapshots expired, 2.0 KiB given back"));
+        assert_eq!((said.len(), said[3].as_str()), (4, "1 of 3 snapshots expired, 3.0 KiB given back"));
         let json = json_lines(&report(false));
         let first: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!(
@@ -197,5 +215,6 @@ mod tests {
             (&"verdict".into(), &9.into(), &"/home\n".into())
         );
         assert!(json[1].contains(r#""type":"error""#) && json[2].contains(r#""expired":1"#));
+        assert!(json[2].contains(r#""bytes_freed":3072,"estimate":false"#), "{}", json[2]);
     }
 }

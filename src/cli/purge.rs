@@ -1,31 +1,48 @@
-//! `rbbackup purge`: says what goes for good, path by path, before it goes.
+//! `purge`, of both programs: says what goes for good, path by path, before it goes; and what has gone so far.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
 use super::checkup::Manner;
 use super::json;
-use super::render::count;
+use super::render::{count, show_time};
 use super::terminal::Terminal;
 use super::units::show_bytes;
 use crate::backup::bytes::escape;
-use crate::engine::client::ClientOptions;
 use crate::engine::error::EngineError;
-use crate::engine::purge::{PurgeReport, PurgedPath, purge};
+use crate::engine::purge::{PastPurge, PurgeReport, PurgedPath, Purger, list, purge};
 
-/// Purges, or says what that would remove.
+/// What to purge, in both programs.
+#[derive(Clone, Debug, Args)]
+pub struct PurgeArgs {
+    /// A file or directory that the newest backup does not have any more
+    #[arg(value_name = "PATH", required_unless_present = "list", conflicts_with = "list")]
+    pub path: Option<PathBuf>,
+    /// Do it; without this, only say what would be removed
+    #[arg(long, conflicts_with = "list")]
+    pub yes: bool,
+    /// Say what was purged so far: when, what, by whom
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Purges, or says what that would remove, or what was purged. `path` is absolute; none: the list.
 ///
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
 pub(super) fn run(
-    client: &ClientOptions,
-    path: &Path,
+    purger: Purger<'_>,
+    path: Option<&Path>,
     yes: bool,
     manner: Manner,
     terminal: &Terminal,
 ) -> Result<(), EngineError> {
-    let report = purge(client, path, yes, &mut |found| {
+    let Some(path) = path else {
+        return list(purger, &mut |past| terminal.out(&if manner.json { past_json(past) } else { past_line(past) }));
+    };
+    let report = purge(purger, path, yes, &mut |found| {
         if manner.json {
             terminal.out(&path_json(found));
         } else if !manner.quiet {
@@ -38,6 +55,51 @@ pub(super) fn run(
         terminal.out(&end_line(&report));
     }
     Ok(())
+}
+
+fn past_line(past: &PastPurge) -> String {
+    format!(
+        "{}  {}  (up to snapshot {}: {} in {}; {}, {}), by {}",
+        show_time(past.time_secs),
+        escape(&past.path),
+        past.until,
+        count(past.went.paths, "path", "paths"),
+        count(past.went.snapshots, "snapshot", "snapshots"),
+        count(past.went.contents, "content", "contents"),
+        show_bytes(past.went.bytes),
+        escape(&past.by),
+    )
+}
+
+#[derive(Serialize)]
+struct PastLine {
+    r#type: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    time_secs: i64,
+    until_snapshot: u64,
+    by: String,
+    paths: u64,
+    snapshots: u64,
+    contents: u64,
+    bytes: u64,
+}
+
+fn past_json(past: &PastPurge) -> String {
+    let PurgeReport { paths, snapshots, contents, bytes, .. } = past.went;
+    json::line(&PastLine {
+        r#type: "purged",
+        path: json::text(&past.path),
+        path_hex: json::hex_of_odd(&past.path),
+        time_secs: past.time_secs,
+        until_snapshot: past.until,
+        by: json::text(&past.by),
+        paths,
+        snapshots,
+        contents,
+        bytes,
+    })
 }
 
 fn path_line(found: &PurgedPath) -> String {

@@ -151,6 +151,11 @@ impl Screen {
         !self.voice.quiet && !self.voice.json && (self.voice.verbose > 0 || self.terminal.somebody_looks())
     }
 
+    /// Whether nobody looks at what arrives.
+    fn is_mute(&self) -> bool {
+        self.show == Show::Nothing && !self.voice.json && !self.chatty()
+    }
+
     fn lines(&self) -> Option<Sender<Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -301,6 +306,9 @@ fn arrived_line(label: &Label, arrived: &Arrived) -> String {
 
 impl Observer for Shown {
     fn event(&self, event: &Event<'_>) {
+        if self.screen.is_mute() {
+            return;
+        }
         match event {
             Event::FileBegun { path, bytes } => {
                 self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_vec(), *bytes);

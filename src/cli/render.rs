@@ -244,8 +244,6 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
     if report.roots.is_empty() {
         lines.push("root      none yet".to_owned());
     }
-    let retired = count(report.retired_files, "file", "files");
-    lines.push(format!("retired   {retired}, {}", show_bytes(report.retired_bytes)));
     lines.extend(report.running.iter().map(|run| format!("running   {}", escape(run))));
     lines.extend(report.destinations.iter().map(destination_line));
     lines

@@ -317,7 +317,7 @@ fn converse<T>(
     done.map_err(|error| asker.stop().or(error))
 }
 
-fn open_admin(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
+pub(super) fn open_admin(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
     let (mut link, guest) = match connect(store)? {
         Some(link) => (link, None),
         None => {

@@ -62,6 +62,22 @@ pub struct ClientOptions {
     pub stop: Stop,
 }
 
+#[cfg(test)]
+impl ClientOptions {
+    /// For tests: user `u` of a store that is opened directly; keys and caches below `home`.
+    pub(crate) fn of_store(store: &Path, home: &Path) -> Self {
+        Self {
+            target: Target::Store(store.to_path_buf()),
+            user: "u".into(),
+            of: None,
+            state_dir: home.join("state"),
+            cache_dir: home.join("cache"),
+            retry_for: Duration::ZERO,
+            stop: Stop::default(),
+        }
+    }
+}
+
 /// An open way to a store, past the handshake.
 pub(crate) struct Session {
     pub(crate) link: Link,
@@ -179,10 +195,16 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
     let peer = connected.peer;
     if expected.is_none() && peer.addr.ip().is_loopback() {
         let ours = rustix::process::geteuid().as_raw();
-        if !peer.uid.is_some_and(|uid| uid == 0 || uid == ours) {
+        // The kernel tells whose the other end is as long as somebody has it: a server that was just killed is nobody's.
+        let Some(uid) = peer.uid else {
             let message = format!(
-                "the server at {server} runs as another user of this machine (uid {}); it is not trusted on first contact",
-                peer.uid.map_or("unknown".to_owned(), |u| u.to_string()),
+                "the server at {server} was gone before it could be told whose it is; it is not trusted on first contact"
+            );
+            return Err(EngineError::new(ErrorKind::Unreachable, message));
+        };
+        if uid != 0 && uid != ours {
+            let message = format!(
+                "the server at {server} runs as another user of this machine (uid {uid}); it is not trusted on first contact"
             );
             return Err(EngineError::new(ErrorKind::NotAllowed, message));
         }
@@ -231,6 +253,7 @@ pub(super) fn handshake_error(error: HandshakeError) -> EngineError {
     match error {
         HandshakeError::Refused(refused) => refused.into(),
         HandshakeError::Link(error) => error.into(),
+        HandshakeError::Silent { .. } => EngineError::new(ErrorKind::Unreachable, error.to_string()),
         other => EngineError::new(ErrorKind::Failed, other.to_string()),
     }
 }

@@ -65,7 +65,8 @@ pub(crate) struct Hub {
     /// Held while a staging folder is opened or taken away; when unclaimed ones were looked for last.
     pub(super) swept: Mutex<Timestamp>,
     pub(super) vaults: Vaults,
-    /// Held by who packs, and by who prunes: what is packed relies on what the vault has.
+    /// Held by who packs, prunes, or puts a damaged file aside: what is packed relies on what the vault has. Taken before
+    /// any lease: who has it may wait until none is held.
     pub(super) housekeeping: Mutex<()>,
     /// Wakes upkeep.
     pub(super) bell: Bell,

@@ -118,7 +118,7 @@ pub struct StatusReport {
     pub running: Vec<Vec<u8>>,
     /// Destinations that take my backups.
     pub destinations: Vec<DestinationStatus>,
-    /// Retired files of mine.
+    /// What left my copy and is kept: files that wait to be packed, and pieces that are.
     pub retired_files: u64,
     /// Their bytes.
     pub retired_bytes: u64,

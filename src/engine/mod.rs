@@ -13,6 +13,7 @@
 //! | status | [`inspect`] | `inspect_serve` |
 //! | verify, statistics | [`admin`] | [`verify`], `stats` |
 //! | prune, release | [`admin`] | [`prune`], `prune_serve` |
+//! | be a destination | [`destination`] | `fan_out` |
 //!
 //! What may run side by side on one store (leases, DESIGN 7):
 //!

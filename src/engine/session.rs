@@ -207,6 +207,7 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
             Message::Forget(request) => forget::serve(hub, who, link, request)?,
             Message::Verify(request) => verify::serve(hub, who, link, &request)?,
             Message::Purge(request) => purge::serve(hub, who, link, &request)?,
+            Message::Purges(_) => purge::serve_list(hub, who, link)?,
             Message::Prune(_) => prune_serve::prune(hub, who, link)?,
             Message::Release(request) => prune_serve::release(hub, who, link, &request)?,
             Message::Stats(request) => stats::serve(hub, who, link, &request)?,

@@ -33,6 +33,8 @@
 //!                                <-        CopyStats*, StatsEnd | Refused
 //! Purge                          ->
 //!                                <-        Busy*, PurgeList+, Busy*, Purged | Refused
+//! Purges                         ->
+//!                                <-        PurgesList+ | Refused
 //! Prune | Release                ->
 //!                                <-        Pruned | Released | Refused
 //! ```
@@ -62,8 +64,8 @@ mod run;
 use serde::{Deserialize, Serialize};
 
 pub use admin::{
-    CopyStats, Damage, Of, Prune, Pruned, Purge, PurgeList, Purged, Release, Released, RootStats, Stats, StatsEnd,
-    Verified, Verify, WirePurged,
+    CopyStats, Damage, Of, Prune, Pruned, Purge, PurgeList, Purged, Purges, PurgesList, Release, Released, RootStats,
+    Stats, StatsEnd, Verified, Verify, WirePurge, WirePurged,
 };
 pub use copies::{
     Attend, Challenge, Commit, For, Gathering, Head, Join, Prepared, Progress, Proof, Range, Summon, WireCopy,
@@ -247,10 +249,11 @@ messages! {
         35 Snapshots, 36 SnapshotList, 37 History, 38 HistoryList, 39 Find,
         40 Forget, 41 Status, 42 StatusReply,
         43 FindList, 44 Diff, 45 DiffList, 46 Runs, 47 RunList,
-        49 Proof,
+        48 Purges, 49 PurgesList,
         50 Of, 51 Verify, 52 Damage, 53 Verified, 54 Stats, 55 CopyStats, 56 StatsEnd,
         57 Purge, 58 PurgeList, 59 Purged,
         60 Prune, 61 Pruned, 62 Release, 63 Released,
+        128 Proof,
     }
     bulk { 64 Files, 65 Chunks, 66 Content, }
 }

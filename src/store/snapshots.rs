@@ -22,11 +22,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::durable;
 use super::layout::OpenMode;
 use crate::backup::digest::{Digest, RunId};
-use crate::backup::purge::{Hidden, PurgeRecord};
+use crate::backup::purge::{Hidden, PurgeRecord, Purges};
 use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
 use crate::backup::sorted_file::SortedError;
@@ -35,21 +36,25 @@ mod check;
 mod draft;
 mod expiry;
 mod manifests;
+mod pins;
 mod purged;
+mod record_draft;
 mod segments;
 #[cfg(test)]
 mod tests;
 
 pub use check::DamagedManifest;
 pub use draft::{ManifestDraft, begun_name, draft_name, record_draft_name};
-pub use expiry::SnapshotPin;
 pub use manifests::ManifestReader;
+pub use pins::SnapshotPin;
 pub use segments::TimelineReader;
 
 const RECORD_SUFFIX: &str = ".snapshot";
 const BASE_SUFFIX: &str = ".base";
 const RELEASED_SUFFIX: &str = ".released";
 const RECORD_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// A folder that was changed later may be changed once more without another time.
+const SETTLES_AFTER: Duration = Duration::from_secs(2);
 
 /// Why snapshots cannot be read or added.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +116,9 @@ pub struct Snapshots {
 #[derive(Default)]
 struct State {
     loaded: bool,
+    /// When the folder was changed last, as of the last look into it, if that was long enough before the look: who finds the
+    /// same time finds the same names.
+    settled: Option<SystemTime>,
     records: BTreeMap<u64, Arc<SnapshotRecord>>,
     damaged: BTreeMap<u64, String>,
     /// Expired ones whose files are still there.
@@ -119,6 +127,8 @@ struct State {
     released: BTreeSet<u64>,
     /// What was purged, by the name of its record.
     purges: BTreeMap<String, Arc<PurgeRecord>>,
+    /// All of that, found by path.
+    hides: Arc<Purges>,
     /// Snapshots that somebody reads, and how many do.
     pins: BTreeMap<u64, usize>,
     /// Highest number given out.
@@ -224,9 +234,9 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn by_manifest(&self, root: &RelPath, manifest: &Digest) -> Result<Option<Arc<SnapshotRecord>>, SnapshotError> {
-        let purges = self.purges()?;
+        let hides = self.state()?.hides.clone();
         self.newest_where(|record| {
-            let whole = Hidden::of(purges.iter().map(Arc::as_ref), root, record.number).is_empty();
+            let whole = Hidden::of(&hides, root, record.number).is_empty();
             whole && record.root == *root && record.manifest == *manifest && record.kind == RunKind::Backup
         })
     }
@@ -284,83 +294,6 @@ impl Snapshots {
         state.reserved = state.reserved.max(record.number);
         state.records.insert(record.number, Arc::new(kept));
         Ok(())
-    }
-
-    /// Writes the record's draft, unflushed: on a full disk this fails, and not what comes when the copy has changed.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn prepare(&self, record: &SnapshotRecord) -> Result<(), SnapshotError> {
-        let path = self.dir.join(record_draft_name(record.run));
-        let bytes = record.encode().map_err(|source| SnapshotError::Record { path: path.clone(), source })?;
-        self.make_dir()?;
-        durable::write_plain(&path, &bytes).map_err(|e| io_error(&path, e))
-    }
-
-    /// The journal comes next: from now on what the run put into `retired/` may be history. May be called again.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn begin(&self, run: RunId) -> Result<(), SnapshotError> {
-        let path = self.dir.join(record_draft_name(run));
-        match fs::rename(&path, self.dir.join(begun_name(run))) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
-            _ => Ok(()),
-        }
-    }
-
-    /// The journal never got its name: the run changed nothing.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn take_back(&self, run: RunId) -> Result<(), SnapshotError> {
-        let path = self.dir.join(begun_name(run));
-        match fs::rename(&path, self.dir.join(record_draft_name(run))) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the draft of this run's record is here: its commit was under way.
-    pub fn is_prepared(&self, run: RunId) -> bool {
-        self.record_drafts(run).iter().any(|draft| draft.exists())
-    }
-
-    fn record_drafts(&self, run: RunId) -> [PathBuf; 2] {
-        [begun_name(run), record_draft_name(run)].map(|name| self.dir.join(name))
-    }
-
-    /// Runs whose record was prepared and whose journal was not: they changed nothing.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Io`].
-    pub fn prepared(&self) -> Result<Vec<RunId>, SnapshotError> {
-        let fail = |e| io_error(&self.dir, e);
-        let mut runs = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            let hex = name.to_str().and_then(|n| n.strip_prefix(durable::TEMP_PREFIX)?.strip_suffix(".record"));
-            let Some(run) = hex.and_then(RunId::from_hex) else { continue };
-            if self.by_run(run)?.is_none() {
-                runs.push(run);
-            }
-        }
-        Ok(runs)
-    }
-
-    /// Removes the drafts of a run that failed before its journal; what cannot be removed goes at the next start.
-    pub fn discard(&self, run: RunId) {
-        for path in self.record_drafts(run).into_iter().chain([self.dir.join(draft_name(run))]) {
-            let _ = fs::remove_file(path);
-        }
-    }
-
-    /// Removes drafts of runs that ended without a commit; only once no journal is pending.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Io`].
-    pub fn clear_drafts(&self) -> Result<(), SnapshotError> {
-        durable::clear_temp(&self.dir).map_err(|e| io_error(&self.dir, e))
     }
 
     /// Bytes of all records and manifests.
@@ -429,6 +362,11 @@ impl Snapshots {
         if state.loaded && self.mode == OpenMode::Write {
             return Ok(state);
         }
+        let changed = self.dir.metadata().and_then(|found| found.modified()).ok();
+        if state.settled.is_some() && state.settled == changed {
+            return Ok(state);
+        }
+        let settled = changed.filter(|at| at.elapsed().is_ok_and(|since| since >= SETTLES_AFTER));
         let entries = match fs::read_dir(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 state.loaded = true;
@@ -454,7 +392,7 @@ impl Snapshots {
         // Who only reads sees snapshots expire.
         state.records.retain(|number, _| listed.contains(number));
         state.bases.retain(|number, _| expired.contains(number));
-        state.loaded = true;
+        (state.loaded, state.settled) = (true, settled);
         Ok(state)
     }
 }

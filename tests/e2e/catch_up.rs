@@ -3,13 +3,15 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::daemon::{World, login};
+use crate::support::daemon::{Daemon, World, login};
 use crate::support::destination::{Destination, listed};
 use crate::support::patience::wait_until;
+use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, plant, write};
 
 /// By how many backups a destination is behind; none: it is not there.
@@ -25,6 +27,13 @@ fn wait_until_up_to_date(client: &Client, name: &str) {
 /// Where a destination keeps the copy of `path`.
 fn copy_in(store: &Path, path: &Path) -> PathBuf {
     store.join("127.0.0.1").join(login()).join(path.strip_prefix("/").unwrap())
+}
+
+/// The same client over another wire: with the same keys.
+fn over(client: &Client, daemon: &Daemon, wire: &Proxy) -> Client {
+    let servers = client.home.join(".config/rbbackup/servers");
+    std::os::unix::fs::symlink(servers.join(&daemon.address), servers.join(&wire.address)).unwrap();
+    Client::new(&client.home, &["-s", &wire.address])
 }
 
 /// What a destination said of the runs that came to its end.
@@ -108,6 +117,55 @@ fn damage_in_the_daemon_s_store_is_named_and_passes_when_the_next_backup_has_put
     assert_eq!(behind(&client, "nas"), Some(1));
     assert!(!copy_in(&store, &world.source).join("good").exists());
     client.push("-rd", &world.source);
+    wait_until_up_to_date(&client, "nas");
+    assert_same(&copy_in(&store, &world.source), &world.source);
+}
+
+#[test]
+fn a_wire_that_is_cut_costs_what_was_on_it() {
+    const ALL: u64 = 60_000_000;
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("z-big"), noise(1, 30_000_000));
+    for i in 0..300 {
+        write(&world.source.join(format!("f{i:03}")), noise(2 + i, 100_000));
+    }
+    client.push("-rd", &world.source);
+    let wire = Proxy::to(&daemon.address);
+    wire.cut_back(ALL / 4, 2);
+    let store = world.path("d");
+    let far = over(&client, &daemon, &wire);
+    let _destination = Destination::start(&far, &store, &["--name", "nas"]);
+    wait_until_up_to_date(&client, "nas");
+    assert_eq!(wire.cuts_left(), 0);
+    assert_same(&copy_in(&store, &world.source), &world.source);
+    // Sent anew after each cut it would be half as much again.
+    let passed = wire.passed_back();
+    assert!((ALL..ALL + ALL / 3).contains(&passed), "{passed}");
+    let log = daemon.log();
+    assert!(log.contains("'nas' did not catch up") || log.contains("'nas' has left"), "{log}");
+}
+
+#[test]
+fn a_daemon_that_is_to_stop_does_not_wait_for_who_is_called_and_does_not_come() {
+    let (world, mut daemon, client) = World::served();
+    write(&world.source.join("a"), "one");
+    client.push("-rd", &world.source);
+    let wire = Proxy::to(&daemon.address);
+    let store = world.path("d");
+    let far = over(&client, &daemon, &wire);
+    let _destination = Destination::start(&far, &store, &["--name", "nas"]);
+    wait_until_up_to_date(&client, "nas");
+    // Called, it cannot be heard.
+    wire.pause(0);
+    write(&world.source.join("a"), "two");
+    client.push("-rd", &world.source);
+    wire.wait_paused();
+    let begun = Instant::now();
+    assert!(daemon.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!daemon.log().contains("cut off"), "{}", daemon.log());
+    wire.open();
+    let _daemon = daemon.restart();
     wait_until_up_to_date(&client, "nas");
     assert_same(&copy_in(&store, &world.source), &world.source);
 }

@@ -148,3 +148,26 @@ fn a_restore_that_gets_nowhere_is_given_up() {
     client.run(&["restore", file.to_str().unwrap(), "--to", to.to_str().unwrap()]).expect(10, &["lost"]);
     assert!(!to.join("large").exists());
 }
+
+/// A connection that is cut, wherever, and is cut again whenever it is there again, was lost, and is given up some time.
+#[test]
+fn a_restore_that_is_cut_and_cut_again_anywhere_is_a_lost_connection() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let proxy = Proxy::to(&daemon.address);
+    let client = Client::new(&world.path("home"), &["-s", &proxy.address, "--retry-for", "1s"]);
+    for file in 0..40 {
+        write(&world.source.join(format!("d{}/f{file:03}", file % 3)), noise(file, 1_500));
+    }
+    client.push("-r", &world.source);
+    let to = world.path("to");
+    let words = ["restore", "--delete", "--to", to.to_str().unwrap(), world.source.to_str().unwrap()];
+    // In the handshake; in the entries; in the content, without which each attempt makes its folders ready anew.
+    for every in [200, 1900, 3600, 12_000] {
+        proxy.cut_back(every, 1000);
+        client.run(&words).expect(10, &["cut off"]);
+    }
+    proxy.cut_back(0, 0);
+    client.run(&words).expect(0, &[]);
+    assert_same(&to.join("source"), &world.source);
+}

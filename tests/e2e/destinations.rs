@@ -62,6 +62,39 @@ fn a_destination_waits_for_its_daemon_and_comes_back_to_it() {
     assert!(destination.stop().success());
 }
 
+/// To a program, to a person who asked, and to nobody.
+#[test]
+fn what_arrives_is_told_to_whoever_asked() {
+    let (world, _daemon, client) = World::served();
+    write(&world.source.join("small"), "12345");
+    write(&world.source.join("large"), vec![7; 300_000]);
+    client.push("-r", &world.source);
+    let start = |name: &str, options: &[&str]| {
+        Destination::start(&client, &world.path(name), &[&["--name", name], options].concat())
+    };
+    let (json, verbose, silent) = (start("json", &["--json"]), start("verbose", &["-v"]), start("silent", &[]));
+    let up_to_date = || listed(&client).iter().filter(|one| one["behind"] == 0).count();
+    wait_until("three that are up to date", || up_to_date() == 3);
+    wait_until("the summary", || json.objects().iter().any(|o| o["type"] == "summary"));
+    let (root, user) = (world.source.to_str().unwrap(), crate::support::daemon::login());
+    let mut files = Vec::new();
+    for object in json.objects().iter().filter(|o| o["type"] != "connection") {
+        assert_eq!((&object["node"], &object["root"]), (&"127.0.0.1".into(), &root.into()), "{object}");
+        assert_eq!(object["user"], user.as_str());
+        match object["type"].as_str().unwrap() {
+            "file" => files.push((object["path"].clone(), object["bytes"].clone())),
+            "summary" => assert_eq!((&object["snapshot"], &object["files"]), (&1.into(), &2.into()), "{object}"),
+            other => assert_eq!(other, "progress"),
+        }
+    }
+    files.sort_by_key(|file| file.1.as_u64());
+    let path = |name: &str| serde_json::Value::from(format!("{root}/{name}"));
+    assert_eq!(files, [(path("small"), 5.into()), (path("large"), 300_000.into())]);
+    let lines = [format!("127.0.0.1/{user} {root}/small\n"), format!("127.0.0.1/{user} {root} (snapshot 1): 2 files")];
+    wait_until("the list", || lines.iter().all(|line| verbose.said().contains(line)));
+    assert_eq!(silent.said(), "");
+}
+
 #[test]
 fn two_of_one_name_are_shown_apart() {
     let (world, _daemon, client) = World::served();

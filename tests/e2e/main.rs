@@ -26,6 +26,7 @@ mod output;
 mod past;
 mod prune;
 mod purge;
+mod reader;
 mod refusals;
 mod rehash;
 mod restore;

@@ -57,12 +57,12 @@ const SUMMARY: &[&str] = &[
     "bytes",
     "bytes_read",
     "content_bytes_sent",
-    "copies",
     "wire_bytes_sent",
     "wire_bytes_received",
     "errors",
     "altered",
     "incomplete",
+    "copies",
     "elapsed_secs",
 ];
 

@@ -90,7 +90,7 @@ fn a_dry_run_says_why_and_changes_nothing_and_a_real_one_does_what_it_said() {
     assert!(lines[1].contains("1  ") && lines[1].contains("goes") && lines[1].ends_with("no rule keeps it"));
     assert!(lines[4].contains("stays") && lines[4].ends_with("last 2 of 2"), "{}", said.stdout);
     assert!(lines[5].contains("the newest of its root; the last complete one of its root; last 1 of 2"));
-    assert_eq!(lines[6], "3 of 5 snapshots would expire");
+    assert!(lines[6].starts_with("3 of 5 snapshots would expire, ") && lines[6].ends_with(" would be given back"));
     assert_eq!(files(&world.store, ".snapshot").len(), 5);
 
     let young = prune(&world, "", &["-n", "--json"]);
@@ -111,6 +111,31 @@ fn a_dry_run_says_why_and_changes_nothing_and_a_real_one_does_what_it_said() {
     fs::remove_file(world.store.join(".rbbackup/catalog.sqlite")).unwrap();
     restores_4_and_5(&world, &client);
     assert_eq!(client.push("-rd", &world.source)["snapshot"], 6, "no number is given out twice");
+}
+
+#[test]
+fn what_would_be_given_back_is_said_and_is_what_then_is() {
+    let world = World::new();
+    let client = Client::new(&world.path("home"), &["--store", world.store.to_str().unwrap()]);
+    for round in 1..=5 {
+        for file in 0..4 {
+            fs::write(world.source.join(format!("f{file}")), noise(10 * round + file, 20_000)).unwrap();
+        }
+        client.push("-rd", &world.source);
+    }
+    let taken = || -> u64 {
+        let folders = ["vault", "snapshots"].map(|name| world.store.join(".rbbackup").join(name));
+        let args = [folders[0].as_os_str(), folders[1].as_os_str(), "-type".as_ref(), "f".as_ref()];
+        let sizes = shell("find", &[&args[..], &["-printf".as_ref(), "%s\n".as_ref()]].concat());
+        sizes.stdout.lines().map(|line| line.parse::<u64>().unwrap()).sum()
+    };
+    let freed = |outcome: &Outcome| outcome.summary()["bytes_freed"].as_u64().unwrap();
+    let said = prune(&world, TWO, &["-n", "--json"]);
+    assert!(freed(&said) > 240_000 && said.summary()["estimate"] == false, "{}", said.stdout);
+    let before = taken();
+    let done = prune(&world, TWO, &["--json"]);
+    assert_eq!((freed(&done), done.summary()["estimate"].clone()), (freed(&said), false.into()), "{}", done.stdout);
+    assert_eq!(before - taken(), freed(&done));
 }
 
 #[test]

@@ -167,6 +167,51 @@ fn who_has_the_store_purges_another_s_copy() {
     check_gone(&world, &owner, "local");
 }
 
+fn rbbackupd(world: &World, words: &[&str]) -> Outcome {
+    let (of, secret) = (format!("127.0.0.1/{}", login()), world.source.join("secret"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
+    command.env_remove("RBBACKUP_LOG").arg("purge").arg(&world.store).arg(of).args(words);
+    if !words.contains(&"--list") {
+        command.arg(secret);
+    }
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn an_administrator_purges_through_the_daemon_and_what_was_purged_is_told() {
+    let (world, daemon, client) = World::served();
+    three_rounds(&world, &client);
+    client.run(&["purge", "--list"]).expect(12, &["admin"]);
+    rbbackupd(&world, &["--list"]).expect(0, &[]);
+    rbbackupd(&world, &[]).expect(0, &["would be purged: 4 paths in 2 snapshots", "--yes"]);
+    rbbackupd(&world, &["--yes"]).expect(0, &["/secret/small  (snapshots 1 to 2)", "purged for good: 4 paths"]);
+    check_gone(&world, &client, "daemon");
+    let (mut daemon, client) = made_admin(&world, daemon);
+    fs::remove_file(world.source.join("near")).unwrap();
+    client.push("-rd", &world.source);
+    run(&client, &["purge", "--yes"], &world.source.join("near"))
+        .expect(0, &["purged for good: 1 path in 3 snapshots"]);
+    daemon.stop();
+
+    let listed = rbbackupd(&world, &["--list"]);
+    listed.expect(0, &["/secret  (up to snapshot 3: 4 paths in 2 snapshots; 4 contents, 6.0 MiB), by who administers"]);
+    listed.expect(
+        0,
+        &[&format!(
+            "/near  (up to snapshot 4: 1 path in 3 snapshots; 3 contents, 21 KiB), by 127.0.0.1/{} at 127.0.0.1",
+            login()
+        )],
+    );
+    let owner = Client::new(&world.path("owner"), &["--store", world.store.to_str().unwrap()]);
+    let lines = owner.run(&["purge", "--list", "--json"]).objects();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line["type"] == "purged"), "{lines:?}");
+    assert_eq!(
+        (&lines[0]["until_snapshot"], &lines[0]["paths"], &lines[1]["bytes"]),
+        (&3.into(), &4.into(), &21_000.into())
+    );
+    assert_eq!(lines[0]["path"], world.source.join("secret").to_str().unwrap());
+}
+
 /// Behind the record, and at every step of the sweep: what is left of it goes with the next request.
 #[test]
 #[ignore = "slow: kills purging at every step; needs --features failpoints"]

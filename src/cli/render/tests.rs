@@ -158,7 +158,7 @@ fn status_says_what_matters() {
         "127.0.0.1/u",
         "1:02:03, 1 session\n",
         "INCOMPLETE",
-        "4 files, 2.0 KiB",
+        "2 files, 10 B",
         "running   /home/u/x",
         "@9223",
         "copy      nas\\x1b at 10.0.0.7, since @9223",
@@ -167,4 +167,5 @@ fn status_says_what_matters() {
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
+    assert!(!text.contains("retired"), "the line of history tells it: {text}");
 }

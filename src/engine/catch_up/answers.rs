@@ -122,12 +122,19 @@ impl Answers {
         answer.recv().map_err(|_| self.waiting().ended.clone().unwrap_or_else(|| LinkError::Closed.into()))
     }
 
-    /// Takes what comes until the verdict, the end of the link, or until it is `over`.
-    pub(super) fn listen(&self, receiver: &mut LinkReceiver, verdicts: &Sender<Verdict>, over: &dyn Fn() -> bool) {
+    /// Takes what comes until the verdict, the end of the link, or until it is `over`. `alive`: the far end is at work.
+    pub(super) fn listen(
+        &self,
+        receiver: &mut LinkReceiver,
+        verdicts: &Sender<Verdict>,
+        over: &dyn Fn() -> bool,
+        alive: &dyn Fn(),
+    ) {
         let end = loop {
             match receiver.recv_timeout(LOOK) {
                 Ok(None) if over() => break LinkError::Closed.into(),
                 Ok(None) => {}
+                Ok(Some(Message::Busy(_))) => alive(),
                 Ok(Some(message)) => match self.take(message, verdicts, over) {
                     Ok(true) => {}
                     Ok(false) => break LinkError::Closed.into(),
@@ -156,7 +163,6 @@ impl Answers {
                 let place = self.waiting().ready.remove(&ready.file).ok_or_else(nobody_asked)?;
                 let _ = place.send(ready);
             }
-            Message::Busy(_) => {}
             Message::Refused(refused) => return Err(refused.into()),
             Message::Missing(_) => return Ok(tell(verdicts, message, over)),
             Message::Committed(_) => {

@@ -47,6 +47,7 @@ use super::wire::{WireError, unexpected};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, FileContent};
 use crate::backup::limits::MISSING_ROUNDS_MAX;
+use crate::backup::manifest::ManifestHasher;
 use crate::backup::snapshot::SnapshotRecord;
 use crate::net::link::{Link, LinkSender};
 use crate::net::message::{Begin, Committed, For, Granted, Message};
@@ -101,7 +102,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
     let Due { copy, record, head } = *due;
     let snapshots = hub.store.snapshots(copy)?;
     let _pin = snapshots.pin(record.number)?;
-    if snapshots.is_purged(record.number)? {
+    if snapshots.is_purged(record.number)? && digest_left(&snapshots, record)? != record.manifest {
         // What is left of it has another digest, and would be another snapshot.
         let message = format!(
             "a path was taken out of snapshot {} of '/{}': it cannot be passed on, the next backup will be",
@@ -112,7 +113,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
     let base = base(&snapshots, record, head.as_ref())?;
     link.send(for_whom(copy, record))?;
     link.send(begin_of(record, base.as_ref().map(|(_, digest, _)| *digest)))?;
-    let granted = match granted(link)? {
+    let granted = match granted(link, told)? {
         Ok(granted) => granted,
         Err(receipt) => return Ok(CaughtUp { receipt: checked(record, *receipt)?, had_it: true }),
     };
@@ -123,7 +124,7 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
         record,
         snapshots,
         base: base.as_ref().map(|(number, digest, _)| (*number, *digest)),
-        store: Store::new(hub, copy)?,
+        store: Store::new(hub, copy, None)?,
         link: link.sender.clone(),
         answers: Answers::default(),
         cancel,
@@ -135,11 +136,22 @@ fn attempt(hub: &Hub, due: &Due<'_>, link: &mut Link, cancel: &Stop, told: &Told
     let is_over = || over.load(Ordering::Relaxed) || cancel.is_asked();
     let receiver = &mut link.receiver;
     thread::scope(|scope| {
-        scope.spawn(|| task.answers.listen(receiver, &verdicts, &is_over));
+        scope.spawn(|| task.answers.listen(receiver, &verdicts, &is_over, &|| task.tally.alive()));
         let outcome = task.run(&verdict).map_err(|error| answers::last_word(error, &verdict));
         over.store(true, Ordering::Relaxed);
         Ok(CaughtUp { receipt: outcome?, had_it: false })
     })
+}
+
+/// The digest of what can still be read of a manifest.
+fn digest_left(snapshots: &Snapshots, record: &SnapshotRecord) -> Result<Digest, EngineError> {
+    let reader = snapshots.open_manifest(record.number)?;
+    let owners = reader.header().owners.clone();
+    let mut hasher = ManifestHasher::new();
+    for found in reader {
+        hasher.push_record(&found?);
+    }
+    Ok(hasher.finish(&owners))
 }
 
 /// A snapshot that both sides have: its number, its manifest's digest, and the pin that keeps it.
@@ -190,12 +202,12 @@ fn begin_of(record: &SnapshotRecord, base: Option<Digest>) -> Begin {
 }
 
 /// Waits for the lease; who has the run already says so.
-fn granted(link: &mut Link) -> Result<Result<Granted, Box<Committed>>, EngineError> {
+fn granted(link: &mut Link, told: &Told<'_>) -> Result<Result<Granted, Box<Committed>>, EngineError> {
     loop {
         match link.recv()? {
             Message::Granted(granted) => return Ok(Ok(granted)),
             Message::Committed(receipt) => return Ok(Err(Box::new(receipt))),
-            Message::Waiting(_) | Message::Busy(_) => {}
+            Message::Waiting(_) | Message::Busy(_) => told(0, None),
             Message::Refused(refused) => return Err(refused.into()),
             other => return Err(unexpected(&other, "asking for a lease").into()),
         }

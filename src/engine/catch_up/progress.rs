@@ -10,7 +10,8 @@ use crate::net::message::Progress;
 /// Told at most this often.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Who wants to know: bytes that are dealt with, of so many once that is known.
+/// Who wants to know: bytes that are dealt with, of so many once that is known. Told again while the far end only says that it
+/// is at work. Must not wait.
 pub(in crate::engine) type Told<'a> = dyn Fn(u64, Option<u64>) + Sync + 'a;
 
 /// See the module.
@@ -45,6 +46,13 @@ impl<'a> Tally<'a> {
         self.total_known.store(true, Ordering::Relaxed);
     }
 
+    /// The far end is at work.
+    pub(super) fn alive(&self) {
+        let (total, total_known) = (self.total.load(Ordering::Relaxed), self.total_known.load(Ordering::Relaxed));
+        // What is sent once more is dealt with once.
+        (self.told)(self.done.load(Ordering::Relaxed).min(total), total_known.then_some(total));
+    }
+
     /// So much was sent, or is not needed.
     pub(super) fn advance(&self, link: &LinkSender, bytes: u64, files: u64) -> Result<(), LinkError> {
         self.done.fetch_add(bytes, Ordering::Relaxed);
@@ -56,10 +64,9 @@ impl<'a> Tally<'a> {
             }
             *last = Some(Instant::now());
         }
+        self.alive();
         let (total, total_known) = (self.total.load(Ordering::Relaxed), self.total_known.load(Ordering::Relaxed));
-        // What is sent once more is dealt with once.
         let bytes_done = self.done.load(Ordering::Relaxed).min(total);
-        (self.told)(bytes_done, total_known.then_some(total));
         let files_done = self.files.load(Ordering::Relaxed);
         link.send(Progress { bytes_done, bytes_total: total, files_done, total_known })
     }

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::*;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::lease::Holder;
-use crate::engine::client::{ClientOptions, Target};
+use crate::engine::client::ClientOptions;
 use crate::engine::hub::HubOptions;
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
@@ -28,15 +27,7 @@ fn fixture() -> Fixture {
     let temp = tempfile::tempdir().unwrap();
     let (source, store) = (temp.path().join("source"), temp.path().join("store"));
     fs::create_dir(&source).unwrap();
-    let client = ClientOptions {
-        target: Target::Store(store.clone()),
-        user: "u".into(),
-        of: None,
-        state_dir: temp.path().join("state"),
-        cache_dir: temp.path().join("cache"),
-        retry_for: Duration::ZERO,
-        stop: Default::default(),
-    };
+    let client = ClientOptions::of_store(&store, temp.path());
     let options = PushOptions { root: source, recursive: true, ..Default::default() };
     push(&client, &options, &Silent).unwrap();
     let hub = Hub::open(&store, HubOptions::in_process()).unwrap();

@@ -24,7 +24,7 @@ fn failed(message: String) -> EngineError {
 /// A sentence that says which snapshots have it, or what there is; or a manifest cannot be read.
 pub(in crate::engine) fn choose(snapshots: &Snapshots, path: &RelPath, when: When) -> Result<Chosen, EngineError> {
     match when {
-        When::Latest => match snapshots.newest_containing(path)? {
+        When::Latest => match snapshots.steadily(|_| snapshots.newest_containing(path))? {
             Some(found) => Ok(found),
             None => Err(nothing_there(snapshots, path)?),
         },
@@ -34,20 +34,27 @@ pub(in crate::engine) fn choose(snapshots: &Snapshots, path: &RelPath, when: Whe
                 let why = format!("snapshot {number} is one of '/{}', which '/{path}' is not in", record.root);
                 return Err(instead(snapshots, path, &why)?);
             };
-            match snapshots.find(number, &inner)? {
-                Some(_) => Ok((record, inner)),
-                None => Err(instead(snapshots, path, &format!("snapshot {number} has no '/{path}'"))?),
+            match snapshots.find(number, &inner) {
+                Ok(Some(_)) => Ok((record, inner)),
+                Ok(None) => Err(instead(snapshots, path, &format!("snapshot {number} has no '/{path}'"))?),
+                // It may have expired just now.
+                Err(error) => Err(numbered(snapshots, number).err().unwrap_or_else(|| error.into())),
             }
         }
         When::Before { .. } => {
-            let records = snapshots.list()?;
-            let mut found: Vec<_> = roots_at(&records, when).into_values().collect();
-            found.sort_unstable_by_key(|record| std::cmp::Reverse(record.number));
-            for record in found {
-                let Some(inner) = path.strip_prefix(&record.root) else { continue };
-                if snapshots.find(record.number, &inner)?.is_some() {
-                    return Ok((record, inner));
+            let found = snapshots.steadily(|records| {
+                let mut found: Vec<_> = roots_at(records, when).into_values().collect();
+                found.sort_unstable_by_key(|record| std::cmp::Reverse(record.number));
+                for record in found {
+                    let Some(inner) = path.strip_prefix(&record.root) else { continue };
+                    if snapshots.find(record.number, &inner)?.is_some() {
+                        return Ok(Some((record, inner)));
+                    }
                 }
+                Ok(None)
+            })?;
+            if let Some(chosen) = found {
+                return Ok(chosen);
             }
             Err(instead(snapshots, path, &format!("no backup had '/{path}' at that time"))?)
         }

@@ -21,6 +21,7 @@ use crate::store::vault::{Blob, BlobKind, BlobPlace, Vault};
 const SNAPSHOTS_AT_ONCE: usize = 32;
 
 /// What is needed.
+#[derive(Default)]
 pub(super) struct Live {
     files: DigestFilter,
     chunks: DigestFilter,
@@ -66,19 +67,19 @@ impl Purged {
 }
 
 impl Live {
-    /// What the snapshots name: all that are listed, and those that somebody reads.
+    /// What the snapshots of these numbers name.
     ///
     /// # Errors
     /// A manifest cannot be read: what it needs is not known.
     pub(super) fn of_snapshots(
         snapshots: &Snapshots,
+        needed: &[u64],
         vault: &Vault,
         packs: &[Pack],
         go_on: &dyn Fn() -> bool,
     ) -> Result<Self, EngineError> {
         let mut purged = Purged::of(snapshots, vault, packs)?;
         let mut files = DigestFilter::default();
-        let needed: Vec<u64> = snapshots.needed()?.iter().map(|record| record.number).collect();
         for numbers in needed.chunks(SNAPSHOTS_AT_ONCE) {
             if !go_on() {
                 return Err(super::interrupted());

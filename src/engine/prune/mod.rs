@@ -24,6 +24,7 @@ use crate::backup::retention::{Candidate, Policy, Reason, Verdict, decide};
 use crate::store::names::CopyName;
 use crate::store::snapshots::Snapshots;
 
+mod foresee;
 mod mark;
 mod sweep;
 
@@ -75,10 +76,20 @@ pub struct CopyReport {
     pub copy: CopyName,
     /// All its snapshots, by number.
     pub snapshots: Vec<Judged>,
-    /// What was given back.
+    /// What was given back of its packs, or would be.
     pub swept: Swept,
+    /// Bytes of the records and manifests that went, or would go.
+    pub record_bytes: u64,
+    /// What would be given back is known to the byte; of what was it always is.
+    pub exact: bool,
     /// Why not all was done that is said here.
     pub trouble: Option<String>,
+}
+
+impl CopyReport {
+    fn of(copy: CopyName) -> Self {
+        Self { copy, snapshots: Vec::new(), swept: Swept::default(), record_bytes: 0, exact: true, trouble: None }
+    }
 }
 
 /// A snapshot and what becomes of it.
@@ -103,11 +114,24 @@ pub struct Judged {
 }
 
 impl PruneReport {
-    /// Bytes that were given back, less those that were written.
+    /// Bytes that were given back, or would be, less those that were written.
     pub fn freed(&self) -> u64 {
-        let sum = |of: fn(&Swept) -> u64| self.copies.iter().map(|copy| of(&copy.swept)).sum::<u64>();
-        sum(|swept| swept.bytes_removed).saturating_sub(sum(|swept| swept.bytes_written))
+        let sum = |of: fn(&CopyReport) -> u64| self.copies.iter().map(of).sum::<u64>();
+        let removed = sum(|copy| copy.swept.bytes_removed + copy.record_bytes);
+        removed.saturating_sub(sum(|copy| copy.swept.bytes_written))
     }
+
+    /// Whether [`PruneReport::freed`] is known, not reckoned.
+    pub fn is_exact(&self) -> bool {
+        self.copies.iter().all(|copy| copy.exact)
+    }
+}
+
+/// What pruning of one copy would give back.
+struct Foreseen {
+    record_bytes: u64,
+    swept: Swept,
+    exact: bool,
 }
 
 /// Prunes the store at `path`, which no other process has open for writing; a dry run only reads, also beside a daemon.
@@ -152,7 +176,7 @@ pub(crate) fn prune(
         if !go_on() {
             return Err(interrupted());
         }
-        let mut done = CopyReport { copy, snapshots: Vec::new(), swept: Swept::default(), trouble: None };
+        let mut done = CopyReport::of(copy);
         match prune_copy(hub, &retention.policy(&done.copy), now, go_on, &mut done, dry_run) {
             Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
             outcome => done.trouble = outcome.err().map(|error| error.message),
@@ -176,26 +200,35 @@ fn prune_copy(
         return Err(EngineError::new(ErrorKind::Failed, message));
     }
     report.snapshots = judge(&snapshots, policy, now)?;
+    let gone: Vec<u64> = report.snapshots.iter().filter(|judged| !judged.keep).map(|judged| judged.number).collect();
+    let oldest = now.minus(i64::try_from(policy.min_age_secs).unwrap_or(i64::MAX), 0);
     if dry_run {
+        let look = || foresee::foresee(hub, &report.copy, &snapshots, &gone, oldest, go_on);
+        // A daemon that sweeps meanwhile takes packs away.
+        let Foreseen { record_bytes, swept, exact } =
+            look().or_else(|_| look()).inspect_err(|_| report.exact = false)?;
+        (report.record_bytes, report.swept, report.exact) = (record_bytes, swept, exact);
         return Ok(());
     }
     hub.check_open(&report.copy)?;
-    let gone: Vec<u64> = report.snapshots.iter().filter(|judged| !judged.keep).map(|judged| judged.number).collect();
     if snapshots.expire(&gone)? > 0 {
         tracing::info!("{}: {} snapshots expired", report.copy, gone.len());
     }
-    let retired = hub.store.meta_path("retired");
-    // The record tells whose it is what its run retired, until that is packed.
-    let is_packed = |run: RunId| !retired.join(run.to_hex()).exists();
-    snapshots.clear_expired(&|record| is_packed(record.run))?;
-    let min_age = i64::try_from(policy.min_age_secs).unwrap_or(i64::MAX);
-    let done = sweep::sweep(hub, &report.copy, &snapshots, now.minus(min_age, 0), go_on, &mut report.swept);
+    let is_packed = is_packed(hub);
+    (_, report.record_bytes) = snapshots.clear_expired(&|record| is_packed(record.run))?;
+    let done = sweep::sweep(hub, &report.copy, &snapshots, oldest, go_on, &mut report.swept);
     let Swept { packs_removed, bytes_removed, packs_written, bytes_written } = report.swept;
     if packs_removed > 0 {
         let freed = bytes_removed.saturating_sub(bytes_written);
         tracing::info!("{}: {packs_removed} packs became {packs_written}, {freed} bytes less", report.copy);
     }
     done
+}
+
+/// The record tells whose it is what its run retired, until that is packed.
+fn is_packed(hub: &Hub) -> impl Fn(RunId) -> bool + use<> {
+    let retired = hub.store.meta_path("retired");
+    move |run| !retired.join(run.to_hex()).exists()
 }
 
 /// Gives back what was purged from a copy and nothing else needs, and nothing else; `Hub::housekeeping` is held. What it

@@ -16,6 +16,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::mark::Live;
@@ -53,15 +54,55 @@ pub struct Swept {
 pub(super) struct Pack {
     pub(super) id: PackId,
     pub(super) young: bool,
-    bytes: u64,
+    pub(super) bytes: u64,
     modified: SystemTime,
+}
+
+/// What is needed of a vault, and what has to be done about the rest.
+pub(super) struct Survey {
+    pub(super) vault: Arc<Vault>,
+    pub(super) packs: Vec<Pack>,
+    pub(super) live: Live,
+    /// To go or to be rewritten, the oldest first.
+    pub(super) victims: Vec<Pack>,
+}
+
+impl Survey {
+    /// As far as the snapshots of these numbers need it. Packs that are not older than `oldest` are young.
+    ///
+    /// # Errors
+    /// What is needed cannot be told: a manifest, a pack's index or a recipe is damaged.
+    pub(super) fn make(
+        hub: &Hub,
+        copy: &CopyName,
+        snapshots: &Snapshots,
+        needed: &[u64],
+        oldest: Timestamp,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Self, EngineError> {
+        let vault = hub.vault(copy)?;
+        let packs = vault.packs()?.into_iter().map(|id| look(&vault, id, oldest)).collect::<Result<Vec<_>, _>>()?;
+        if packs.is_empty() {
+            return Ok(Self { vault, packs, live: Live::default(), victims: Vec::new() });
+        }
+        let mut live = Live::of_snapshots(snapshots, needed, &vault, &packs, go_on)?;
+        live.add_chunks(&vault, &packs, go_on)?;
+        let victims = choose(&vault, &packs, &live, go_on)?;
+        Ok(Self { vault, packs, live, victims })
+    }
+
+    /// The packs of one age that are left alone.
+    pub(super) fn staying(&self, young: bool) -> HashSet<PackId> {
+        let is_victim = |id: PackId| self.victims.iter().any(|victim| victim.id == id);
+        self.packs.iter().filter(|pack| pack.young == young && !is_victim(pack.id)).map(|pack| pack.id).collect()
+    }
 }
 
 /// Gives back what the snapshots of a copy do not need, and adds what it did to `swept`.
 ///
 /// # Errors
-/// What is needed cannot be told (a manifest, a pack's index or a recipe is damaged): nothing was changed then. Or a pack
-/// that was to be rewritten is damaged, or the disk fails: what could be done was done.
+/// What is needed cannot be told: nothing was changed then. Or a pack that was to be rewritten is damaged, or the disk fails:
+/// what could be done was done.
 pub(super) fn sweep(
     hub: &Hub,
     copy: &CopyName,
@@ -70,19 +111,12 @@ pub(super) fn sweep(
     go_on: &dyn Fn() -> bool,
     swept: &mut Swept,
 ) -> Result<(), EngineError> {
-    let vault = hub.vault(copy)?;
-    let packs = vault.packs()?.into_iter().map(|id| look(&vault, id, oldest)).collect::<Result<Vec<_>, _>>()?;
-    if packs.is_empty() {
+    let survey = Survey::make(hub, copy, snapshots, &snapshots.needed(&[])?, oldest, go_on)?;
+    if survey.victims.is_empty() {
         return Ok(());
     }
-    let mut live = Live::of_snapshots(snapshots, &vault, &packs, go_on)?;
-    live.add_chunks(&vault, &packs, go_on)?;
-    let victims = choose(&vault, &packs, &live, go_on)?;
-    let stay = |young: bool| {
-        let is_victim = |id: PackId| victims.iter().any(|victim| victim.id == id);
-        packs.iter().filter(|pack| pack.young == young && !is_victim(pack.id)).map(|pack| pack.id).collect()
-    };
-    let stay: [HashSet<PackId>; 2] = [stay(false), stay(true)];
+    let stay = [false, true].map(|young| survey.staying(young));
+    let Survey { vault, live, victims, .. } = survey;
     let id = hub.catalog.copy_id(copy)?;
     let mut sweeper =
         Sweeper { hub, vault: &vault, id, reader: hub.catalog.reader()?, live: &live, stay, damaged: None };

@@ -29,7 +29,7 @@ use crate::engine::upkeep::Pace;
 use crate::engine::wire::WireError;
 use crate::engine::{pack, prune};
 use crate::net::link::{Link, LinkSender};
-use crate::net::message::{Busy, Purge, PurgeList, Purged, WirePurged};
+use crate::net::message::{Busy, Purge, PurgeList, Purged, PurgesList, WirePurge, WirePurged};
 use crate::store::failpoint::failpoint;
 use crate::store::leases::{LeaseGuard, LeaseRequest};
 use crate::store::names::CopyName;
@@ -45,16 +45,56 @@ const OWNER_BYTES_MAX: u64 = 64 * 1024;
 /// What it is at, for `Busy`.
 const PHASE: u8 = 2;
 
+/// Who reads the store's files has no key, and could remove them all without us.
+fn check(who: &Who) -> Result<(), EngineError> {
+    if who.identity.may(Right::Admin) || who.address.is_none() {
+        return Ok(());
+    }
+    let message = format!("{} does not have the right to purge: it takes 'admin'", who.name());
+    Err(EngineError::new(ErrorKind::NotAllowed, message))
+}
+
+/// Tells what was purged.
+///
+/// # Errors
+/// Not allowed, the records cannot be read, or the client has gone.
+pub(in crate::engine) fn serve_list(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineError> {
+    check(who)?;
+    let mut purges = hub.store.snapshots(who.copy())?.purges()?;
+    purges.sort_by_key(|purge| purge.time);
+    let known = hub.registry.list();
+    let mut parts = Parts::new(link, |purges, more| PurgesList { purges, more }.into());
+    for purge in purges {
+        let key = Some(purge.client.key).filter(|key| *key != [0; 32]);
+        let identity = known.iter().find(|known| key.is_some() && known.key == key);
+        let by = match identity {
+            Some(identity) => format!("{} at {}", identity.copy, purge.client.address),
+            None if key.is_none() => "who administers the store".to_owned(),
+            None => format!("a key that is not known any more, at {}", purge.client.address),
+        };
+        let path = purge.path.as_bytes();
+        let bytes = path.len() + by.len() + 64;
+        let wire = WirePurge {
+            path: path.into(),
+            time_secs: purge.time.secs,
+            until: purge.until,
+            by: by.into_bytes().into(),
+            paths: purge.paths,
+            snapshots: purge.snapshots,
+            contents: purge.contents,
+            bytes: purge.bytes,
+        };
+        parts.push(wire, bytes)?;
+    }
+    parts.finish()
+}
+
 /// Serves the request.
 ///
 /// # Errors
 /// Not allowed, the path is in a newest backup or in none, the copy is locked, or the store fails.
 pub(in crate::engine) fn serve(hub: &Hub, who: &Who, link: &Link, request: &Purge) -> Result<(), EngineError> {
-    // Who reads the store's files has no key, and could remove them all without us.
-    if !who.identity.may(Right::Admin) && who.address.is_some() {
-        let message = format!("{} does not have the right to purge: it takes 'admin'", who.name());
-        return Err(EngineError::new(ErrorKind::NotAllowed, message));
-    }
+    check(who)?;
     let path = RelPath::new(request.path.as_slice()).map_err(WireError::from)?;
     let snapshots = hub.store.snapshots(who.copy())?;
     if let Some((_, why)) = snapshots.damaged()?.first() {

@@ -94,7 +94,8 @@ impl<'a> Comparer<'a> {
             self.compared.nothing_came = true;
             return Ok(self.compared);
         }
-        if !self.shared.table.is_stopped() {
+        // What has not come yet is not what the snapshot lacks: `--delete` takes nothing away for it.
+        if self.shared.table.is_whole() {
             self.folders.end(self.shared);
         }
         Ok(self.compared)

@@ -206,7 +206,7 @@ pub fn restore(
 struct Spent {
     /// The snapshot was granted.
     reached: bool,
-    /// Paths that were made or put right.
+    /// Paths that were made or got other content.
     written: u64,
     /// Content bytes that came.
     content: u64,
@@ -283,7 +283,8 @@ impl Attempt<'_> {
         let Link { sender, mut receiver, .. } = link;
         let compared = exchange(&shared, &sender, &mut receiver);
         let came_to = shared.tally.summary();
-        spent.written = came_to.created + came_to.updated + came_to.touched;
+        // Folders are touched by each attempt anew: that gets nobody on.
+        spent.written = came_to.created + came_to.updated;
         spent.content = came_to.content_bytes_received;
         let compared = compared?;
         sender.close();

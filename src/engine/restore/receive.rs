@@ -64,7 +64,10 @@ pub(super) fn receive(
                 // A comparer that has stopped says why.
                 trees.send(tree).map_err(|_| EngineError::new(ErrorKind::Unreachable, "comparing stopped"))?;
             }
-            (Some(Message::TreeEnd(end)), Some(_)) if end.batches == receiving.trees => to_comparer = None,
+            (Some(Message::TreeEnd(end)), Some(_)) if end.batches == receiving.trees => {
+                shared.table.entries_ended();
+                to_comparer = None;
+            }
             (Some(Message::Content(content, payload)), _) => receiving.content(content, payload)?,
             (Some(Message::Refused(refused)), _) => return Err(refused.into()),
             (Some(Message::Busy(_)), _) => {}

@@ -44,6 +44,8 @@ struct State {
     /// Files whose content has not come yet.
     outstanding: u64,
     compared: bool,
+    /// The server has said that no more entries come.
+    ended: bool,
     stopped: bool,
     failure: Option<EngineError>,
     /// First names of hard links that hold what they should.
@@ -103,6 +105,17 @@ impl Table {
     pub(super) fn compared(&self) {
         self.state().compared = true;
         self.changed.notify_all();
+    }
+
+    /// The server has said that no more entries come. To be called before the comparer can find that none do.
+    pub(super) fn entries_ended(&self) {
+        self.state().ended = true;
+    }
+
+    /// Whether the comparer has seen all that the snapshot has, and not what came before the link broke.
+    pub(super) fn is_whole(&self) -> bool {
+        let state = self.state();
+        state.ended && !state.stopped
     }
 
     /// Whether all content has begun to come and none will be asked for any more.

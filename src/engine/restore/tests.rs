@@ -7,14 +7,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use super::*;
-use crate::engine::client::Target as Server;
 use crate::engine::inspect;
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
 
+mod cut;
 mod hostile;
 
 /// A source, a store and a place to restore to.
@@ -78,15 +77,7 @@ fn set_mtime(path: &Path, secs: i64, nanos: i64) {
 impl World {
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let client = ClientOptions {
-            target: Server::Store(temp.path().join("store")),
-            user: "u".into(),
-            of: None,
-            state_dir: temp.path().join("state"),
-            cache_dir: temp.path().join("cache"),
-            retry_for: Duration::ZERO,
-            stop: Default::default(),
-        };
+        let client = ClientOptions::of_store(&temp.path().join("store"), temp.path());
         fs::create_dir(temp.path().join("src")).unwrap();
         Self { temp, client }
     }

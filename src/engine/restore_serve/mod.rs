@@ -13,6 +13,7 @@
 //! [`TREES_UNANSWERED_MAX`] batches wait for their `Want`.
 
 mod entries;
+mod held;
 mod newest;
 mod places;
 mod pool;
@@ -26,10 +27,10 @@ pub(super) use self::places::{Finder, Store};
 pub(super) use self::pool::Wanted;
 
 use self::entries::{Batches, Entries};
+use self::held::Held;
 use self::pool::Dispatcher;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
-use super::past_serve::choose;
 use super::restore::TREES_UNANSWERED_MAX;
 use super::wire::{Bits, WireError, entry_to_wire, unexpected};
 use crate::backup::bytes::Bytes;
@@ -55,30 +56,47 @@ pub(crate) fn serve(hub: &Hub, who: &Who, link: &mut Link, read: Read) -> Result
     if path.is_root() && shallow && !all {
         return roots(&snapshots, when, link);
     }
-    let (record, inner) = choose(&snapshots, &path, when)?;
-    // It may expire meanwhile, and is read to its end all the same.
-    let _pin = snapshots.pin(record.number)?;
-    let open = || Entries::open(&snapshots, record.number, &inner, shallow);
-    let is_header_true = inner.is_root() && !shallow && !snapshots.is_purged(record.number)?;
-    link.send(granted(&record, is_header_true, &open)?)?;
+    let held = Held::choose(snapshots, &path, when)?;
+    let served = serve_held(hub, who, link, &held, (&path, Wishes { shallow, content, all }));
+    // Whatever failed first: this is why.
+    served.map_err(|error| held.gone().unwrap_or(error))
+}
+
+struct Wishes {
+    shallow: bool,
+    content: bool,
+    all: bool,
+}
+
+fn serve_held(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    held: &Held,
+    (path, wishes): (&RelPath, Wishes),
+) -> Result<(), EngineError> {
+    let Held { snapshots, record, inner, .. } = held;
+    let open = || Entries::open(snapshots, record.number, inner, wishes.shallow);
+    let is_header_true = inner.is_root() && !wishes.shallow && !snapshots.is_purged(record.number)?;
+    link.send(granted(record, is_header_true, &open)?)?;
     let batches = Batches::new(open()?);
-    if !content {
+    if !wishes.content {
         return entries_only(&link.sender, batches);
     }
     thread::scope(|scope| {
-        let store = Store::new(hub, who.copy())?;
+        let store = Store::new(hub, who.copy(), Some(held))?;
         let (jobs, forwarder) = pool::start(scope, store, &link.sender);
         let Link { sender, receiver, .. } = link;
         let dispatcher = Dispatcher::new(jobs);
-        let served = if all {
-            send_all(sender, &path, batches, dispatcher)
+        let served = if wishes.all {
+            send_all(sender, path, batches, dispatcher)
         } else {
-            answer_wants(sender, receiver, &path, batches, dispatcher)
+            answer_wants(sender, receiver, path, batches, dispatcher)
         };
         // A link that does not carry content any more is the cause of everything else.
         match forwarder.join() {
             Ok(Ok(())) => served,
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(EngineError::new(ErrorKind::Failed, "sending content stopped")),
         }
     })
@@ -168,7 +186,7 @@ pub(crate) fn deliverable<'a>(
     hub: &'a Hub,
     copy: &CopyName,
 ) -> Result<impl FnMut(&RelPath, Digest, u64) -> bool + use<'a>, EngineError> {
-    let store = Store::new(hub, copy)?;
+    let store = Store::new(hub, copy, None)?;
     store.look_again();
     Ok(move |path: &RelPath, digest, size| {
         Finder::new(&store).is_there(&Wanted { batch: 0, index: 0, path: path.clone(), digest, size })

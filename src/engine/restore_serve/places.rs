@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::held::Held;
 use super::newest::Newest;
 use super::pool::Wanted;
 use crate::backup::digest::Digest;
@@ -54,10 +55,14 @@ pub(in crate::engine) struct Store<'a> {
     /// Retired files by size, once somebody had to look.
     retired_by_size: Mutex<Option<BySize>>,
     newest: OnceLock<Newest>,
+    /// The snapshot that is read.
+    held: Option<&'a Held>,
+    /// Found out when content was looked for in vain: the snapshot is gone.
+    gone: OnceLock<EngineError>,
 }
 
 impl<'a> Store<'a> {
-    pub(in crate::engine) fn new(hub: &'a Hub, copy: &CopyName) -> Result<Self, EngineError> {
+    pub(in crate::engine) fn new(hub: &'a Hub, copy: &CopyName, held: Option<&'a Held>) -> Result<Self, EngineError> {
         Ok(Self {
             hub,
             copy: copy.clone(),
@@ -67,7 +72,26 @@ impl<'a> Store<'a> {
             vault: OnceLock::new(),
             retired_by_size: Mutex::default(),
             newest: OnceLock::new(),
+            held,
+            gone: OnceLock::new(),
         })
+    }
+
+    /// Why nothing more can be read, if that is so.
+    pub(super) fn gone(&self) -> Option<EngineError> {
+        self.gone.get().cloned()
+    }
+
+    /// Why this content is nowhere.
+    fn why_not(&self, wanted: &Wanted) -> String {
+        if let Some(gone) = self.held.and_then(Held::gone) {
+            return self.gone.get_or_init(|| gone).message.clone();
+        }
+        if self.held.is_some_and(|held| held.is_purged(&wanted.path)) {
+            return "it was purged while it was read".to_owned();
+        }
+        tracing::warn!("the content of '/{}' (BLAKE3 {}) is damaged or gone", wanted.path, wanted.digest);
+        format!("the store has no undamaged copy of its content (BLAKE3 {})", wanted.digest)
     }
 
     /// What was searched in vain before may have been packed meanwhile.
@@ -86,13 +110,13 @@ impl<'a> Store<'a> {
         self.vault.get_or_init(|| open().ok()).as_deref()
     }
 
-    /// A path of the copy that held this content when its root was backed up last.
-    fn by_newest_manifests(&self, digest: &Digest) -> Option<RelPath> {
+    /// Paths of the copy that held this content when their root was backed up last.
+    fn by_newest_manifests(&self, digest: &Digest) -> Vec<RelPath> {
         let read = || -> Result<Newest, EngineError> { Ok(Newest::read(&*self.hub.store.snapshots(&self.copy)?)?) };
         let newest = self.newest.get_or_init(|| {
             read().inspect_err(|error| tracing::warn!("a newest manifest cannot be used: {error}")).unwrap_or_default()
         });
-        newest.place(digest)
+        newest.places(digest)
     }
 
     fn commit_under_way(&self) -> bool {
@@ -217,8 +241,7 @@ impl<'a> Finder<'a> {
                 being_changed && repeats <= REPEATS_MAX
             };
             if !wait {
-                tracing::warn!("the content of '/{}' (BLAKE3 {}) is damaged or gone", wanted.path, wanted.digest);
-                return Err(format!("the store has no undamaged copy of its content (BLAKE3 {})", wanted.digest));
+                return Err(self.store.why_not(wanted));
             }
             thread::sleep(LOOK_AGAIN);
         }
@@ -249,10 +272,10 @@ impl<'a> Finder<'a> {
             return true;
         }
         let holding = |mut file: FileReader| (!careful || holds(&mut file, &wanted.digest)).then_some(file);
-        if let Some(place) = self.store.by_newest_manifests(&wanted.digest)
-            && good(self.open_copy(&place, wanted.size).and_then(holding), use_it)
-        {
-            return true;
+        for place in self.store.by_newest_manifests(&wanted.digest) {
+            if good(self.open_copy(&place, wanted.size).and_then(holding), use_it) {
+                return true;
+            }
         }
         if careful && good(self.open_copy(&wanted.path, wanted.size).and_then(holding), use_it) {
             return true;

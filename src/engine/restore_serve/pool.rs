@@ -13,8 +13,8 @@ use crate::backup::digest::Digest;
 use crate::backup::limits::BATCH_BYTES_TARGET;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{Content, Piece};
+use crate::net::link::LinkSender;
+use crate::net::message::{Content, Piece, Refused};
 
 /// Reads in flight: what a cold disk needs to be busy.
 const READERS: usize = 16;
@@ -71,7 +71,7 @@ pub(super) fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
     store: Store<'scope>,
     sender: &LinkSender,
-) -> (Jobs, ScopedJoinHandle<'scope, Result<(), LinkError>>) {
+) -> (Jobs, ScopedJoinHandle<'scope, Result<(), EngineError>>) {
     let (tickets, queue) = bounded::<Ticket>(IN_LINE_MAX);
     let (line, in_line) = bounded(IN_LINE_MAX);
     let store = std::sync::Arc::new(store);
@@ -85,13 +85,18 @@ pub(super) fn start<'scope>(
         });
     }
     let sender = sender.clone();
-    let forwarder = scope.spawn(move || forward(&sender, &in_line));
+    let forwarder = scope.spawn(move || forward(&sender, &in_line, &store));
     (Jobs { tickets, line }, forwarder)
 }
 
-fn forward(sender: &LinkSender, in_line: &Receiver<Receiver<Answer>>) -> Result<(), LinkError> {
+fn forward(sender: &LinkSender, in_line: &Receiver<Receiver<Answer>>, store: &Store<'_>) -> Result<(), EngineError> {
     for answers in in_line {
         for (content, payload) in answers {
+            if let Some(gone) = store.gone() {
+                // At once: a client that waits for content may ask for nothing more.
+                sender.send(Refused::from(&gone))?;
+                return Err(gone);
+            }
             sender.send(crate::net::message::Message::Content(content, payload))?;
         }
     }

@@ -95,7 +95,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::engine::client::{ClientOptions, Target};
+    use crate::engine::client::ClientOptions;
     use crate::engine::hub::HubOptions;
     use crate::engine::observer::Silent;
     use crate::engine::push::{PushOptions, push};
@@ -106,15 +106,7 @@ mod tests {
         let (root, store) = (temp.path().join("source"), temp.path().join("store"));
         fs::create_dir(&root).unwrap();
         fs::write(root.join("file"), "content").unwrap();
-        let client = ClientOptions {
-            target: Target::Store(store.clone()),
-            user: "u".into(),
-            of: None,
-            state_dir: temp.path().join("state"),
-            cache_dir: temp.path().join("cache"),
-            retry_for: Duration::ZERO,
-            stop: Default::default(),
-        };
+        let client = ClientOptions::of_store(&store, temp.path());
         let options = PushOptions { root, recursive: true, ..Default::default() };
         push(&client, &options, &Silent).unwrap();
         let hub = Hub::open(&store, HubOptions::default()).unwrap();

@@ -1,5 +1,5 @@
 //! Is all of it still intact? Every manifest is read, every file of the plain copy, every retired file and every pack is
-//! hashed again, and all content that some snapshot names has to be somewhere.
+//! hashed again, and all content that some snapshot names has to be somewhere. Large files in packs are put together.
 //!
 //! ```text
 //! manifests ──▶ walk (timeline: each path, all that it was) ──▶ plain files, hashed on the way
@@ -13,9 +13,12 @@
 //! lease but for a moment, when something in the plain copy is not what it should be.
 
 mod background;
+#[cfg(test)]
+mod fixture;
 mod found;
 mod missing;
 mod pace;
+mod recipes;
 mod settle;
 mod slice;
 mod stored;

@@ -2,12 +2,15 @@
 //! and put right from history where that has the content.
 //!
 //! The good file is built in a folder of its own in `staging/`, flushed, and changes places with the bad one in one step; a
-//! kill at any moment leaves the one or the other. The bad one goes to `retired/`, for it may be somebody's work. What history
+//! kill at any moment leaves the one or the other. The bad one goes to `retired/`, for it may be somebody's work; that takes
+//! the turn of housekeeping, for the packer removes a folder of `retired/` once it has packed what it saw there. All names of
+//! a file that has several get the good one, one after the other. What history
 //! does not have the client is asked for by the next run: the catalog forgets the path, so that it is hashed then.
 
 use std::io::{Read, Write};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::stored::distinct;
 use super::walk::{Look, Plain, Roots, Walked};
@@ -30,6 +33,9 @@ use crate::tree::safe_dir::SafeDir;
 
 /// How long a backup of the path is waited for.
 const LEASE_WAIT: Duration = Duration::from_secs(30);
+/// How long packing or pruning is waited for, and how often is looked.
+const TURN_WAIT: Duration = Duration::from_secs(30);
+const TURN_LOOK: Duration = Duration::from_millis(20);
 const COPY_BYTES: usize = 256 * 1024;
 
 /// Without a lease it is looked so often, for a commit may move things about.
@@ -42,16 +48,49 @@ fn rel(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap_or_default()
 }
 
-impl Job<'_, '_> {
+/// The name in its folder by which the good file gets to its next place.
+const NAME: &[u8] = b"name";
+
+fn is_linked(entry: &Entry) -> bool {
+    entry.file().is_some_and(|content| content.link != Link::Single)
+}
+
+/// Where in the copy this entry's file has its names, as the snapshot says.
+fn names_of(
+    snapshots: &Snapshots,
+    record: &SnapshotRecord,
+    entry: &Entry,
+    path: &RelPath,
+) -> Result<Vec<RelPath>, EngineError> {
+    let leader = match entry.file().map(|content| &content.link) {
+        None | Some(Link::Single) => return Ok(vec![path.clone()]),
+        Some(Link::Leader) => &entry.path,
+        Some(Link::Follower(leader)) => leader,
+    };
+    let mut names = Vec::new();
+    for found in snapshots.open_manifest(record.number)? {
+        let found = found?.entry;
+        let follows =
+            found.file().is_some_and(|content| matches!(&content.link, Link::Follower(first) if first == leader));
+        if follows || found.path == *leader {
+            names.extend(record.root.join_path(&found.path));
+        }
+    }
+    Ok(names)
+}
+
+impl<'h> Job<'h, '_> {
     /// See the module. What becomes right, or comes with the next run, is not missing.
     pub(super) fn settle(&mut self, snapshots: &Snapshots, walked: &mut Walked) -> Result<(), EngineError> {
         if walked.suspects.is_empty() {
             return Ok(());
         }
         let mut plain = Plain::new(Arc::new(self.hub.store.copy_dir(self.copy)?));
+        // Before any lease, as everybody: who has the turn may be waiting until no lease is held.
+        let turn = self.turn()?;
         let mut wait = Some(LEASE_WAIT);
         for path in std::mem::take(&mut walked.suspects) {
-            let lease = self.lease(&path, wait)?;
+            let mut lease = self.lease(&path, wait)?;
             if lease.is_none() {
                 // Who works that long now is not waited for again.
                 wait = None;
@@ -64,12 +103,19 @@ impl Job<'_, '_> {
                 self.wait_for_commits()?;
                 looked = self.look_now(snapshots, &mut plain, &path)?;
             }
+            if lease.is_some() && looked.as_ref().is_some_and(|(_, found, _)| is_linked(&found.entry)) {
+                // Its other names are anywhere below the root.
+                drop(lease.take());
+                let root = looked.map(|(record, _, _)| record.root.clone()).unwrap_or_default();
+                lease = self.lease(&root, wait)?;
+                looked = self.look_now(snapshots, &mut plain, &path)?;
+            }
             let Some((record, found, why)) = looked else { continue };
             let entry = found.entry;
             let why = format!("{why} (snapshot {})", record.number);
             let outcome = match &lease {
                 None => Outcome::Stays,
-                Some(_) => self.put_right(&path, &entry, record.run)?,
+                Some(_) => self.put_right(snapshots, &record, &entry, &path, turn.is_some())?,
             };
             // The source does not have it any more: nobody sends it.
             let outcome = if found.kept && outcome == Outcome::NextRun { Outcome::Stays } else { outcome };
@@ -126,16 +172,40 @@ impl Job<'_, '_> {
         }
     }
 
-    fn put_right(&mut self, path: &RelPath, entry: &Entry, run: RunId) -> Result<Outcome, EngineError> {
+    /// The turn of housekeeping; none: whoever has it has much to do.
+    fn turn(&mut self) -> Result<Option<MutexGuard<'h, ()>>, EngineError> {
+        let since = Instant::now();
+        loop {
+            match self.hub.housekeeping.try_lock() {
+                Ok(turn) => return Ok(Some(turn)),
+                Err(TryLockError::Poisoned(turn)) => return Ok(Some(turn.into_inner())),
+                Err(TryLockError::WouldBlock) if since.elapsed() >= TURN_WAIT => return Ok(None),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            thread::sleep(TURN_LOOK);
+            self.pace.beat(0)?;
+        }
+    }
+
+    /// `may_heal`: nobody packs or prunes meanwhile.
+    fn put_right(
+        &mut self,
+        snapshots: &Snapshots,
+        record: &SnapshotRecord,
+        entry: &Entry,
+        path: &RelPath,
+        may_heal: bool,
+    ) -> Result<Outcome, EngineError> {
         self.hub.make_ready(self.copy)?;
+        let names = names_of(snapshots, record, entry, path)?;
         let id = self.hub.catalog.copy_id(self.copy)?;
-        self.hub.catalog.apply(id, [Update::Remove(path.clone())])?;
+        self.hub.catalog.apply(id, names.iter().cloned().map(Update::Remove))?;
         self.hub.set_exact(self.copy, path, None);
         let Kind::File(content) = &entry.kind else { return Ok(Outcome::NextRun) };
-        if content.link != Link::Single {
+        if !may_heal {
             return Ok(Outcome::NextRun);
         }
-        match self.heal(path, entry, content, run) {
+        match self.heal(&names, entry, content, record.run) {
             Ok(true) => Ok(Outcome::Healed),
             Ok(false) => Ok(Outcome::NextRun),
             Err(error) => {
@@ -146,15 +216,19 @@ impl Job<'_, '_> {
     }
 
     /// False: history does not have the content.
-    fn heal(&self, path: &RelPath, entry: &Entry, content: &FileContent, run: RunId) -> Result<bool, EngineError> {
+    fn heal(&self, names: &[RelPath], entry: &Entry, content: &FileContent, run: RunId) -> Result<bool, EngineError> {
         let staging = self.hub.own_dir("staging")?;
         let folder_name = format!("heal-{}", random_run_id()?);
         let folder = staging.make_dirs(&rel(folder_name.as_bytes()), 0o700)?;
         let healed = self.build(&folder, entry, content).and_then(|built| {
-            if built {
-                self.exchange(&folder, path, run)?;
+            if !built {
+                return Ok(false);
             }
-            Ok(built)
+            for name in names {
+                folder.link(b"new", &folder, NAME)?;
+                self.exchange(&folder, name, run)?;
+            }
+            Ok(true)
         });
         staging.remove_tree(folder_name.as_bytes())?;
         healed
@@ -203,7 +277,7 @@ impl Job<'_, '_> {
         Ok(dir.open_read(name)?)
     }
 
-    /// Puts `new` in its place. What was there goes to the files that this run retired.
+    /// Puts the good file's [`NAME`] in its place. What was there goes to the files that this run retired.
     fn exchange(&self, folder: &SafeDir, path: &RelPath, run: RunId) -> Result<(), EngineError> {
         let mut dirs = DirCache::new(Arc::new(self.hub.store.copy_dir(self.copy)?), DIRS_OPEN_DEFAULT);
         let (dir, name) = dirs.parent_of(path)?;
@@ -214,15 +288,18 @@ impl Job<'_, '_> {
             Err(e) => return Err(e.into()),
         };
         if there {
-            folder.exchange(b"new", &dir, name)?;
+            folder.exchange(NAME, &dir, name)?;
             let retired = self.hub.own_dir("retired")?.make_dirs(&rel(run.to_hex().as_bytes()), 0o700)?;
             let aside = format!("damaged-{}", random_run_id()?);
-            folder.rename_noreplace(b"new", &retired, aside.as_bytes())?;
+            folder.rename_noreplace(NAME, &retired, aside.as_bytes())?;
         } else {
-            folder.rename_noreplace(b"new", &dir, name)?;
+            folder.rename_noreplace(NAME, &dir, name)?;
         }
         set_mtime(Place::Dir(&dir), before.mtime)?;
         dir.sync_fs()?;
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::backup::relpath::RelPath;
 use crate::engine::error::EngineError;
 use crate::store::catalog::Update;
 use crate::store::snapshots::Snapshots;
-use crate::store::vault::{BlobKind, BlobPlace, Known, PackId, Vault};
+use crate::store::vault::{Blob, BlobKind, BlobPlace, Known, PackId, Vault};
 use crate::tree::read::FileReader;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::stat::FileKind;
@@ -17,19 +17,35 @@ use crate::tree::stat::FileKind;
 const READ_BYTES: usize = 1024 * 1024;
 
 /// A pack with bytes that are not what was written.
-struct BadPack {
-    name: Vec<u8>,
-    why: String,
-    blobs: HashSet<Digest>,
-    spans: Vec<Span>,
+pub(super) struct BadPack {
+    pub(super) name: Vec<u8>,
+    pub(super) why: String,
+    pub(super) blobs: HashSet<Digest>,
+    /// What it has is there as long as the catalog is: its index is damaged.
+    pub(super) at_risk: bool,
+    pub(super) spans: Vec<Span>,
 }
 
 /// What the packs hold, undamaged as far as it was looked at.
 #[derive(Default)]
-struct Blobs {
-    content: HashSet<Digest>,
-    recipes: HashSet<Digest>,
-    bad: Vec<BadPack>,
+pub(super) struct Blobs {
+    pub(super) content: HashSet<Digest>,
+    /// One place of each recipe; of two that differ, both.
+    pub(super) recipes: HashMap<Digest, Vec<BlobPlace>>,
+    pub(super) bad: Vec<BadPack>,
+}
+
+impl Blobs {
+    fn add(&mut self, place: BlobPlace) {
+        if place.blob.kind == BlobKind::Content {
+            self.content.insert(place.blob.digest);
+            return;
+        }
+        let places = self.recipes.entry(place.blob.digest).or_default();
+        if places.iter().all(|other| other.blob.check != place.blob.check) {
+            places.push(place);
+        }
+    }
 }
 
 impl Job<'_, '_> {
@@ -37,9 +53,10 @@ impl Job<'_, '_> {
     pub(super) fn stored(&mut self, snapshots: &Snapshots, walked: &mut Walked) -> Result<(), EngineError> {
         let retired = self.retired(snapshots, &walked.needed)?;
         let vault = self.hub.vault(self.copy)?;
-        let mut blobs = self.blobs(&vault)?;
         let (reader, copy) = (self.hub.catalog.reader().ok(), self.hub.catalog.copy_id(self.copy).ok());
         let known = reader.as_ref().zip(copy).map(|(reader, copy)| Known { reader, copy });
+        let mut blobs = self.blobs(&vault, known)?;
+        self.check_recipes(&vault, known, &mut blobs, walked)?;
         for (digest, need) in &walked.needed {
             if retired.contains(digest) || is_stored(&vault, known, &mut blobs, digest, need) {
                 continue;
@@ -47,7 +64,7 @@ impl Job<'_, '_> {
             walked.missing.insert(*digest);
         }
         let damaged = blobs.bad.iter().flat_map(|bad| &bad.blobs);
-        let lost = damaged.filter(|digest| !blobs.content.contains(*digest) && !blobs.recipes.contains(*digest));
+        let lost = damaged.filter(|digest| !blobs.content.contains(*digest) && !blobs.recipes.contains_key(*digest));
         let forget: Vec<Update> = lost.map(|digest| Update::RemoveBlobs(*digest)).collect();
         if let Some(copy) = copy.filter(|_| !forget.is_empty() && !self.hub.is_read_only()) {
             // Nobody is to believe that history has them: when they come again they are packed again.
@@ -108,15 +125,20 @@ impl Job<'_, '_> {
         Ok(None)
     }
 
-    fn blobs(&mut self, vault: &Vault) -> Result<Blobs, EngineError> {
+    fn blobs(&mut self, vault: &Vault, known: Option<Known<'_>>) -> Result<Blobs, EngineError> {
         let mut blobs = Blobs::default();
         for pack in vault.packs()? {
             let name = || vault.pack_path(pack).as_os_str().as_encoded_bytes().to_vec();
             let index = match vault.index(pack) {
-                Ok(index) => index,
+                Ok(index) => index.blobs,
                 Err(error) if error.is_damage() => {
-                    let (blobs_of, spans) = (HashSet::new(), Vec::new());
-                    blobs.bad.push(BadPack { name: name(), why: error.to_string(), blobs: blobs_of, spans });
+                    // What the catalog says of it is believed as everywhere: each blob is verified when it is read.
+                    let said = known.and_then(|known| known.reader.pack(known.copy, pack).ok().flatten());
+                    let said = said.map_or_else(Vec::new, |index| index.blobs);
+                    let blobs_of = said.iter().map(|blob| blob.digest).collect();
+                    let (why, spans) = (error.to_string(), Vec::new());
+                    blobs.bad.push(BadPack { name: name(), why, blobs: blobs_of, at_risk: true, spans });
+                    self.read_each(vault, pack, said, &mut blobs)?;
                     continue;
                 }
                 // Rewritten meanwhile: what it held is elsewhere.
@@ -125,21 +147,37 @@ impl Job<'_, '_> {
             };
             let damaged = self.slice.has_pack(pack).then(|| self.check_pack(vault, pack)).transpose()?.flatten();
             let mut bad = HashSet::new();
-            for blob in index.blobs {
+            for blob in index {
                 if damaged.is_some() && vault.read(&BlobPlace { pack, blob }).is_err() {
                     bad.insert(blob.digest);
                     continue;
                 }
-                match blob.kind {
-                    BlobKind::Content => blobs.content.insert(blob.digest),
-                    BlobKind::Recipe => blobs.recipes.insert(blob.digest),
-                };
+                blobs.add(BlobPlace { pack, blob });
             }
             if let Some(why) = damaged {
-                blobs.bad.push(BadPack { name: name(), why, blobs: bad, spans: Vec::new() });
+                blobs.bad.push(BadPack { name: name(), why, blobs: bad, at_risk: false, spans: Vec::new() });
             }
         }
         Ok(blobs)
+    }
+
+    /// Of a pack that cannot be hashed as a whole: what can be read of it is there.
+    fn read_each(
+        &mut self,
+        vault: &Vault,
+        pack: PackId,
+        said: Vec<Blob>,
+        blobs: &mut Blobs,
+    ) -> Result<(), EngineError> {
+        self.tally.objects += 1;
+        for blob in said {
+            let place = BlobPlace { pack, blob };
+            if vault.read(&place).is_ok() {
+                blobs.add(place);
+            }
+            self.read(u64::from(blob.stored))?;
+        }
+        Ok(())
     }
 
     /// Why the pack is not what was written, if it is not.
@@ -163,20 +201,28 @@ impl Job<'_, '_> {
     }
 }
 
-/// Whether the vault holds it, small or in chunks; packs that are to blame if it does not get its spans.
+/// Whether the vault holds it, small or in chunks; packs that are to blame if it does not, or soon may not, get its spans.
 fn is_stored(vault: &Vault, known: Option<Known<'_>>, blobs: &mut Blobs, digest: &Digest, need: &Need) -> bool {
-    if blobs.content.contains(digest) {
+    let is_whole = blobs.content.contains(digest);
+    if is_whole && blobs.bad.is_empty() {
         return true;
     }
-    let recipe = blobs.recipes.contains(digest).then(|| vault.recipe(known, digest).ok().flatten()).flatten();
-    let lacking: Vec<Digest> = match recipe {
+    let has_recipe = !is_whole && blobs.recipes.contains_key(digest);
+    let recipe = has_recipe.then(|| vault.recipe(known, digest).ok().flatten()).flatten();
+    let mut lacking = HashSet::new();
+    let mut pieces = HashSet::from([*digest]);
+    match recipe {
         Some(recipe) => {
-            recipe.chunks.iter().map(|(chunk, _)| *chunk).filter(|chunk| !blobs.content.contains(chunk)).collect()
+            pieces.extend(recipe.chunks.iter().map(|(chunk, _)| *chunk));
+            let chunks = recipe.chunks.into_iter().map(|(chunk, _)| chunk);
+            lacking.extend(chunks.filter(|chunk| !blobs.content.contains(chunk)));
         }
-        None => vec![*digest],
-    };
+        None if is_whole => {}
+        None => drop(lacking.insert(*digest)),
+    }
     for bad in &mut blobs.bad {
-        if lacking.iter().any(|digest| bad.blobs.contains(digest)) {
+        let blamed = if bad.at_risk { &pieces } else { &lacking };
+        if blamed.iter().any(|digest| bad.blobs.contains(digest)) {
             bad.spans.extend(need.spans.iter().cloned());
         }
     }
@@ -191,3 +237,6 @@ pub(super) fn distinct(snapshots: &Snapshots, spans: &[Span]) -> Result<u64, Eng
     let records = snapshots.list()?;
     Ok(records.iter().filter(|record| within(&record.root, record.number)).count() as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,6 +209,21 @@ fn admin() -> Vec<Message> {
         Purge { run: RunId(*b"0123456789abcdef"), path: b("home/ana/secret"), really: true }.into(),
         PurgeList { paths: vec![WirePurged { path: b("home/ana/secret"), first: 3, last: 30 }], more: false }.into(),
         Purged { done: true, paths: 1, snapshots: 28, contents: 2, bytes: 1 << 33 }.into(),
+        Purges {}.into(),
+        PurgesList {
+            purges: vec![WirePurge {
+                path: b("home/ana/secret"),
+                time_secs: 1_763_700_000,
+                until: 30,
+                by: b("127.0.0.1/root at 127.0.0.1"),
+                paths: 1,
+                snapshots: 28,
+                contents: 2,
+                bytes: 1 << 33,
+            }],
+            more: false,
+        }
+        .into(),
         Prune {}.into(),
         Pruned {
             snapshots: 42,

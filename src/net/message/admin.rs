@@ -163,6 +163,40 @@ pub struct Purge {
     pub really: bool,
 }
 
+/// What was purged from this copy? Needs the admin right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purges {}
+
+/// One purge that was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WirePurge {
+    /// Without leading `/`.
+    pub path: Bytes,
+    /// When, seconds since 1970, on the store's clock.
+    pub time_secs: i64,
+    /// The highest snapshot that it holds for.
+    pub until: u64,
+    /// Who asked for it, for people.
+    pub by: Bytes,
+    /// Paths that went.
+    pub paths: u64,
+    /// Snapshots that had any of them.
+    pub snapshots: u64,
+    /// Contents that nothing else named.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Answer to [`Purges`], oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgesList {
+    /// Some of them.
+    pub purges: Vec<WirePurge>,
+    /// More to come.
+    pub more: bool,
+}
+
 /// One path that goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WirePurged {

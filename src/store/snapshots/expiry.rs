@@ -5,14 +5,14 @@
 //! 2. When nothing stands on it ([`Snapshots::clear_expired`]): its manifest goes, that becomes durable, `N.base` goes. So
 //!    there is never a manifest without a record that tells of it.
 //!
-//! Its number is never given out again: the highest number of a copy does not expire. A [`SnapshotPin`] keeps a
-//! snapshot's manifest, and what keeps to it (prune's mark) its content, for as long as somebody reads it.
+//! Its number is never given out again: the highest number of a copy does not expire. A pin ([`super::pins`])
+//! keeps a snapshot's manifest, and what keeps to it (prune's mark) its content, for as long as somebody reads it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::{
     BASE_SUFFIX, ManifestRef, RECORD_SUFFIX, RELEASED_SUFFIX, SnapshotError, SnapshotRecord, Snapshots, State, durable,
@@ -20,39 +20,7 @@ use super::{
 };
 use crate::store::failpoint::failpoint;
 
-/// As long as this lives, what the snapshot names can be read, expired or not.
-pub struct SnapshotPin {
-    snapshots: Arc<Snapshots>,
-    number: u64,
-}
-
-impl Drop for SnapshotPin {
-    fn drop(&mut self) {
-        let mut state = self.snapshots.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = state.pins.get(&self.number).map_or(0, |count| count.saturating_sub(1));
-        if left == 0 {
-            state.pins.remove(&self.number);
-        } else {
-            state.pins.insert(self.number, left);
-        }
-    }
-}
-
 impl Snapshots {
-    /// Keeps a snapshot readable until the pin is dropped. Pins are this process's: only the one that has the store's lock
-    /// lets anything go.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Unknown`]: it has expired.
-    pub fn pin(self: &Arc<Self>, number: u64) -> Result<SnapshotPin, SnapshotError> {
-        let mut state = self.state()?;
-        if !state.records.contains_key(&number) {
-            return Err(SnapshotError::Unknown { number });
-        }
-        *state.pins.entry(number).or_default() += 1;
-        Ok(SnapshotPin { snapshots: Arc::clone(self), number })
-    }
-
     /// All records that are there, expired ones too, oldest first: for who asks whose a run was.
     ///
     /// # Errors
@@ -64,15 +32,18 @@ impl Snapshots {
         Ok(all)
     }
 
-    /// The snapshots whose content must be there: all that are listed, and expired ones that are being read.
+    /// The snapshots whose content must be there: all that are listed, and expired ones that are being read; as if those of
+    /// these numbers had expired.
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
-    pub fn needed(&self) -> Result<Vec<Arc<SnapshotRecord>>, SnapshotError> {
+    pub fn needed(&self, expiring: &[u64]) -> Result<Vec<u64>, SnapshotError> {
         let state = self.state()?;
-        let pinned = state.bases.values().filter(|record| state.pins.contains_key(&record.number));
-        let mut needed: Vec<_> = state.records.values().chain(pinned).cloned().collect();
-        needed.sort_by_key(|record| record.number);
+        let (going, listed): (Vec<u64>, Vec<u64>) =
+            state.records.keys().copied().partition(|number| expiring.contains(number));
+        let expired = state.bases.keys().copied().chain(going);
+        let mut needed: Vec<u64> = expired.filter(|number| self.is_pinned(&state, *number)).chain(listed).collect();
+        needed.sort_unstable();
         Ok(needed)
     }
 
@@ -133,22 +104,17 @@ impl Snapshots {
     }
 
     /// The second phase, for what nothing stands on and nobody reads; `may_go` is asked about each. With a record that
-    /// cannot be read nothing goes: what stands on what is not known then. Returns how many went.
+    /// cannot be read nothing goes: what stands on what is not known then. Returns how many went, and their bytes.
     ///
     /// # Errors
     /// The disk's; the next call goes on.
-    pub fn clear_expired(&self, may_go: &dyn Fn(&SnapshotRecord) -> bool) -> Result<u64, SnapshotError> {
+    pub fn clear_expired(&self, may_go: &dyn Fn(&SnapshotRecord) -> bool) -> Result<(u64, u64), SnapshotError> {
         let mut state = self.state()?;
-        if !state.damaged.is_empty() {
-            return Ok(0);
-        }
-        let stays = |record: &SnapshotRecord| state.pins.contains_key(&record.number) || !may_go(record);
-        let staying = state.bases.values().filter(|record| stays(record)).map(|record| record.number);
-        let needed = stood_on(&state, state.records.keys().copied().chain(staying));
-        let gone: Vec<_> = state.bases.values().filter(|record| !needed.contains(&record.number)).cloned().collect();
+        let gone = self.clearable(&state, &BTreeSet::new(), may_go);
         if gone.is_empty() {
-            return Ok(0);
+            return Ok((0, 0));
         }
+        let bytes = self.bytes_of(&state, &gone);
         for record in &gone {
             if let Some(suffix) = manifests::suffix(record.manifest_file) {
                 remove(&self.path(record.number, suffix))?;
@@ -164,7 +130,48 @@ impl Snapshots {
             state.released.remove(&record.number);
         }
         durable::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
-        Ok(gone.len() as u64)
+        Ok((gone.len() as u64, bytes))
+    }
+
+    /// Bytes of what [`Snapshots::clear_expired`] would remove if the snapshots of these numbers had expired. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn would_clear(&self, numbers: &[u64], may_go: &dyn Fn(&SnapshotRecord) -> bool) -> Result<u64, SnapshotError> {
+        let state = self.state()?;
+        let highest = state.records.keys().next_back().copied();
+        let expiring = numbers.iter().copied().filter(|number| Some(*number) != highest).collect();
+        Ok(self.bytes_of(&state, &self.clearable(&state, &expiring, may_go)))
+    }
+
+    /// What could go if these expired as well.
+    fn clearable(
+        &self,
+        state: &State,
+        expiring: &BTreeSet<u64>,
+        may_go: &dyn Fn(&SnapshotRecord) -> bool,
+    ) -> Vec<Arc<SnapshotRecord>> {
+        if !state.damaged.is_empty() {
+            return Vec::new();
+        }
+        let (going, listed): (Vec<_>, Vec<_>) =
+            state.records.values().partition(|record| expiring.contains(&record.number));
+        let expired = || state.bases.values().chain(going.iter().copied());
+        let stays = |record: &SnapshotRecord| self.is_pinned(state, record.number) || !may_go(record);
+        let staying = expired().filter(|record| stays(record)).map(|record| record.number);
+        let needed = stood_on(state, listed.iter().map(|record| record.number).chain(staying));
+        expired().filter(|record| !needed.contains(&record.number)).cloned().collect()
+    }
+
+    /// Of the files of these.
+    fn bytes_of(&self, state: &State, records: &[Arc<SnapshotRecord>]) -> u64 {
+        let len = |path: &Path| path.metadata().map_or(0, |found| found.len());
+        let of = |record: &Arc<SnapshotRecord>| {
+            let expired = state.bases.contains_key(&record.number);
+            let own = len(&self.path(record.number, if expired { BASE_SUFFIX } else { RECORD_SUFFIX }));
+            own + manifests::suffix(record.manifest_file).map_or(0, |suffix| len(&self.path(record.number, suffix)))
+        };
+        records.iter().map(of).sum()
     }
 }
 

@@ -20,6 +20,8 @@ use crate::backup::manifest::ChangeRecord;
 use crate::backup::purge::{Hidden, PurgeRecord};
 use crate::backup::relpath::RelPath;
 
+/// A manifest of which more than so many parts were purged is read whole.
+const PARTS_MAX: usize = 32;
 pub(super) const PURGE_SUFFIX: &str = ".purge";
 
 impl State {
@@ -37,7 +39,7 @@ impl State {
         };
         match PurgeRecord::decode(&bytes) {
             Ok(record) => {
-                self.purges.insert(name.to_owned(), Arc::new(record));
+                self.add_purge(name.to_owned(), record);
             }
             Err(source) => {
                 let number = stem.split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
@@ -46,6 +48,11 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn add_purge(&mut self, name: String, record: PurgeRecord) {
+        Arc::make_mut(&mut self.hides).add(&record);
+        self.purges.insert(name, Arc::new(record));
     }
 }
 
@@ -69,13 +76,13 @@ impl Snapshots {
         let path = self.dir.join(&name);
         let bytes = record.encode().map_err(|source| SnapshotError::Record { path: path.clone(), source })?;
         durable::write_file(&self.dir, &name, &bytes).map_err(|e| io_error(&path, e))?;
-        state.purges.insert(name, Arc::new(record.clone()));
+        state.add_purge(name, record.clone());
         Ok(())
     }
 
     /// What a reader of the manifest file of this number passes over; `root` is that of its snapshot.
     pub(super) fn hidden(&self, root: &RelPath, number: u64) -> Result<Hidden, SnapshotError> {
-        Ok(Hidden::of(self.state()?.purges.values().map(Arc::as_ref), root, number))
+        Ok(Hidden::of(&self.state()?.hides, root, number))
     }
 
     /// Whether a snapshot may have less than its record says.
@@ -103,17 +110,23 @@ impl Snapshots {
                 ManifestRef::Same { .. } => continue,
                 other => other == ManifestRef::Full,
             };
-            for purge in purges.iter().filter(|purge| record.number <= purge.until) {
-                let inner = match purge.path.strip_prefix(&record.root) {
-                    Some(inner) => inner,
-                    None if record.root.is_within(&purge.path) => RelPath::root(),
-                    None => continue,
-                };
+            let hidden = self.hidden(&record.root, record.number)?;
+            let below = |purge: &PurgeRecord| match purge.path.strip_prefix(&record.root) {
+                None => record.root.is_within(&purge.path).then(RelPath::root),
+                inner => inner,
+            };
+            let of_it = purges.iter().filter(|purge| record.number <= purge.until);
+            let mut parts: Vec<RelPath> = of_it.filter_map(|purge| below(purge)).collect();
+            if parts.len() > PARTS_MAX {
+                parts = vec![RelPath::root()];
+            }
+            for inner in parts {
                 let root = record.root.clone();
                 let place = Place { number: record.number, full, base: None, root, snapshots: Vec::new() };
                 for found in self.records_in(&place, &inner, Hidden::default())? {
                     if let ChangeRecord::Put(found) = found?
                         && let Some(file) = found.entry.file()
+                        && hidden.has(&found.entry.path)
                     {
                         contents.insert(file.digest);
                     }

@@ -4,6 +4,7 @@
 
 pub mod forest;
 pub mod history;
+pub mod past;
 #[path = "../patience.rs"]
 pub mod patience;
 pub mod rng;

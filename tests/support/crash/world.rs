@@ -22,6 +22,8 @@ pub struct World {
     pub store: PathBuf,
     /// The client's keys and caches.
     pub home: PathBuf,
+    /// What its daemons are told; none: nothing.
+    pub config: Option<PathBuf>,
     /// One and the same for all daemons of this world: a client has a key for every server.
     port: u16,
 }
@@ -53,10 +55,11 @@ impl World {
         let (source, store) = (dir.path().join("source"), dir.path().join("store"));
         let home = dir.path().join("home");
         std::fs::create_dir(&home).unwrap();
-        Self { dir, source, store, home, port: free_port() }
+        Self { dir, source, store, home, config: None, port: free_port() }
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// A program in this world.
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("HOME", &self.home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -100,6 +103,9 @@ impl World {
     pub fn start_daemon(&self, store: &Path, failpoint: Option<&str>) -> Daemon {
         let mut command = self.command(env!("CARGO_BIN_EXE_rbbackupd"));
         command.arg(store).args(["--listen", &format!("127.0.0.1:{}", self.port)]).stderr(Stdio::piped());
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
         if let Some(failpoint) = failpoint {
             command.env("RBBACKUP_FAILPOINT", failpoint);
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::backup::digest::RunId;
+use crate::backup::digest::{Digest, RunId};
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::lease::Holder;
 use crate::backup::snapshot::SnapshotRecord;
@@ -16,7 +16,7 @@ use crate::engine::hub::HubOptions;
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
 use crate::net::link::LinkError;
-use crate::net::message::Message;
+use crate::net::message::{Message, Proof};
 use crate::store::leases::LeaseRequest;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -246,4 +246,22 @@ fn who_leaves_when_it_is_called_is_not_waited_for() {
     drop(attendance);
     wait_until("its place is free", || world.daemon.healing.lock().all().is_empty());
     assert!(began.elapsed() < CALL_PATIENCE);
+}
+
+#[test]
+fn who_cannot_show_what_it_says_is_not_believed() {
+    let world = World::new();
+    world.backup("a", "one");
+    world.pass_on(&world.daemon);
+    let nas = world.store("nas");
+    let store = Arc::clone(&nas);
+    let there = attend(&world.daemon, &nas, move |mut link| {
+        serve(&store, &mut link);
+        assert!(matches!(link.recv(), Ok(Message::Challenge(_))));
+        link.send(Proof { digest: Digest([0; 32]) }).unwrap();
+    });
+    let lack = lacks(&world.daemon, &world.daemon.board.list()).unwrap().remove(0);
+    let error = catch_up(&world.daemon, &lack, &Stop::default()).unwrap_err();
+    assert!(error.kind == ErrorKind::Failed && error.message.contains("cannot show it"), "{error}");
+    drop(there);
 }

@@ -128,7 +128,7 @@ fn what_expires_while_it_is_asked_for_is_asked_for_no_more() {
         if asked.len() == 1 {
             // Between the list and the first file.
             f.snapshots.expire(&all[..all.len() - 2]).unwrap();
-            assert!(f.snapshots.clear_expired(&|_| true).unwrap() > 0);
+            assert!(f.snapshots.clear_expired(&|_| true).unwrap().0 > 0);
         }
         f.snapshots.timeline(&numbers, &rel("home/u"))
     });

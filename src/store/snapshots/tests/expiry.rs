@@ -41,7 +41,7 @@ fn what_stands_on_an_expired_snapshot_reads_as_before() {
     let before = content(&f.snapshots, 4);
     let run = f.snapshots.record(2).unwrap().run;
     assert_eq!(f.snapshots.expire(&[1, 2, 3, 77]).unwrap(), 3);
-    assert_eq!(f.snapshots.clear_expired(&all_may).unwrap(), 1, "3 has no file that another needs");
+    assert_eq!(f.snapshots.clear_expired(&all_may).unwrap().0, 1, "3 has no file that another needs");
     for snapshots in [&f.snapshots, &f.reopened(OpenMode::Write), &f.reopened(OpenMode::ReadOnly)] {
         assert_eq!(numbers(snapshots), [4, 5]);
         assert_eq!(content(snapshots, 4), before);
@@ -60,11 +60,11 @@ fn it_goes_when_nothing_stands_on_it() {
     let f = Fixture::chain();
     f.commit("home", None, thirty());
     f.snapshots.expire(&[1, 2, 3, 4]).unwrap();
-    assert_eq!(f.snapshots.clear_expired(&|record| record.number != 2).unwrap(), 2, "2 stays, and 1 below it");
-    assert_eq!(f.snapshots.clear_expired(&all_may).unwrap(), 2);
+    assert_eq!(f.snapshots.clear_expired(&|record| record.number != 2).unwrap().0, 2, "2 stays, and 1 below it");
+    assert_eq!(f.snapshots.clear_expired(&all_may).unwrap().0, 2);
     let names = ["5.manifest", "5.snapshot", "6.manifest", "6.snapshot"];
     assert_eq!(f.files(), names.map(|name| format!("00000000000{name}")));
-    assert_eq!(f.snapshots.clear_expired(&all_may).unwrap(), 0);
+    assert_eq!(f.snapshots.clear_expired(&all_may).unwrap().0, 0);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn what_is_being_read_stays() {
     let (pin, again) = (snapshots.pin(2).unwrap(), snapshots.pin(2).unwrap());
     snapshots.expire(&[1, 2, 3, 4]).unwrap();
     assert!(snapshots.pin(4).is_err(), "too late");
-    let needed = || snapshots.needed().unwrap().iter().map(|record| record.number).collect::<Vec<_>>();
+    let needed = || snapshots.needed(&[]).unwrap();
     for pin in [pin, again] {
         snapshots.clear_expired(&all_may).unwrap();
         assert_eq!(needed(), [2, 5]);
@@ -112,14 +112,28 @@ fn a_reader_sees_snapshots_expire_and_can_finish_what_it_began() {
 }
 
 #[test]
+fn a_reader_of_a_folder_that_rests_sees_what_changes_then() {
+    let f = Fixture::chain();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    File::open(f.dir.path().join("n@u")).unwrap().set_modified(long_ago).unwrap();
+    let reader = f.reopened(OpenMode::ReadOnly);
+    assert_eq!(numbers(&reader), [1, 2, 3, 4, 5]);
+    assert_eq!(reader.state.lock().unwrap().settled, Some(long_ago), "it is not read again and again");
+    f.snapshots.expire(&[1, 2]).unwrap();
+    assert_eq!(numbers(&reader), [3, 4, 5]);
+    f.commit("etc", None, vec![put("a", 2)]);
+    assert_eq!(numbers(&reader), [3, 4, 5, 6]);
+}
+
+#[test]
 fn with_a_record_that_cannot_be_read_nothing_goes() {
     let f = Fixture::chain();
     fs::write(f.place("3.snapshot"), "garbage").unwrap();
     let snapshots = f.reopened(OpenMode::Write);
     snapshots.expire(&[1, 2, 4]).unwrap();
-    assert_eq!(snapshots.clear_expired(&all_may).unwrap(), 0);
+    assert_eq!(snapshots.clear_expired(&all_may).unwrap().0, 0);
     fs::remove_file(f.place("3.snapshot")).unwrap();
-    assert_eq!(f.reopened(OpenMode::Write).clear_expired(&all_may).unwrap(), 3);
+    assert_eq!(f.reopened(OpenMode::Write).clear_expired(&all_may).unwrap().0, 3);
 }
 
 #[test]
@@ -216,4 +230,21 @@ fn whichever_expire_the_others_read_as_before_one_by_one_and_at_once() {
         assert_eq!(seen, known.values().map(|records| records.len() as u64).sum::<u64>(), "round {round}");
     }
     assert!(known.len() > 5, "{}", known.len());
+}
+
+#[test]
+fn what_another_process_reads_stays_as_long_as_that_holds_it() {
+    let f = Fixture::chain();
+    let before = content(&f.snapshots, 2);
+    let needed = || f.snapshots.needed(&[]).unwrap();
+    let reader = Arc::new(f.reopened(OpenMode::ReadOnly));
+    let pin = reader.pin(2).unwrap();
+    f.snapshots.expire(&[1, 2, 3, 4]).unwrap();
+    assert!(matches!(reader.pin(4), Err(SnapshotError::Unknown { number: 4 })), "too late");
+    f.snapshots.clear_expired(&all_may).unwrap();
+    assert_eq!((needed(), content(&reader, 2)), (vec![2, 5], before));
+    assert!(!pin.is_lost());
+    drop((pin, reader));
+    f.snapshots.clear_expired(&all_may).unwrap();
+    assert_eq!((needed(), f.files().len()), (vec![5], 2));
 }

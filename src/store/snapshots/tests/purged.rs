@@ -73,3 +73,57 @@ fn a_damaged_purge_record_is_told() {
     let again = Snapshots::open(&folder, OpenMode::Write).unwrap();
     assert!(again.damaged().unwrap()[0].1.contains(".purge"), "{:?}", again.damaged());
 }
+
+#[test]
+fn of_many_parts_of_a_manifest_the_contents_are_the_same_as_of_few() {
+    for count in [5, 100] {
+        let f = Fixture::new();
+        f.commit("home", None, (0..200).map(|i| put(&format!("d/f{i:03}"), i)).collect());
+        f.commit("home/d/f000", None, vec![put("", 1000)]);
+        for i in 0..count {
+            let run = RunId([u8::try_from(i).unwrap(); 16]);
+            f.snapshots.purge(&PurgeRecord { run, ..purge_of(&format!("home/d/f{i:03}"), 2) }).unwrap();
+        }
+        assert_eq!(f.snapshots.purged_contents().unwrap().len(), count + 1);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn reading_beside_thousands_of_purges() {
+    let f = Fixture::new();
+    let name = |i: u64| format!("projects/dir{:03}/file-{i:06}", i / 100);
+    f.commit("home", None, (0..5_000).map(|i| put(&name(i), i)).collect());
+    for round in 1..100 {
+        f.commit("home", Some(round), (0..5_000).filter(|i| i % 100 == round).map(|i| put(&name(i), i + 1)).collect());
+    }
+    let measure = |what: &str| {
+        for mode in [OpenMode::Write, OpenMode::ReadOnly] {
+            let took = |name: &str, work: &mut dyn FnMut()| {
+                let began = std::time::Instant::now();
+                work();
+                println!("{what}, {mode:?}: {name} {:?}", began.elapsed());
+            };
+            let mut opened = None;
+            took("open", &mut || opened = Some(Snapshots::open(&f.dir.path().join("n@u"), mode).unwrap()));
+            let snapshots = opened.unwrap();
+            let numbers: Vec<u64> = snapshots.list().unwrap().iter().map(|record| record.number).collect();
+            let path = rel(&format!("home/{}", name(2_344)));
+            took("ls", &mut || {
+                let (record, inner) = snapshots.newest_containing(&path).unwrap().unwrap();
+                let records = snapshots.open_manifest_from(record.number, &inner).unwrap();
+                assert!(records.take(100).count() == 100);
+            });
+            took("history", &mut || assert!(snapshots.mentions(&numbers, &path).unwrap().is_some()));
+            took("find", &mut || {
+                assert!(snapshots.timeline(&numbers, &RelPath::root()).unwrap().count() > 3_000);
+            });
+        }
+    };
+    measure("no purge");
+    for i in 0..5000_u64 {
+        let run = RunId(*Digest::of(&i.to_le_bytes()).0.first_chunk().unwrap());
+        f.snapshots.purge(&PurgeRecord { run, ..purge_of(&format!("home/{}", name(4 * i + 1)), 99) }).unwrap();
+    }
+    measure("5000 purges");
+}
