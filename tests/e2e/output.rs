@@ -57,7 +57,6 @@ const SUMMARY: &[&str] = &[
     "bytes",
     "bytes_read",
     "content_bytes_sent",
-    "copies",
     "wire_bytes_sent",
     "wire_bytes_received",
     "errors",
