@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::backup::relpath::RelPath;
 use crate::backup::when::When;
-use crate::engine::client::{ClientOptions, Target};
+use crate::engine::client::ClientOptions;
 use crate::engine::fan_out::whose::who_of;
 use crate::engine::hub::{HubOptions, OpenCopy};
 use crate::engine::observer::Silent;
@@ -51,15 +51,7 @@ impl World {
     }
 
     fn client(&self, store: &str) -> ClientOptions {
-        ClientOptions {
-            target: Target::Store(self.temp.path().join(store)),
-            user: "u".into(),
-            of: None,
-            state_dir: self.temp.path().join("state"),
-            cache_dir: self.temp.path().join("cache"),
-            retry_for: Duration::ZERO,
-            stop: Stop::default(),
-        }
+        ClientOptions::of_store(&self.temp.path().join(store), self.temp.path())
     }
 
     fn push(&self) {

@@ -20,6 +20,8 @@ mod hold;
 mod incoming;
 mod large;
 mod manifest_file;
+#[cfg(test)]
+pub(in crate::engine) mod scripted;
 mod vaulted;
 mod watch;
 

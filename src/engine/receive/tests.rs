@@ -5,17 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use super::scripted::{ROOT, begin, heard, send_files, send_manifest};
 use super::*;
 use crate::backup::digest::RunId;
-use crate::backup::entry::{Entry, FileContent, Kind, Link as HardLink, Meta, OwnerNames, SizeClass};
-use crate::backup::manifest::ManifestHasher;
 use crate::engine::hub::HubOptions;
-use crate::engine::wire::entry_to_wire;
-use crate::net::message::{Changes, Commit, Files, Manifest, ManifestEnd, WireChange};
+use crate::net::message::Commit;
 use crate::store::names::CopyName;
 use crate::store::registry::Registry;
-
-const ROOT: &str = "home/u";
 
 struct Fixture {
     temp: tempfile::TempDir,
@@ -51,22 +47,7 @@ impl Fixture {
     fn held(&self, run: u8) -> Source {
         let (mut link, mut theirs) = Link::pair();
         let hub = Arc::clone(&self.hub);
-        let begin = Begin {
-            run: RunId([run; 16]),
-            root: ROOT.as_bytes().into(),
-            recursive: true,
-            delete: true,
-            delete_excluded: false,
-            force_delete: true,
-            dry_run: false,
-            filters: Vec::new(),
-            wait_secs: 0,
-            file_system: 0,
-            base: None,
-            copies: 0,
-            wait_copies_secs: 0,
-            retry_secs: 0,
-        };
+        let begin = begin(run);
         let parent = Some(RunId([run.wrapping_sub(1); 16]));
         let serving = thread::spawn(move || {
             let identity = Registry::local(b"u", now()).unwrap();
@@ -84,58 +65,17 @@ struct Source {
     serving: JoinHandle<Result<Committed, EngineError>>,
 }
 
-fn tree(files: &[(&str, &str)]) -> Vec<Entry> {
-    let entry = |path: &str, kind| {
-        let meta = Meta { mode: 0o700, ..Default::default() };
-        Entry { path: RelPath::new(path.as_bytes()).unwrap(), meta, kind }
-    };
-    let file = |text: &str| FileContent {
-        size: text.len() as u64,
-        digest: Digest::of(text.as_bytes()),
-        class: SizeClass::Whole,
-        link: HardLink::Single,
-        sparse: false,
-        unstable: false,
-    };
-    let files = files.iter().map(|(path, text)| entry(path, Kind::File(file(text))));
-    [entry("", Kind::Dir)].into_iter().chain(files).collect()
-}
-
 impl Source {
     fn send(&self, files: &[(&str, &str)]) {
-        for (entry, (_, text)) in tree(files)[1..].iter().zip(files) {
-            let files = Files { entries: vec![entry_to_wire(entry)] };
-            self.link.send(Message::Files(files, text.as_bytes().to_vec())).unwrap();
-        }
+        send_files(&self.link, files);
     }
 
     fn manifest(&self, files: &[(&str, &str)]) {
-        let entries = tree(files);
-        let mut hasher = ManifestHasher::new();
-        entries.iter().for_each(|entry| hasher.push(entry));
-        let head = Manifest {
-            base: None,
-            digest: hasher.finish(&OwnerNames::default()),
-            entries: entries.len() as u64,
-            incomplete: false,
-            users: Vec::new(),
-            groups: Vec::new(),
-            errors: Vec::new(),
-        };
-        self.link.send(head).unwrap();
-        let changes = entries.iter().map(|entry| WireChange::Put(entry_to_wire(entry))).collect();
-        self.link.send(Changes { changes }).unwrap();
-        self.link.send(ManifestEnd { bytes_read: 0 }).unwrap();
+        send_manifest(&self.link, files);
     }
 
-    /// The next message that is no sign of life.
     fn heard(&mut self) -> Message {
-        loop {
-            match self.link.recv().unwrap() {
-                Message::Busy(_) => {}
-                other => return other,
-            }
-        }
+        heard(&mut self.link)
     }
 
     fn prepared(&mut self) {

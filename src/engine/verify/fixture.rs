@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{Found, Pace, Tally, verify};
 use crate::backup::relpath::RelPath;
 use crate::backup::when::When;
-use crate::engine::client::{ClientOptions, Target};
+use crate::engine::client::ClientOptions;
 use crate::engine::hub::{Hub, HubOptions};
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
@@ -29,15 +28,7 @@ pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
 impl Fixture {
     pub(super) fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let client = ClientOptions {
-            target: Target::Store(temp.path().join("store")),
-            user: "u".into(),
-            of: None,
-            state_dir: temp.path().join("state"),
-            cache_dir: temp.path().join("cache"),
-            retry_for: Duration::ZERO,
-            stop: Default::default(),
-        };
+        let client = ClientOptions::of_store(&temp.path().join("store"), temp.path());
         fs::create_dir(temp.path().join("source")).unwrap();
         Self { temp, client }
     }

@@ -9,7 +9,6 @@ use crossbeam_channel::bounded;
 
 use super::*;
 use crate::backup::digest::RunId;
-use crate::engine::client::Target;
 use crate::engine::destination::fake_daemon::{ROOT, TEXT, begin, heard, send_tree, source};
 use crate::engine::destination::links::Links;
 use crate::engine::destination::observer::{Arrival, Receiving};
@@ -69,15 +68,7 @@ struct World {
 impl World {
     fn new(wants: Wants) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let client = ClientOptions {
-            target: Target::Server { server: String::new(), bind: None },
-            user: "d".to_owned(),
-            of: None,
-            state_dir: temp.path().to_path_buf(),
-            cache_dir: temp.path().to_path_buf(),
-            retry_for: Duration::ZERO,
-            stop: Stop::default(),
-        };
+        let client = ClientOptions::of_store(std::path::Path::new("nowhere"), temp.path());
         let hub = Arc::new(Hub::open(&temp.path().join("store"), HubOptions::default()).unwrap());
         let seen = Seen::default();
         let receiving = Arc::new(seen.clone());

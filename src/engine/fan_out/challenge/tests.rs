@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::*;
-use crate::engine::client::{ClientOptions, Target};
+use crate::engine::client::ClientOptions;
 use crate::engine::hub::HubOptions;
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
@@ -31,15 +30,7 @@ impl Fixture {
     /// Backs the source up into both stores.
     fn backup(&self) {
         for store in ["ours", "theirs"] {
-            let client = ClientOptions {
-                target: Target::Store(self.temp.path().join(store)),
-                user: "u".into(),
-                of: None,
-                state_dir: self.temp.path().join("state"),
-                cache_dir: self.temp.path().join("cache"),
-                retry_for: Duration::ZERO,
-                stop: Default::default(),
-            };
+            let client = ClientOptions::of_store(&self.temp.path().join(store), self.temp.path());
             let options = PushOptions { root: self.source(""), recursive: true, ..Default::default() };
             push(&client, &options, &Silent).unwrap();
         }

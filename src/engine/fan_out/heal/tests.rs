@@ -9,7 +9,7 @@ use crate::backup::fingerprint::Timestamp;
 use crate::backup::lease::Holder;
 use crate::backup::snapshot::SnapshotRecord;
 use crate::engine::catch_up::tests::wire::{send, serve};
-use crate::engine::client::{ClientOptions, Target};
+use crate::engine::client::ClientOptions;
 use crate::engine::fan_out::board::{Attendance, DestinationId, HeldHead, Line, Said, Wants};
 use crate::engine::fan_out::challenge;
 use crate::engine::hub::HubOptions;
@@ -46,15 +46,7 @@ impl World {
     fn backup(&self, root: &str, content: &str) -> Arc<SnapshotRecord> {
         std::fs::create_dir_all(self.path(root)).unwrap();
         std::fs::write(self.path(root).join("file"), content).unwrap();
-        let client = ClientOptions {
-            target: Target::Store(self.path("own")),
-            user: "u".into(),
-            of: None,
-            state_dir: self.path("state"),
-            cache_dir: self.path("cache"),
-            retry_for: Duration::ZERO,
-            stop: Stop::default(),
-        };
+        let client = ClientOptions::of_store(&self.path("own"), &self.path(""));
         push(&client, &PushOptions { root: self.path(root), recursive: true, ..Default::default() }, &Silent).unwrap();
         newest(&self.store("own"))
     }
