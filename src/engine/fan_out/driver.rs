@@ -10,7 +10,7 @@
 //! Nothing is done here that waits for a peer: what a target is to be told waits in its queue. Bounded: while somebody who
 //! counts has a full queue the source is not listened to, so a queue is at most one message longer than it may be.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
@@ -27,6 +27,7 @@ use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
 use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
+use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::WireError;
 use crate::net::link::{Link, LinkError, LinkSender};
@@ -306,14 +307,12 @@ impl<'a> Driver<'a> {
     /// All that anybody misses, and another round.
     fn ask_source(&mut self) {
         let missing = self.conns.values_mut().flat_map(|conn| std::mem::take(&mut conn.missing).paths);
-        let mut paths: Vec<Bytes> = missing.collect();
-        paths.sort_unstable();
-        paths.dedup();
+        let paths: BTreeSet<RelPath> = missing.collect();
         self.router.new_round();
         self.is_awaited = false;
         let mut rest = paths.into_iter().peekable();
         loop {
-            let paths: Vec<Bytes> = rest.by_ref().take(PATHS_PER_MESSAGE).collect();
+            let paths: Vec<Bytes> = rest.by_ref().take(PATHS_PER_MESSAGE).map(|path| path.as_bytes().into()).collect();
             let last = rest.peek().is_none();
             self.answer(Missing { paths, last });
             if last {

@@ -8,14 +8,16 @@ use super::board::{Answer, HeldHead, RunShown};
 use super::driver::Driver;
 use super::target::{Target, TargetEvent};
 use super::whose::for_whom;
-use crate::backup::bytes::{Bytes, escape};
+use crate::backup::bytes::escape;
 use crate::backup::digest::Digest;
 use crate::backup::fanout::{Event, Level, Reason, SnapshotName, TargetId};
 use crate::backup::limits::UNSEEN_BYTES_MAX;
+use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::RunKind;
 use crate::engine::catch_up::{self, CaughtUp, Due};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::stop::Stop;
+use crate::engine::wire::WireError;
 use crate::net::link::Link;
 use crate::net::message::{Begin, Committed, Granted, Message, RefusalKind};
 
@@ -47,7 +49,7 @@ pub(super) struct Conn {
 /// What a target misses.
 #[derive(Default)]
 pub(super) struct Paths {
-    pub(super) paths: Vec<Bytes>,
+    pub(super) paths: Vec<RelPath>,
     bytes: usize,
 }
 
@@ -201,7 +203,12 @@ impl Driver<'_> {
                 if conn.missing.bytes > UNSEEN_BYTES_MAX {
                     return refuse("it misses too much".to_owned());
                 }
-                conn.missing.paths.extend(missing.paths);
+                for path in &missing.paths {
+                    match RelPath::new(path.as_slice()) {
+                        Ok(path) => conn.missing.paths.push(path),
+                        Err(error) => return refuse(EngineError::from(WireError::from(error)).message),
+                    }
+                }
                 missing.last.then_some(Event::Missing { target })
             }
             Message::Prepared(prepared) if prepared.run == self.run.begin.run => {
