@@ -29,6 +29,7 @@ mod purge;
 mod reader;
 mod refusals;
 mod rehash;
+mod relay;
 mod restore;
 mod roots;
 mod stores;

@@ -34,9 +34,12 @@ impl Holder {
 
     fn granted(mut link: Link, begin: Begin) -> Self {
         link.send(begin).unwrap();
-        match link.recv_timeout(Duration::from_secs(60)).unwrap() {
-            Some(Message::Granted(_)) => Self { link },
-            other => panic!("{other:?} instead of a lease"),
+        loop {
+            match link.recv_timeout(Duration::from_secs(60)).unwrap() {
+                Some(Message::Granted(_)) => return Self { link },
+                Some(Message::Gathering(_)) => {}
+                other => panic!("{other:?} instead of a lease"),
+            }
         }
     }
 }

@@ -2,13 +2,15 @@
 //! is new each time, so that it cannot have been known before, nor be passed on without having the bytes.
 //!
 //! ```text
-//! daemon       paths at random: of what this run changed, and of all ── ranges ── hash of our own bytes (expected)
+//! daemon       paths at random: of what arrived in this run, and of all ── ranges ── hash of our own bytes (expected)
 //!                          Challenge{nonce, ranges} ──>  destination: reads them from its plain copy
 //!                          <── Proof{BLAKE3 keyed by nonce: each range's length and bytes}
 //! ```
 //! What we ask for we must have ourselves: a small file of ours that has another digest, or a large one that does not look
-//! as the catalog knows it, is left out, or our damage would be taken for theirs.
+//! as the catalog knows it, is left out, or our damage would be taken for theirs. A relay has nothing but what `sampler` has
+//! kept of this run; where nothing passed, the manifest's digest is all there is.
 
+use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind};
 use crate::backup::limits::{CHALLENGE_RANGE_BYTES_MAX, CHALLENGE_RANGES_MAX, WHOLE_FILE_BYTES_MAX};
@@ -31,14 +33,35 @@ pub(in crate::engine) struct Question {
 }
 
 impl Question {
-    /// About this snapshot of our own store. Without ranges: there is nothing to ask about.
+    /// About what was kept while it passed, where there is no store to compare with.
+    pub(super) fn kept<'a>(pieces: impl IntoIterator<Item = (Range, &'a [u8])>) -> Self {
+        let mut question = Self { ranges: Vec::new(), bytes: Vec::new() };
+        for (range, bytes) in pieces {
+            question.ranges.push(range);
+            question.bytes.extend_from_slice(bytes);
+        }
+        question
+    }
+
+    /// About this snapshot of our own store; first about these files, if it has them. Without ranges: there is nothing to
+    /// ask about.
     ///
     /// # Errors
     /// The snapshot cannot be read, or there are no random numbers.
-    pub(in crate::engine) fn about(hub: &Hub, copy: &CopyName, record: &SnapshotRecord) -> Result<Self, EngineError> {
+    pub(in crate::engine) fn about(
+        hub: &Hub,
+        copy: &CopyName,
+        record: &SnapshotRecord,
+        arrived: &[Bytes],
+    ) -> Result<Self, EngineError> {
         let mut random = Random::new()?;
         let snapshots = hub.store.snapshots(copy)?;
-        let paths = snapshots.some_paths(record.number, CHALLENGE_RANGES_MAX / 2, &mut |n| random.below(n))?;
+        let half = CHALLENGE_RANGES_MAX / 2;
+        let drawn = snapshots.some_paths(record.number, half, &mut |n| random.below(n))?;
+        // Of all first: of what has changed there is something already.
+        let drawn = drawn.into_iter().rev();
+        let arrived = arrived.iter().filter_map(|path| RelPath::new(path.as_slice()).ok());
+        let paths: Vec<RelPath> = arrived.take(half).chain(drawn).take(CHALLENGE_RANGES_MAX).collect();
         let mut own = Own {
             reader: hub.catalog.reader()?,
             id: hub.catalog.copy_id(copy)?,
@@ -155,10 +178,10 @@ fn read_range(file: &std::fs::File, offset: u64, len: usize) -> std::io::Result<
 }
 
 /// Numbers that nobody can foretell.
-struct Random([u8; 32], u64);
+pub(super) struct Random([u8; 32], u64);
 
 impl Random {
-    fn new() -> Result<Self, EngineError> {
+    pub(super) fn new() -> Result<Self, EngineError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| EngineError::new(ErrorKind::Failed, format!("there are no random numbers: {e}")))?;
@@ -166,7 +189,7 @@ impl Random {
     }
 
     /// One below `n`, or 0; near enough to even.
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.1 += 1;
         let hash = blake3::keyed_hash(&self.0, &self.1.to_le_bytes());
         let first = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));

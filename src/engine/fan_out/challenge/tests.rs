@@ -47,7 +47,7 @@ impl Fixture {
     fn question(&self) -> (Question, RelPath) {
         let ours = self.hub("ours");
         let record = self.newest(&ours);
-        (Question::about(&ours, &self.copy, &record).unwrap(), record.root.clone())
+        (Question::about(&ours, &self.copy, &record, &[]).unwrap(), record.root.clone())
     }
 
     /// Whether they answer rightly.
