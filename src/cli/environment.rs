@@ -126,6 +126,9 @@ mod tests {
         let set = environment(&[("XDG_CONFIG_HOME", "/c")]);
         assert_eq!(set.config_dir(), Some("/c/rbbackup".into()));
         assert_eq!(Environment::default().config_dir(), None);
+        assert_eq!(plain.relay_dir(false), Some("/home/u/.local/state/rbbackup/relay".into()));
+        assert_eq!(environment(&[("XDG_STATE_HOME", "/s")]).relay_dir(false), Some("/s/rbbackup/relay".into()));
+        assert_eq!(plain.relay_dir(true), Some("/var/lib/rbbackup/relay".into()));
     }
 
     #[test]

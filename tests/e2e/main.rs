@@ -30,6 +30,7 @@ mod reader;
 mod refusals;
 mod rehash;
 mod relay;
+mod relay_lost;
 mod restore;
 mod roots;
 mod stores;

@@ -1,38 +1,43 @@
 //! A server that only passes on (`rbbackupd --relay`): issue 4's check 7, and what a relay does differently.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::path::Path;
+use std::sync::Arc;
 
+use rbbackup::backup::snapshot::SnapshotRecord;
 use rbbackup::store::layout::{OpenMode, Store};
 use rbbackup::store::names::CopyName;
 
-use crate::fan_out::{SOURCE, copy, copy_in, start, summaries};
+use crate::fan_out::{copy, copy_in, start, summaries};
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, login, wait, wait_until};
-use crate::support::destination::{Destination, names, wait_for_names};
+use crate::support::daemon::{Daemon, World, login, wait_until};
+use crate::support::destination::{Destination, wait_for_names};
 use crate::support::fake_destination::{self, Lie};
 use crate::support::holder::Holder;
-use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, plant, write};
 
 const MIB: u64 = 1024 * 1024;
 /// What a relay may keep for itself: its key, who it knows, an empty catalog.
 const STATE_BYTES_MAX: u64 = MIB;
-/// What two sockets hold of a connection that is lost.
-const SOCKETS_BYTES: u64 = 6 * MIB;
 
-fn relayed() -> (World, Daemon, Client) {
+pub fn relayed() -> (World, Daemon, Client) {
     let world = World::new();
     let relay = Daemon::relay(&world.path("state"));
     let client = world.client(&relay, "a");
     (world, relay, client)
 }
 
-fn two(world: &World, client: &Client) -> [Destination; 2] {
+pub fn two(world: &World, client: &Client) -> [Destination; 2] {
     let all = ["one", "two"].map(|name| start(world, client, name));
     wait_for_names(client, &["one", "two"]);
     all
+}
+
+/// The snapshots that a destination holds of the client.
+pub fn records(destination: &Destination) -> Vec<Arc<SnapshotRecord>> {
+    let store = Store::open(&destination.store, OpenMode::ReadOnly).unwrap();
+    let copy = CopyName::new(b"127.0.0.1", login().as_bytes()).unwrap();
+    store.snapshots(&copy).unwrap().list().unwrap()
 }
 
 /// Bytes of all files below.
@@ -42,7 +47,7 @@ fn bytes_in(dir: &Path) -> u64 {
 }
 
 #[track_caller]
-fn assert_keeps_nothing(world: &World) {
+pub fn assert_keeps_nothing(world: &World) {
     let state = world.path("state");
     let names: Vec<_> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, [".rbbackup"]);
@@ -270,11 +275,6 @@ fn who_missed_a_run_gets_all_that_it_lacks_with_the_next_one() {
     for destination in [&one, &other] {
         assert_same(&copy_in(&destination.store, &world.source), &world.source);
     }
-    let records = |destination: &Destination| {
-        let store = Store::open(&destination.store, OpenMode::ReadOnly).unwrap();
-        let copy = CopyName::new(b"127.0.0.1", login().as_bytes()).unwrap();
-        store.snapshots(&copy).unwrap().list().unwrap()
-    };
     let (whole, gaps) = (records(&one), records(&other));
     assert_eq!((whole.len(), gaps.len()), (3, 2), "the missed one is not made up for");
     assert_eq!(
@@ -282,151 +282,4 @@ fn who_missed_a_run_gets_all_that_it_lacks_with_the_next_one() {
         [Some(whole[0].run), Some(whole[1].run)]
     );
     assert_eq!((gaps[1].run, gaps[1].parent), (whole[2].run, Some(whole[1].run)), "and can be seen to be missed");
-}
-
-/// A source behind a wire that stalls in the middle of its content, and two destinations of a relay.
-struct Middle {
-    world: World,
-    relay: Daemon,
-    client: Client,
-    proxy: Proxy,
-    all: [Destination; 2],
-}
-
-impl Middle {
-    fn new() -> Self {
-        let (world, relay, client) = relayed();
-        let proxy = Proxy::to(&relay.address);
-        let all = two(&world, &client);
-        for file in 0..100 {
-            write(&world.source.join(format!("d/{file:03}")), noise(file, 50_000));
-        }
-        write(&world.source.join("big"), noise(1000, 8 << 20));
-        Self { world, relay, client, proxy, all }
-    }
-
-    /// A run that has come to its middle; the source has a key of its own.
-    fn begin(&self, options: &str) -> Child {
-        let source = Client::new(&self.world.path("home-source"), &["-s", &self.proxy.address, "--user", SOURCE]);
-        self.proxy.pause(6 * MIB);
-        let mut args: Vec<&str> = vec!["--json", "--progress=never", "-rd"];
-        args.extend(options.split_whitespace());
-        args.push(self.world.source.to_str().unwrap());
-        let run = source.start(&args);
-        self.proxy.wait_paused();
-        run
-    }
-
-    fn copy_in(&self, destination: &Destination) -> PathBuf {
-        destination.store.join("127.0.0.1").join(SOURCE).join(self.world.source.strip_prefix("/").unwrap())
-    }
-}
-
-#[test]
-fn a_relay_that_is_killed_in_the_middle_costs_little_twice() {
-    let middle = Middle::new();
-    let run = middle.begin("--copies 2 --retry-for 2m");
-    let relay = middle.relay.restart();
-    middle.proxy.open();
-    Outcome::end(run).expect(0, &[]);
-    let content = 100 * 50_000 + (8 << 20);
-    assert!(middle.proxy.passed() < content + SOCKETS_BYTES, "{} of {content}", middle.proxy.passed());
-    for destination in &middle.all {
-        let copy = destination.store.join("127.0.0.1").join(SOURCE);
-        assert_same(&copy.join(middle.world.source.strip_prefix("/").unwrap()), &middle.world.source);
-    }
-    assert_keeps_nothing(&middle.world);
-    drop(relay);
-}
-
-#[test]
-fn fewer_than_wanted_commit_nothing_anywhere() {
-    let mut middle = Middle::new();
-    let run = middle.begin("--copies 2 --retry-for 2s");
-    middle.all[1].kill();
-    middle.proxy.open();
-    Outcome::end(run).expect(15, &["fewer than 2 destinations", "'two': "]);
-    assert!(!middle.copy_in(&middle.all[0]).join("big").exists());
-}
-
-#[test]
-fn who_comes_back_in_time_is_sent_what_it_missed() {
-    let mut middle = Middle::new();
-    let run = middle.begin("--copies 2 --retry-for 2m");
-    middle.all[1].kill();
-    wait_for_names(&middle.client, &["one"]);
-    middle.proxy.open();
-    let back = start(&middle.world, &middle.client, "two");
-    let run = Outcome::end(run);
-    run.expect(0, &[]);
-    assert_eq!(copy(&run.summary(), "two")["state"], "held", "{}", run.said());
-    for destination in [&middle.all[0], &back] {
-        assert_same(&middle.copy_in(destination), &middle.world.source);
-    }
-}
-
-/// One has committed, the other was told to, when the relay is lost.
-fn killed_between_commits() -> (World, Daemon, Client, Destination, Child) {
-    let (world, mut relay, client) = relayed();
-    write(&world.source.join("a"), noise(1, 100_000));
-    write(&world.source.join("b"), noise(2, 100_000));
-    let one = start(&world, &client, "one");
-    wait_for_names(&client, &["one"]);
-    fake_destination::attend(&relay, &client, "mute", Lie::Mute);
-    wait_until("both", || names(&client).len() == 2);
-    let args = ["--json", "--progress=never", "-rd", "--copies", "2", "--retry-for", "2m"];
-    let run = client.start(&[&args[..], &[world.source.to_str().unwrap()]].concat());
-    wait_until("one's commit", || copy_in(&one.store, &world.source).join("b").exists());
-    wait_until("its summary", || summaries(&one).len() == 1);
-    relay.kill();
-    (world, relay, client, one, run)
-}
-
-#[test]
-fn a_relay_that_is_lost_between_commits_brings_the_others_to_the_same_run() {
-    let (world, relay, client, one, run) = killed_between_commits();
-    let _relay = relay.restart();
-    let two = start(&world, &client, "two");
-    let run = Outcome::end(run);
-    run.expect(0, &[]);
-    let summary = run.summary();
-    for name in ["one", "two"] {
-        assert_eq!(copy(&summary, name)["state"], "held", "{summary}");
-    }
-    for destination in [&one, &two] {
-        assert_same(&copy_in(&destination.store, &world.source), &world.source);
-    }
-    wait_until("its summary", || summaries(&two).len() == 1);
-    assert_eq!(summaries(&one)[0]["run"], summaries(&two)[0]["run"]);
-}
-
-/// One run id names one snapshot: with other content the run ends, and the next one brings all together.
-#[test]
-fn a_run_that_one_holds_does_not_go_on_with_other_content() {
-    let (world, relay, client, one, run) = killed_between_commits();
-    write(&world.source.join("a"), noise(3, 100_000));
-    let _relay = relay.restart();
-    let two = start(&world, &client, "two");
-    let run = Outcome::end(run);
-    run.expect(1, &["files have changed since 'one' committed this run"]);
-    assert!(!copy_in(&two.store, &world.source).join("a").exists());
-    client.push("-rd --copies 2", &world.source);
-    for destination in [&one, &two] {
-        assert_same(&copy_in(&destination.store, &world.source), &world.source);
-    }
-}
-
-#[test]
-fn two_sources_share_a_relay() {
-    let middle = Middle::new();
-    let mut run = middle.begin("--copies 2");
-    write(&middle.world.path("other/a"), noise(3, 1_000_000));
-    let other = middle.client.push("-rd --copies 2", &middle.world.path("other"));
-    assert_eq!(copy(&other, "two")["state"], "held");
-    middle.proxy.open();
-    assert!(wait(&mut run).success());
-    for destination in &middle.all {
-        assert_same(&middle.copy_in(destination), &middle.world.source);
-        assert_same(&copy_in(&destination.store, &middle.world.path("other")), &middle.world.path("other"));
-    }
 }

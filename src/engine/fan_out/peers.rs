@@ -241,8 +241,7 @@ impl Driver<'_> {
             return Some(Event::Refused { target, why: Reason::OutOfTurn.to_string() });
         }
         if self.base_known && !granted.base_known {
-            let why = "it came when the manifest was on its way, and lacks the one that this builds on".to_owned();
-            return Some(Event::Lost { target, why });
+            return self.begin_again(target);
         }
         self.router.join(target);
         if target == TargetId::OWN {

@@ -4,6 +4,7 @@
 //! - The receipt is that of the first destination that is known to hold the run.
 //! - **One run id, one snapshot.** A relay that is lost between commits forgets who holds the run. They say so when the
 //!   source begins it again; if it has other content to send by then, the run ends, and the next one brings all together.
+//!   A destination that only pretends so can end runs; it is named, and to be one is a trusted right.
 //! - The delete guard is the destinations': there is no plain copy here that it could look at.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use super::driver::Driver;
 use super::receipt::receipt;
 use crate::backup::digest::{Digest, RunId};
-use crate::backup::fanout::{Outcome, Reason, ReceiptLine, TargetId, TargetState};
+use crate::backup::fanout::{Event, Outcome, Reason, ReceiptLine, TargetId, TargetState};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::message::{Committed, RefusalKind, Refused};
 
@@ -68,6 +69,15 @@ impl Driver<'_> {
         }
     }
 
+    /// A returner lacks the manifest on which the source was told to build: the run begins again, with it, and what has
+    /// arrived elsewhere is not asked for again.
+    pub(super) fn begin_again(&mut self, late: TargetId) -> Option<Event> {
+        let message = format!("'{}' has come, and needs the whole manifest: the run begins again", self.name_of(late));
+        self.own_refusal = Some(Refused { kind: RefusalKind::Unavailable, message: message.into_bytes().into() });
+        self.end = Some((Outcome::OwnFailed(Reason::Unfinished), Vec::new()));
+        None
+    }
+
     /// The run that a destination's next one follows: none if that is the newest one that it has itself. The source says
     /// by its manifest which one it has backed up last; who holds that one knows its run.
     pub(super) fn parent_at(&self, target: TargetId) -> Option<RunId> {
@@ -90,6 +100,8 @@ impl Driver<'_> {
             return Err(refused.into());
         }
         let wanted = self.run.begin.copies.max(1);
+        let holders = lines.iter().filter(|line| line.state == TargetState::Held).count();
+        tracing::info!("'/{}' is held by {holders} destinations, of {wanted} that were wanted", self.run.root);
         if nobody_has_it && self.generation > 0 {
             return Err(EngineError::new(ErrorKind::Copies, why_nobody(lines, wanted)));
         }

@@ -106,6 +106,27 @@ fn what_a_run_changed_is_asked_for_among_much_that_it_did_not() {
     assert!(!f.proves(&question, &root));
 }
 
+/// A first backup has no file of changes that could be drawn from.
+#[test]
+fn what_arrived_is_asked_for_as_far_as_it_is_there() {
+    let f = Fixture::new();
+    for n in 0..400 {
+        fs::write(f.source(&format!("f{n:03}")), format!("content {n}")).unwrap();
+    }
+    f.backup();
+    let ours = f.hub("ours");
+    let record = f.newest(&ours);
+    let arrived: Vec<Bytes> = [&b"f007"[..], b"gone", b"../x"].iter().map(|path| (*path).into()).collect();
+    let question = Question::about(&ours, &f.copy, &record, &arrived).unwrap();
+    assert_eq!(question.ranges[0].path.as_slice(), b"f007");
+    assert!(question.ranges.iter().all(|range| range.path.as_slice() != b"gone"));
+    assert!(question.ranges.len() > 20, "and much that did not arrive");
+    drop(ours);
+    assert!(f.proves(&question, &record.root));
+    flip(&f.in_copy("theirs", "f007"), 0);
+    assert!(!f.proves(&question, &record.root));
+}
+
 #[test]
 fn our_own_damage_is_not_asked_for_and_ranges_are_bounded() {
     let f = Fixture::new();
