@@ -157,13 +157,16 @@ fn a_run_that_all_hold_needs_no_content_to_get_its_receipt() {
         loop {
             match link.recv().unwrap() {
                 Message::Busy(_) | Message::Gathering(_) => {}
-                other => return other,
+                other => return (source, other),
             }
         }
     };
-    let Message::Committed(receipt) = again(held.manifest) else { panic!("no receipt") };
+    let (source, Message::Committed(receipt)) = again(held.manifest) else { panic!("no receipt") };
+    // The lock goes with the receipt, whatever is still to be put away.
+    drop(Holder::take(&relay, &client, &world.source, true));
+    drop(source);
     assert_eq!((receipt.run, receipt.snapshot, receipt.enough, receipt.copies.len()), (held.run, 1, true, 1));
-    let Message::Refused(refused) = again(Digest([9; 32])) else { panic!("a run is not two snapshots") };
+    let (_, Message::Refused(refused)) = again(Digest([9; 32])) else { panic!("a run is not two snapshots") };
     assert!(String::from_utf8_lossy(refused.message.as_slice()).contains("since 'one' committed this run"));
     assert_eq!(records(&one).len(), 1);
 }
