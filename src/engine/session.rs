@@ -55,6 +55,26 @@ pub(crate) fn serve_local(hub: &Arc<Hub>, mut link: Link) {
     }
 }
 
+/// A store that kept what a server passes on, and takes backups itself now, follows nobody any more: the one would replace
+/// the other. Without a daemon that is more likely a mistake.
+fn keeps_its_own(hub: &Hub, who: &Who) -> Result<(), EngineError> {
+    if hub.store.follows()?.is_none() {
+        return Ok(());
+    }
+    let root = escape(hub.store.root().as_os_str().as_encoded_bytes());
+    if who.address.is_none() {
+        let message = format!(
+            "'{root}' keeps what a server passes on to a destination: back up to another folder, or through the server"
+        );
+        return Err(EngineError::new(ErrorKind::NotAllowed, message));
+    }
+    hub.store.follow_nobody()?;
+    tracing::warn!(
+        "'{root}' was a destination's store; it takes backups itself now, and can be no destination any more"
+    );
+    Ok(())
+}
+
 /// Serves who administers the store: through `control.sock`, or in the process that holds the store's lock.
 pub(crate) fn serve_admin(hub: &Arc<Hub>, mut link: Link) {
     let served = read_hello(&mut link).map_err(hello_error).and_then(|hello| {
@@ -196,6 +216,9 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
             relay::check(&request)?;
         }
         let who = &mut who;
+        if matches!(request, Message::Begin(_)) {
+            keeps_its_own(hub, who)?;
+        }
         match request {
             Message::Begin(begin) if begin.dry_run && hub.is_relay() => {
                 relay::dry_run(hub, who, link, &begin)?;

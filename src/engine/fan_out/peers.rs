@@ -6,6 +6,7 @@ use std::thread;
 
 use super::board::{Answer, HeldHead, RunShown};
 use super::driver::Driver;
+use super::heal;
 use super::target::{Target, TargetEvent};
 use super::whose::for_whom;
 use crate::backup::bytes::escape;
@@ -21,8 +22,9 @@ use crate::engine::wire::WireError;
 use crate::net::link::Link;
 use crate::net::message::{Begin, Committed, Granted, Message, RefusalKind};
 
-/// How long a destination waits for whoever changes that root there, in seconds.
-const LEASE_WAIT_SECS: u32 = 30;
+/// How long a destination waits for whoever changes that root there, in seconds: less than what counts as a stall, so that
+/// it says why. It is asked again then.
+const LEASE_WAIT_SECS: u32 = 20;
 
 /// What a data connection is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +226,7 @@ impl Driver<'_> {
             }
             Message::Refused(refused) => {
                 let why = escape(&refused.message.0);
-                let returns = refused.kind == RefusalKind::Unavailable;
+                let returns = matches!(refused.kind, RefusalKind::Unavailable | RefusalKind::Locked);
                 self.told_refusal(target, &refused);
                 if target == TargetId::OWN {
                     self.own_refusal = Some(refused);
@@ -306,8 +308,12 @@ impl Driver<'_> {
         self.generation += 1;
         let generation = self.generation;
         let stop = Stop::default();
-        if let Err(error) = self.spawn_catch_up(target, link, &stop) {
-            return self.tell_later(Event::Lost { target, why: error.message });
+        match self.spawn_catch_up(target, link, &stop) {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::Interrupted => {
+                return self.tell_later(Event::Refused { target, why: error.message });
+            }
+            Err(error) => return self.tell_later(Event::Lost { target, why: error.message }),
         }
         self.catching_up.insert(target, CatchingUp { generation, stop });
     }
@@ -318,11 +324,14 @@ impl Driver<'_> {
         let lost = |why: &str| EngineError::new(ErrorKind::Failed, why);
         let record = hub.store.snapshots(&copy)?.by_run(run.begin.run)?;
         let record = record.ok_or_else(|| lost("the snapshot is not there"))?;
+        let place = self.live.as_ref().ok_or_else(|| lost("the run is not known to others"))?;
+        let place = place.catches_up(hub.as_ref(), &copy, &record, &stop)?;
         let id = self.destination(target).ok_or_else(|| lost("it is not there"))?;
         let head = hub.board.find(id).and_then(|found| found.head(&copy, &run.root)).map(|head| head.manifest);
         let shown = hub.board.begin_run(id, &copy, &run.root);
         let (events, generation) = (self.healing.clone(), self.generation);
         let work = move || {
+            let _place = place;
             let told = |bytes, total| {
                 shown.advance(bytes, total);
                 let _ = events.send((target, generation, Healed::Moves));
@@ -349,7 +358,13 @@ impl Driver<'_> {
                 let snapshot = SnapshotName { run: receipt.run, manifest: receipt.manifest };
                 self.tell(Event::CaughtUp { target, snapshot });
             }
-            Err(error) if error.kind == ErrorKind::Unreachable => self.tell(Event::Lost { target, why: error.message }),
+            Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Locked) => {
+                self.tell(Event::Lost { target, why: error.message });
+            }
+            // Nobody else stops it while it counts.
+            Err(error) if error.kind == ErrorKind::Interrupted => {
+                self.tell(Event::Refused { target, why: heal::overtaken().message });
+            }
             Err(error) => self.tell(Event::Refused { target, why: error.message }),
         }
     }
