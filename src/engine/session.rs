@@ -7,7 +7,9 @@ use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::{self, attend};
 use super::hub::{Hub, Who};
-use super::{forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, restore_serve, stats, verify};
+use super::{
+    forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, relay, restore_serve, stats, verify,
+};
 use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
@@ -210,11 +212,18 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
         if !who.identity.may(right) {
             return Err(lacks(&who, right));
         }
+        if hub.is_relay() {
+            relay::check(&request)?;
+        }
         let who = &mut who;
         if matches!(request, Message::Begin(_)) {
             keeps_its_own(hub, who)?;
         }
         match request {
+            Message::Begin(begin) if begin.dry_run && hub.is_relay() => {
+                relay::dry_run(hub, who, link, &begin)?;
+                return Ok(None);
+            }
             Message::Of(copy) => *who = of(hub, me, &copy)?,
             Message::Begin(begin) if fan_out::concerns(hub, who, &begin) => {
                 fan_out::serve(hub, who, link, &begin)?;

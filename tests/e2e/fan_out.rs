@@ -21,12 +21,12 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 /// After so much silence a peer is dead.
 const SILENCE: Duration = Duration::from_secs(30);
 /// User name of the source behind the wire.
-const SOURCE: &str = "source";
+pub const SOURCE: &str = "source";
 const MIB: u64 = 1024 * 1024;
 /// What two sockets hold of a connection that is lost: it has passed the wire, and never arrived.
 const SOCKETS_BYTES: u64 = 6 * MIB;
 
-fn start(world: &World, client: &Client, name: &str) -> Destination {
+pub fn start(world: &World, client: &Client, name: &str) -> Destination {
     Destination::start(client, &world.path(&format!("at-{name}")), &["--name", name, "--json"])
 }
 
@@ -38,17 +38,17 @@ fn three(world: &World, client: &Client) -> Vec<Destination> {
 }
 
 /// Where a destination keeps the copy of `path`.
-fn copy_in(store: &Path, path: &Path) -> PathBuf {
+pub fn copy_in(store: &Path, path: &Path) -> PathBuf {
     store.join("127.0.0.1").join(login()).join(path.strip_prefix("/").unwrap())
 }
 
 /// What a destination said of the runs that came to their end.
-fn summaries(destination: &Destination) -> Vec<Value> {
+pub fn summaries(destination: &Destination) -> Vec<Value> {
     destination.objects().into_iter().filter(|object| object["type"] == "summary").collect()
 }
 
 /// A target's line in the receipt.
-fn copy<'a>(summary: &'a Value, name: &str) -> &'a Value {
+pub fn copy<'a>(summary: &'a Value, name: &str) -> &'a Value {
     let copies = summary["copies"].as_array().unwrap();
     copies.iter().find(|copy| copy["name"] == name).unwrap_or_else(|| panic!("'{name}' is not in {summary}"))
 }

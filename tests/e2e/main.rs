@@ -29,6 +29,8 @@ mod purge;
 mod reader;
 mod refusals;
 mod rehash;
+mod relay;
+mod relay_lost;
 mod restore;
 mod roots;
 mod stores;

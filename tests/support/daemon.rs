@@ -97,6 +97,12 @@ impl Daemon {
         Self::start_on(store, options, "127.0.0.1:0").unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
     }
 
+    /// Starts a relay on a free port, its state in `state`.
+    pub fn relay(state: &Path) -> Self {
+        // In the store's place, where a relay has none.
+        Self::start(Path::new("--relay"), &["--state", state.to_str().unwrap()])
+    }
+
     /// Starts one on `listen`; the error is how it ended and what it said.
     pub fn start_on(store: &Path, options: &[&str], listen: &str) -> Result<Self, (ExitStatus, String)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
@@ -163,6 +169,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.log());
+        }
     }
 }
 

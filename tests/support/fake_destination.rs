@@ -21,6 +21,8 @@ pub enum Lie {
     Committed,
     /// It has nothing to show for what it says.
     Proof,
+    /// No lie: told to commit, it never answers.
+    Mute,
 }
 
 /// Attends until the daemon lets it go.
@@ -75,6 +77,7 @@ fn serve(link: &mut Link, lie: Lie) -> Result<(), LinkError> {
                 let run = begin.as_ref().unwrap().run;
                 link.send(Prepared { run, manifest: or_wrong(manifest, Lie::Prepared), entries: 1 })?;
             }
+            Message::Commit(_) if lie == Lie::Mute => {}
             Message::Commit(commit) => link.send(Committed {
                 run: commit.run,
                 snapshot: 1,

@@ -21,7 +21,9 @@ use super::challenge;
 use super::heal::LiveRun;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
 use super::receipt::receipt;
+use super::relay::Told;
 use super::router::Router;
+use super::sampler::Sampler;
 use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
@@ -91,18 +93,25 @@ pub(super) struct Driver<'a> {
     pub(super) live: Option<LiveRun>,
     pub(super) own_receipt: Option<Committed>,
     pub(super) own_refusal: Option<Refused>,
+    /// What destinations said, where there is no own store.
+    pub(super) told: Told,
+    /// The manifest that was passed on last.
+    pub(super) sent: Option<Digest>,
+    /// The source was told that all know its base.
+    pub(super) base_known: bool,
+    sampler: Option<Sampler>,
     question: Option<challenge::Question>,
     /// They are to be challenged, and there was nothing yet to ask about.
     unasked: Vec<TargetId>,
     own_is_done: bool,
-    end: Option<(Outcome, Vec<ReceiptLine>)>,
+    pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
-fn rules(begin: &Begin) -> Rules {
+fn rules(begin: &Begin, own: bool) -> Rules {
     let secs = |secs: u32| Duration::from_secs(secs.into());
     Rules {
         run: begin.run,
-        own: true,
+        own,
         wanted: begin.copies,
         gather_for: (begin.wait_copies_secs != u32::MAX).then(|| secs(begin.wait_copies_secs)),
         retry_for: secs(begin.retry_secs),
@@ -123,7 +132,7 @@ impl<'a> Driver<'a> {
                 there.push((id_of(&mut ids, id), name));
             }
         }
-        let (machine, actions) = Machine::begin(rules(run.begin), there);
+        let (machine, actions) = Machine::begin(rules(run.begin, !run.is_relay()), there);
         let (events, heard) = bounded(EVENTS_QUEUED_MAX);
         let (called, answered) = unbounded();
         let (healing, healed) = unbounded();
@@ -154,9 +163,15 @@ impl<'a> Driver<'a> {
             live: None,
             own_receipt: None,
             own_refusal: None,
+            told: Told::default(),
+            sent: None,
+            base_known: false,
+            sampler: challenge::Random::new()
+                .ok()
+                .map(|mut random| Sampler::new(run.is_relay(), move |n| random.below(n))),
             question: None,
             unasked: Vec::new(),
-            own_is_done: false,
+            own_is_done: run.is_relay(),
             end: None,
         };
         actions.into_iter().for_each(|action| driver.act(action));
@@ -205,7 +220,13 @@ impl<'a> Driver<'a> {
         if let (Outcome::OwnFailed(_), Some(refused)) = (&outcome, self.own_refusal.take()) {
             return Err(refused.into());
         }
-        let receipt = receipt(&outcome, &lines, self.own_receipt.take(), self.run.begin.copies)?;
+        let receipt = match &self.run.lease {
+            Some(lease) => {
+                lease.finishing();
+                self.relayed(&outcome, &lines)?
+            }
+            None => receipt(&outcome, &lines, self.own_receipt.take(), self.run.begin.copies)?,
+        };
         self.answer(receipt);
         Ok(())
     }
@@ -241,7 +262,7 @@ impl<'a> Driver<'a> {
             self.tell_later(Event::Progress { target });
         }
         self.tell(Event::Tick);
-        if self.end.is_none() && self.ends.own.is_some() && self.run.hub.board.is_ending() {
+        if self.end.is_none() && self.is_gathering() && self.run.hub.board.is_ending() {
             // It waits for those who cannot come.
             let message = b"the daemon is stopping; try again later"[..].into();
             self.own_refusal = Some(Refused { kind: RefusalKind::Unavailable, message });
@@ -252,6 +273,10 @@ impl<'a> Driver<'a> {
             // Full: it has something to read.
             let _ = self.ends.busy.try_send(Busy { phase: PHASE_COMMIT });
         }
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.ends.own.is_some() || (self.run.is_relay() && self.generation == 0 && self.calls.is_empty())
     }
 
     fn look_at_board(&mut self) {
@@ -276,6 +301,8 @@ impl<'a> Driver<'a> {
 
     fn act(&mut self, action: Action) {
         match action {
+            // Who did not ask hears of it only when it has to wait.
+            Action::Announce { connected, wanted } if self.run.begin.copies == 0 && connected >= wanted => {}
             Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
             Action::Start { target: TargetId::OWN } => self.start_own(),
             Action::Start { target } => self.call(target, Purpose::Run),
@@ -283,6 +310,9 @@ impl<'a> Driver<'a> {
             Action::Grant => self.grant(),
             Action::Reply { question } => {
                 if let Some(message) = self.router.reply(question) {
+                    if let (Message::Need(need), Some(sampler)) = (&message, &mut self.sampler) {
+                        sampler.replied(need);
+                    }
                     self.answer(message);
                 }
             }
@@ -299,8 +329,9 @@ impl<'a> Driver<'a> {
     fn grant(&mut self) {
         let said = || self.conns.values().filter_map(|conn| conn.granted.as_ref());
         let base_known = said().all(|granted| granted.base_known) && said().next().is_some();
-        let ask = said().any(|granted| granted.ask);
-        self.is_awaited = false;
+        // All hold the run already: nothing is needed.
+        let ask = said().any(|granted| granted.ask) || said().next().is_none();
+        (self.is_awaited, self.base_known) = (false, base_known);
         self.answer(Granted { base_known, ask });
     }
 
@@ -343,6 +374,7 @@ impl<'a> Driver<'a> {
             }
             _ => {}
         }
+        self.sampler.iter_mut().for_each(|sampler| sampler.see(&message));
         let routed = self.router.source(message)?;
         for (target, message) in routed.sends {
             self.send(target, message);
@@ -351,6 +383,8 @@ impl<'a> Driver<'a> {
             self.asked(question, &routed.unasked);
         }
         if let Some(manifest) = ended {
+            self.check_one_manifest(manifest)?;
+            self.sent = Some(manifest);
             (self.is_awaited, self.busy_said) = (true, Instant::now());
             self.tell(Event::ManifestSent { manifest });
         }
@@ -396,11 +430,15 @@ impl<'a> Driver<'a> {
     }
 
     fn next_challenge(&mut self) -> Result<Option<(Challenge, Digest)>, EngineError> {
-        if self.question.is_none() {
+        let sampler = self.sampler.as_ref();
+        if self.question.is_none() && self.run.is_relay() {
+            self.question = Some(challenge::Question::kept(sampler.map(Sampler::pieces).unwrap_or_default()));
+        } else if self.question.is_none() {
             let (hub, copy) = (self.run.hub, self.run.who.copy());
             let record = hub.store.snapshots(copy)?.by_run(self.run.begin.run)?;
             let record = record.ok_or_else(|| EngineError::new(ErrorKind::Failed, "the snapshot is not there"))?;
-            self.question = Some(challenge::Question::about(hub, copy, &record)?);
+            let arrived = sampler.map(Sampler::paths).unwrap_or_default();
+            self.question = Some(challenge::Question::about(hub, copy, &record, &arrived)?);
         }
         self.question.as_ref().filter(|question| !question.is_empty()).map(challenge::Question::ask).transpose()
     }

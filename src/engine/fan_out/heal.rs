@@ -296,7 +296,7 @@ fn catch_up(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<u64, EngineError> {
 
 /// Has the destination show that it holds what it says.
 fn prove(hub: &Hub, lack: &Lack, link: &mut Link) -> Result<(), EngineError> {
-    let question = Question::about(hub, &lack.copy, &lack.record)?;
+    let question = Question::about(hub, &lack.copy, &lack.record, &[])?;
     if question.is_empty() {
         return Ok(());
     }

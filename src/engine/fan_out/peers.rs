@@ -134,10 +134,12 @@ impl Driver<'_> {
         let run = self.run;
         let newest = run.hub.store.snapshots(run.who.copy()).and_then(|all| Ok(all.newest(&run.root)?));
         let parent = newest.ok().flatten().filter(|record| record.kind == RunKind::Backup).map(|record| record.run);
+        let parent = parent.or_else(|| if run.is_relay() { self.parent_at(target) } else { None });
         self.connect(target, link);
         self.send(target, for_whom(run.who, parent, true));
         // What may be deleted the own store decides, which prepares first.
-        let (force_delete, wait_secs, copies) = (true, LEASE_WAIT_SECS, 0);
+        let force_delete = run.begin.force_delete || !run.is_relay();
+        let (wait_secs, copies) = (LEASE_WAIT_SECS, 0);
         self.send(target, Begin { force_delete, wait_secs, copies, ..run.begin.clone() });
         self.tell(Event::Progress { target });
     }
@@ -178,6 +180,7 @@ impl Driver<'_> {
             TargetEvent::Heard(message) => {
                 let event = self.said(id, message).unwrap_or(progress);
                 self.tell(event);
+                self.end_if_guarded();
             }
         }
     }
@@ -224,6 +227,7 @@ impl Driver<'_> {
             Message::Refused(refused) => {
                 let why = escape(&refused.message.0);
                 let returns = matches!(refused.kind, RefusalKind::Unavailable | RefusalKind::Locked);
+                self.told_refusal(target, &refused);
                 if target == TargetId::OWN {
                     self.own_refusal = Some(refused);
                 }
@@ -235,8 +239,11 @@ impl Driver<'_> {
 
     fn granted(&mut self, target: TargetId, granted: Granted) -> Option<Event> {
         let conn = self.conns.get_mut(&target)?;
-        if conn.granted.replace(granted).is_some() {
+        if conn.granted.replace(granted.clone()).is_some() {
             return Some(Event::Refused { target, why: Reason::OutOfTurn.to_string() });
+        }
+        if self.base_known && !granted.base_known {
+            return self.begin_again(target);
         }
         self.router.join(target);
         if target == TargetId::OWN {
@@ -259,13 +266,15 @@ impl Driver<'_> {
             if !was_granted {
                 self.go_live();
             }
+        } else {
+            self.told_receipt(target, receipt, was_granted);
         }
         Some(if was_granted { Event::Committed { target, snapshot } } else { Event::AlreadyHeld { target, snapshot } })
     }
 
     /// It showed what it holds, or could not.
     pub(super) fn proved(&mut self, target: TargetId, right: bool) {
-        let (run, receipt) = (self.run, self.own_receipt.as_ref());
+        let (run, receipt) = (self.run, self.receipt_of(target));
         if let (true, Some(id), Some(receipt)) = (right, self.destination(target), receipt) {
             // It says so itself a moment later: the list is right already when the source has its receipt.
             let head = HeldHead { run: receipt.run, manifest: receipt.manifest };

@@ -179,7 +179,16 @@ fn serve_run(
 }
 
 /// Gets the lease, telling the client while it waits.
-fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -> Result<LeaseGuard, EngineError> {
+///
+/// # Errors
+/// Who holds it; or the client does not wait any more.
+pub(super) fn lease(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    root: &RelPath,
+) -> Result<LeaseGuard, EngineError> {
     let wait = match begin.wait_secs {
         0 => None,
         u32::MAX => Some(Duration::MAX),
