@@ -131,7 +131,7 @@ fn what_arrived_is_asked_for_as_far_as_it_is_there() {
 #[test]
 fn a_large_file_is_asked_for_however_young_it_is() {
     let f = Fixture::new();
-    let content: Vec<u8> = (0..40 * CHALLENGE_RANGE_BYTES_MAX as u64).map(|n| (n * n >> 7) as u8).collect();
+    let content: Vec<u8> = (0..40 * CHALLENGE_RANGE_BYTES_MAX as u64).map(|n| ((n * n) >> 7) as u8).collect();
     fs::write(f.source("image"), content).unwrap();
     f.backup();
     let ours = f.in_copy("ours", "image");
