@@ -169,6 +169,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.log());
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 //!                          Challenge{nonce, ranges} ──>  destination: reads them from its plain copy
 //!                          <── Proof{BLAKE3 keyed by nonce: each range's length and bytes}
 //! ```
-//! What we ask for we must have ourselves: a small file of ours that has another digest, or a large one that does not look
-//! as the catalog knows it, is left out, or our damage would be taken for theirs. A relay has nothing but what `sampler` has
+//! What we ask for we must have ourselves, or our damage would be taken for theirs: a small file of ours must have its
+//! digest, a piece of a large one that of its chunk (or, where nobody knows how it was cut, look as the catalog knows it). A relay has nothing but what `sampler` has
 //! kept of this run; where nothing passed, the manifest's digest is all there is.
 
 use crate::backup::bytes::Bytes;
@@ -74,11 +74,9 @@ impl Question {
             if content.size == 0 {
                 continue;
             }
-            let len = content.size.min(CHALLENGE_RANGE_BYTES_MAX as u64);
-            let offset = random.below(content.size - len + 1);
             let at = record.root.join_path(&path).map_err(WireError::from)?;
-            if let Some(bytes) = own.read(&at, content, offset, len)? {
-                let len = u32::try_from(len).unwrap_or(u32::MAX);
+            if let Some((offset, bytes)) = own.read(&at, content, &mut random)? {
+                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 question.ranges.push(Range { path: path.as_bytes().into(), offset, len });
                 question.bytes.extend_from_slice(&bytes);
             }
@@ -146,28 +144,45 @@ struct Own {
 }
 
 impl Own {
+    /// A piece of a file, and where it begins; none: it is not known to be sound.
     fn read(
         &mut self,
         at: &RelPath,
         content: &FileContent,
-        offset: u64,
-        len: u64,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+        random: &mut Random,
+    ) -> Result<Option<(u64, Vec<u8>)>, EngineError> {
         let Ok((dir, name)) = self.dirs.parent_of(at) else { return Ok(None) };
         let Ok(file) = FileReader::open(&dir, name) else { return Ok(None) };
-        let (start, count) =
-            (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(len).unwrap_or(usize::MAX));
-        // A small file vouches for itself, however young it is.
+        let drawn = random.below(content.size);
+        let (start, len, digest) = self.part_of(content, drawn)?;
+        let Some(digest) = digest else {
+            let Some(row) = self.reader.get(self.id, at)? else { return Ok(None) };
+            if file.stat().fingerprint() != row.fingerprint || row.racy || row.digest != Some(content.digest) {
+                return Ok(None);
+            }
+            let len = content.size.min(CHALLENGE_RANGE_BYTES_MAX as u64);
+            let offset = drawn.min(content.size - len);
+            let bytes = read_range(file.file(), offset, usize::try_from(len).unwrap_or(usize::MAX));
+            return Ok(bytes.ok().map(|bytes| (offset, bytes)));
+        };
+        let all = read_range(file.file(), start, usize::try_from(len).unwrap_or(usize::MAX)).ok();
+        let Some(all) = all.filter(|all| Digest::of(all) == digest) else { return Ok(None) };
+        let len = all.len().min(CHALLENGE_RANGE_BYTES_MAX);
+        let from = usize::try_from(drawn - start).unwrap_or(usize::MAX).min(all.len() - len);
+        Ok(all.get(from..from + len).map(|piece| (start + from as u64, piece.to_vec())))
+    }
+
+    /// The piece around a place that vouches for itself, however young its file is: where it begins, its length and digest.
+    /// Without digest: none is known.
+    fn part_of(&self, content: &FileContent, place: u64) -> Result<(u64, u64, Option<Digest>), EngineError> {
         if content.size <= WHOLE_FILE_BYTES_MAX {
-            let all = read_range(file.file(), 0, usize::try_from(content.size).unwrap_or(usize::MAX)).ok();
-            let all = all.filter(|all| Digest::of(all) == content.digest);
-            return Ok(all.and_then(|all| Some(all.get(start..start.checked_add(count)?)?.to_vec())));
+            return Ok((0, content.size, Some(content.digest)));
         }
-        let Some(row) = self.reader.get(self.id, at)? else { return Ok(None) };
-        if file.stat().fingerprint() != row.fingerprint || row.racy || row.digest != Some(content.digest) {
-            return Ok(None);
-        }
-        Ok(read_range(file.file(), offset, count).ok())
+        let recipe = self.reader.recipe(self.id, &content.digest)?.filter(|recipe| recipe.size() == content.size);
+        let around = recipe.and_then(|recipe| {
+            recipe.places().find(|(start, _, len)| (*start..*start + u64::from(*len)).contains(&place))
+        });
+        Ok(around.map_or((place, 0, None), |(start, digest, len)| (start, len.into(), Some(digest))))
     }
 }
 
