@@ -10,10 +10,11 @@ use rbbackup::store::names::CopyName;
 
 use crate::fan_out::{copy, copy_in, start, summaries};
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, login, wait_until};
+use crate::support::daemon::{Daemon, World, login, skipped, wait_until};
 use crate::support::destination::{Destination, wait_for_names};
 use crate::support::fake_destination::{self, Lie};
 use crate::support::holder::Holder;
+use crate::support::mount::Mount;
 use crate::support::trees::{assert_same, noise, plant, write};
 
 const MIB: u64 = 1024 * 1024;
@@ -236,6 +237,25 @@ fn the_delete_guard_of_the_destinations_refuses_the_run() {
     for destination in &all {
         assert!(!copy_in(&destination.store, &world.source).join("f3").exists());
     }
+}
+
+/// Nobody is waited for who would have to come from nowhere.
+#[test]
+fn what_all_destinations_refuse_is_refused_at_once_and_for_their_reason() {
+    let (world, _relay, client) = relayed();
+    let place = world.path("at-one");
+    fs::create_dir(&place).unwrap();
+    let Some(_mount) = Mount::tmpfs(&place, "size=3m") else { return skipped("mounting needs root") };
+    let _one = start(&world, &client, "one");
+    wait_for_names(&client, &["one"]);
+    write(&world.source.join("big"), noise(1, 8 << 20));
+    client.try_push("-rd", &world.source).expect(13, &["destination 'one'", "space"]);
+    // Beside one that takes it, it is the other's trouble alone.
+    let two = start(&world, &client, "two");
+    wait_for_names(&client, &["one", "two"]);
+    let summary = client.push("-rd", &world.source);
+    assert!(copy(&summary, "one")["state"] != "held" && copy(&summary, "two")["state"] == "held", "{summary}");
+    assert_same(&copy_in(&two.store, &world.source), &world.source);
 }
 
 /// A relay has no copy to compare with; what passed through it is enough.

@@ -70,7 +70,7 @@ pub(super) struct Driver<'a> {
     /// What happened and the machine has not been told.
     happened: VecDeque<Event>,
     board: Subscription,
-    ids: BTreeMap<DestinationId, TargetId>,
+    pub(super) ids: BTreeMap<DestinationId, TargetId>,
     pub(super) conns: BTreeMap<TargetId, Conn>,
     pub(super) calls: HashMap<CallId, (TargetId, Purpose)>,
     pub(super) catching_up: BTreeMap<TargetId, CatchingUp>,

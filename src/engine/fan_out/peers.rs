@@ -180,7 +180,7 @@ impl Driver<'_> {
             TargetEvent::Heard(message) => {
                 let event = self.said(id, message).unwrap_or(progress);
                 self.tell(event);
-                self.end_if_guarded();
+                self.end_if_refused();
             }
         }
     }

@@ -20,8 +20,14 @@ use crate::net::message::{Committed, RefusalKind, Refused};
 #[derive(Default)]
 pub(super) struct Told {
     receipts: BTreeMap<TargetId, Committed>,
-    /// The delete guard of one.
-    guard: Option<Refused>,
+    refusals: BTreeMap<TargetId, Refused>,
+}
+
+impl Told {
+    /// The delete guard of one of them.
+    fn guard(&self) -> Option<&Refused> {
+        self.refusals.values().find(|refused| refused.kind == RefusalKind::Guard)
+    }
 }
 
 impl Driver<'_> {
@@ -52,19 +58,22 @@ impl Driver<'_> {
         Err(EngineError::new(ErrorKind::Failed, message))
     }
 
-    /// A destination refuses: if its delete guard does, that is what the source has to know.
+    /// A destination refuses, for good.
     pub(super) fn told_refusal(&mut self, target: TargetId, refused: &Refused) {
-        if self.run.is_relay() && refused.kind == RefusalKind::Guard {
+        if self.run.is_relay() && !matches!(refused.kind, RefusalKind::Unavailable | RefusalKind::Locked) {
             let name = format!("destination '{}': ", self.name_of(target));
             let message = [name.as_bytes(), refused.message.as_slice()].concat().into();
-            self.told.guard = Some(Refused { kind: RefusalKind::Guard, message });
+            self.told.refusals.insert(target, Refused { kind: refused.kind, message });
         }
     }
 
-    /// Ends a run that nobody takes because of the delete guard: no returner would think otherwise.
-    pub(super) fn end_if_guarded(&mut self) {
-        if self.end.is_none() && self.told.guard.is_some() && self.conns.is_empty() && self.calls.is_empty() {
-            self.own_refusal = self.told.guard.take();
+    /// Ends a run that all there are have refused: nobody will think otherwise, and who else might come is not waited for.
+    pub(super) fn end_if_refused(&mut self) {
+        let refused = |target: &TargetId| self.told.refusals.contains_key(target);
+        if self.end.is_none() && self.told.receipts.is_empty() && self.ids.values().all(refused) {
+            let why = self.told.guard().or_else(|| self.told.refusals.values().next());
+            let Some(why) = why.cloned() else { return };
+            self.own_refusal = Some(why);
             self.end = Some((Outcome::OwnFailed(Reason::Unfinished), Vec::new()));
         }
     }
@@ -96,8 +105,8 @@ impl Driver<'_> {
         let held = lines.iter().filter(|line| line.state == TargetState::Held);
         let first = held.map(|line| line.target).next().and_then(|target| self.told.receipts.remove(&target));
         let nobody_has_it = first.is_none() && *outcome == Outcome::TooFew;
-        if let Some(refused) = self.told.guard.take().filter(|_| nobody_has_it) {
-            return Err(refused.into());
+        if let Some(refused) = self.told.guard().filter(|_| nobody_has_it) {
+            return Err(refused.clone().into());
         }
         let wanted = self.run.begin.copies.max(1);
         let holders = lines.iter().filter(|line| line.state == TargetState::Held).count();
