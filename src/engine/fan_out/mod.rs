@@ -18,11 +18,16 @@ pub(super) mod board;
 pub(super) mod challenge;
 mod driver;
 pub(super) mod heal;
+pub(super) mod pace;
 mod peers;
 mod receipt;
 mod router;
 mod running;
+#[cfg(test)]
+mod scripted;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(super) mod whose;
 
 use std::sync::Arc;
