@@ -398,6 +398,25 @@ fn a_destination_s_word_is_not_enough() {
     }
 }
 
+/// It wants what nobody has: its trouble is its own, and nothing of the backup suffers.
+#[test]
+fn a_destination_that_misses_what_is_not_there_fails_alone() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("d/f"), noise(1, 100_000));
+    write(&world.source.join("e"), "e");
+    let honest = start(&world, &client, "honest");
+    wait_for_names(&client, &["honest"]);
+    fake_destination::attend(&daemon, &client, "liar", Lie::Missing);
+    wait_for_names(&client, &["honest", "liar"]);
+    let summary = client.push_code("-rd --copies 2 --retry-for 0", &world.source, 15);
+    assert_eq!(copy(&summary, "liar")["state"], "failed", "{summary}");
+    assert!(copy(&summary, "liar")["reason"].as_str().unwrap().contains("again and again"), "{summary}");
+    assert_eq!(copy(&summary, "honest")["state"], "held", "{summary}");
+    assert_same(&world.copy(), &world.source);
+    assert_same(&copy_in(&honest.store, &world.source), &world.source);
+    client.push("-rd --copies 1", &world.source);
+}
+
 /// The daemon was lost between its own commit and the others': the same run again brings them what it holds.
 #[test]
 fn a_run_that_the_daemon_holds_already_is_brought_to_who_lacks_it() {

@@ -19,6 +19,7 @@ use super::Run;
 use super::board::{Answer, BoardEvent, CallId, Destination, DestinationId, Subscription};
 use super::challenge;
 use super::heal::LiveRun;
+use super::pace::Pace;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
 use super::receipt::receipt;
 use super::relay::Told;
@@ -28,7 +29,7 @@ use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
-use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
+use crate::backup::limits::{KEEPALIVE_SECS, MISSING_ROUNDS_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::WireError;
@@ -37,8 +38,6 @@ use crate::net::message::{
     Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
 };
 
-/// Who is not needed has so long to answer after all others.
-const GRACE: Duration = Duration::from_secs(2);
 /// What targets tell and the driver has not heard.
 const EVENTS_QUEUED_MAX: usize = 64;
 /// Paths in one message.
@@ -107,7 +106,7 @@ pub(super) struct Driver<'a> {
     pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
-fn rules(begin: &Begin, own: bool) -> Rules {
+fn rules(begin: &Begin, pace: &Pace, own: bool) -> Rules {
     let secs = |secs: u32| Duration::from_secs(secs.into());
     Rules {
         run: begin.run,
@@ -115,9 +114,9 @@ fn rules(begin: &Begin, own: bool) -> Rules {
         wanted: begin.copies,
         gather_for: (begin.wait_copies_secs != u32::MAX).then(|| secs(begin.wait_copies_secs)),
         retry_for: secs(begin.retry_secs),
-        stall: Duration::from_secs(SILENCE_SECS),
-        busy_max: Duration::from_secs(COMMIT_SECS),
-        grace: GRACE,
+        stall: pace.stall,
+        busy_max: pace.busy_max,
+        grace: pace.grace,
         rounds_max: u32::try_from(MISSING_ROUNDS_MAX).unwrap_or(u32::MAX),
     }
 }
@@ -132,7 +131,7 @@ impl<'a> Driver<'a> {
                 there.push((id_of(&mut ids, id), name));
             }
         }
-        let (machine, actions) = Machine::begin(rules(run.begin, !run.is_relay()), there);
+        let (machine, actions) = Machine::begin(rules(run.begin, &run.hub.pace, !run.is_relay()), there);
         let (events, heard) = bounded(EVENTS_QUEUED_MAX);
         let (called, answered) = unbounded();
         let (healing, healed) = unbounded();
@@ -184,25 +183,32 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// Why there is no receipt.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
-        let (ticks, silent) = (tick(Duration::from_secs(1)), never());
+        let ticks = tick(Duration::from_secs(1));
         while self.end.is_none() {
-            let source = if self.paused || self.source_is_over { &silent } else { &self.ends.source };
-            select! {
-                recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
-                recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
-                    self.target_told(id, generation, event);
-                },
-                recv(self.answered) -> answer => if let Ok(answer) = answer {
-                    self.joined(answer);
-                },
-                recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
-                    self.catch_up_told(id, generation, event);
-                },
-                recv(self.board.bell()) -> _ => self.look_at_board(),
-                recv(ticks) -> _ => self.tick(),
-            }
+            self.step(&ticks)?;
         }
         self.finish()
+    }
+
+    /// Whatever happens next.
+    fn step(&mut self, ticks: &Receiver<Instant>) -> Result<(), EngineError> {
+        let silent = never();
+        let source = if self.paused || self.source_is_over { &silent } else { &self.ends.source };
+        select! {
+            recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
+            recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
+                self.target_told(id, generation, event);
+            },
+            recv(self.answered) -> answer => if let Ok(answer) = answer {
+                self.joined(answer);
+            },
+            recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
+                self.catch_up_told(id, generation, event);
+            },
+            recv(self.board.bell()) -> _ => self.look_at_board(),
+            recv(ticks) -> _ => self.tick(),
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Result<(), EngineError> {
@@ -449,3 +455,6 @@ fn id_of(ids: &mut BTreeMap<DestinationId, TargetId>, id: DestinationId) -> Targ
     let next = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
     *ids.entry(id).or_insert(TargetId(next))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,13 +20,18 @@ pub(super) mod board;
 pub(super) mod challenge;
 mod driver;
 pub(super) mod heal;
+pub(super) mod pace;
 mod peers;
 mod receipt;
 mod relay;
 mod router;
 mod running;
 mod sampler;
+#[cfg(test)]
+mod scripted;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(super) mod whose;
 
 use std::sync::Arc;
