@@ -29,7 +29,7 @@ use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, R
 use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::engine::wire::WireError;
+use crate::engine::wire::{WireError, unexpected};
 use crate::net::link::{Link, LinkError, LinkSender};
 use crate::net::message::{
     Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
@@ -331,6 +331,12 @@ impl<'a> Driver<'a> {
         let mut ended = None;
         match &message {
             Message::Busy(_) => return Ok(()),
+            // Nothing that is to be kept: pace is a matter of the content phase. A progress that is late is no word to
+            // those who are prepared.
+            other if self.is_awaited => {
+                let is_late = matches!(other, Message::Progress(_));
+                return if is_late { Ok(()) } else { Err(unexpected(other, "the source is to wait").into()) };
+            }
             Message::Manifest(manifest) => self.manifest = Some(manifest.digest),
             Message::ManifestEnd(_) => {
                 ended = Some(self.manifest.take().ok_or(WireError::Bounds("a manifest ends that did not begin"))?);

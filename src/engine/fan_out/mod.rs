@@ -18,6 +18,8 @@ pub(super) mod board;
 pub(super) mod challenge;
 mod driver;
 pub(super) mod heal;
+#[cfg(test)]
+mod hostile;
 mod peers;
 mod receipt;
 mod router;

@@ -142,9 +142,12 @@ impl Driver<'_> {
 
     /// Queues something for a target, and tells of it later.
     pub(super) fn send(&mut self, id: TargetId, message: impl Into<Message>) {
-        if let Some(conn) = self.conns.get(&id) {
-            conn.target.send(message);
+        let Some(conn) = self.conns.get(&id) else { return };
+        if conn.target.send(message) {
             self.watch_level(id);
+        } else {
+            self.conns.remove(&id);
+            self.tell_later(Event::Lost { target: id, why: "it takes too little of what it is sent".to_owned() });
         }
     }
 
@@ -252,6 +255,8 @@ impl Driver<'_> {
     fn committed(&mut self, target: TargetId, receipt: Committed) -> Option<Event> {
         let snapshot = SnapshotName { run: receipt.run, manifest: receipt.manifest };
         let was_granted = self.conns.get(&target)?.granted.is_some();
+        // A round for others is nothing to it.
+        self.router.leave(target);
         if target == TargetId::OWN {
             self.own_receipt = Some(receipt);
             if !was_granted {

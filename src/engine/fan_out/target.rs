@@ -17,6 +17,8 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::link::{Link, LinkReceiver, LinkSender};
 use crate::net::message::Message;
 
+/// Nothing is queued beyond this: one message more than may wait, whatever it is, stays below it.
+const QUEUE_BYTES_HARD: usize = 2 * TARGET_QUEUE_BYTES;
 /// A message is this much more than its payload.
 const MESSAGE_BYTES: usize = 1024;
 /// That a queue moves is told this often, if nothing else is to be told of it.
@@ -79,14 +81,20 @@ impl Target {
         Ok(target)
     }
 
-    /// Queues a message; never waits.
-    pub(super) fn send(&self, message: impl Into<Message>) {
+    /// Queues a message; never waits. False: far more waits than may, and this is not queued: the target is lost. Who
+    /// stops at [`Level::Full`] never sees that.
+    #[must_use]
+    pub(super) fn send(&self, message: impl Into<Message>) -> bool {
         let message = message.into();
         let mut queue = self.shared.lock();
+        if queue.bytes >= QUEUE_BYTES_HARD {
+            return false;
+        }
         queue.bytes += weight(&message);
         queue.messages.push_back(message);
         drop(queue);
         self.shared.filled.notify_one();
+        true
     }
 
     /// How much waits.
@@ -193,7 +201,7 @@ mod tests {
         assert_eq!(target.level(), Level::Empty);
         let count = 30;
         for file in 0..count {
-            target.send(chunk(file));
+            assert!(target.send(chunk(file)));
         }
         assert_eq!(target.level(), Level::Full);
         target.finish();
@@ -210,6 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_has_an_end_whoever_fills_it() {
+        let (ours, theirs) = Link::pair();
+        let (events, _told) = crossbeam_channel::unbounded();
+        let target = Target::start(TargetId(1), ours, events, 0).unwrap();
+        let taken = (0..200).take_while(|file| target.send(chunk(*file))).count();
+        let queued = target.shared.lock().bytes;
+        assert!(taken < 100 && queued < QUEUE_BYTES_HARD + (2 << 20), "{taken} messages, {queued} bytes");
+        drop(theirs);
+    }
+
+    #[test]
     fn what_it_says_is_told_and_a_target_that_is_dropped_is_let_go() {
         let (ours, mut theirs) = Link::pair();
         let (events, told) = crossbeam_channel::unbounded();
@@ -218,7 +237,7 @@ mod tests {
         assert!(matches!(told.recv().unwrap().2, TargetEvent::Heard(Message::Busy(Busy { phase: 3 }))));
         // It takes nothing: more is queued than its link holds.
         for file in 0..20 {
-            target.send(chunk(file));
+            assert!(target.send(chunk(file)));
         }
         drop(target);
         let mut taken = 0;
