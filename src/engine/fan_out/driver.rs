@@ -39,6 +39,10 @@ use crate::net::message::{
 const GRACE: Duration = Duration::from_secs(2);
 /// What targets tell and the driver has not heard.
 const EVENTS_QUEUED_MAX: usize = 64;
+/// Answers that wait for a source that does not take them; with more it is not listened to.
+const ANSWERS_QUEUED_MAX: usize = 1024;
+/// Questions that wait for answers; with more the source is not listened to. Ours has half of that open at most.
+const QUESTIONS_OPEN_MAX: usize = 512;
 /// Paths in one message.
 const PATHS_PER_MESSAGE: usize = 128;
 /// What the daemon is busy with while targets are: see [`Busy`].
@@ -171,7 +175,7 @@ impl<'a> Driver<'a> {
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         let (ticks, silent) = (tick(Duration::from_secs(1)), never());
         while self.end.is_none() {
-            let source = if self.paused || self.source_is_over { &silent } else { &self.ends.source };
+            let source = if self.is_deaf() { &silent } else { &self.ends.source };
             select! {
                 recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
                 recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
@@ -188,6 +192,12 @@ impl<'a> Driver<'a> {
             }
         }
         self.finish()
+    }
+
+    /// Whether the source is not listened to now. A source that is gone is none to whom answers wait.
+    fn is_deaf(&self) -> bool {
+        let answers = self.ends.answers.len() >= ANSWERS_QUEUED_MAX;
+        self.paused || self.source_is_over || answers || self.router.questions() >= QUESTIONS_OPEN_MAX
     }
 
     fn finish(mut self) -> Result<(), EngineError> {
@@ -276,6 +286,8 @@ impl<'a> Driver<'a> {
 
     fn act(&mut self, action: Action) {
         match action {
+            // It takes nothing.
+            Action::Announce { .. } if self.ends.answers.len() >= ANSWERS_QUEUED_MAX => {}
             Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
             Action::Start { target: TargetId::OWN } => self.start_own(),
             Action::Start { target } => self.call(target, Purpose::Run),

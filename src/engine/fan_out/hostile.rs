@@ -8,12 +8,13 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::board::{Attendance, DestinationId, Heads, Line, Said, Wants};
 use super::serve;
+use crate::backup::digest::Digest;
 use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::hub::{Hub, HubOptions, Who};
 use crate::engine::receive::scripted::{begin, send_files, send_manifest};
 use crate::net::link::{Link, LinkError};
-use crate::net::message::{Begin, Commit, Granted, Message, Offer, Prepared, Progress};
+use crate::net::message::{Begin, Commit, Granted, Message, Need, Offer, Prepared, Progress};
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Right};
 
@@ -152,4 +153,36 @@ fn after_the_manifest_a_source_waits_and_its_progress_is_nobody_s_business() {
     let refusal = source.refusal();
     assert!(refusal.message.contains("unexpected message"), "{refusal}");
     assert_eq!(data.recv_timeout(PATIENCE), Err(LinkError::Closed));
+}
+
+#[test]
+fn a_source_that_asks_and_takes_no_answers_is_not_listened_to() {
+    let place = Place::new();
+    let mut source = place.begin(begin(1));
+    source.wait(|message| matches!(message, Message::Granted(_)));
+    let count = 4000_u32;
+    let sender = source.link.sender.clone();
+    let (sent, told) = unbounded();
+    let asking = thread::spawn(move || {
+        for batch in 0..count {
+            let digests = vec![Digest::of(&batch.to_le_bytes())];
+            if sender.send(Offer { batch, digests }).is_err() {
+                return;
+            }
+            sent.send(batch).unwrap();
+        }
+    });
+    // As many as may wait, and no more; then it stands still.
+    let mut asked = 0;
+    while told.recv_timeout(Duration::from_millis(300)).is_ok() {
+        asked += 1;
+    }
+    assert!(asked < count, "all was asked, and no answer taken");
+    // Nothing is lost.
+    for batch in 0..count {
+        assert_eq!(next(&mut source.link), Some(Need { batch, bits: vec![1].into() }.into()));
+    }
+    asking.join().unwrap();
+    drop(source.link);
+    assert!(source.serving.join().unwrap().is_err());
 }

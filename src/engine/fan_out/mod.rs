@@ -96,7 +96,7 @@ fn listen(link: &mut LinkReceiver, told: &Sender<Result<Message, LinkError>>, ov
     }
 }
 
-/// Says to the source what it is told. As many answers wait as there are questions of the source.
+/// Says to the source what it is told. With many answers waiting the driver does not listen to it.
 fn say(link: &LinkSender, answers: &Receiver<Message>) {
     for message in answers {
         if link.send(message).is_err() {
