@@ -21,6 +21,7 @@
 //!   snapshot; a destination holds it when it named run and manifest as we know them, and then proved it.
 //! - **Pace.** Destinations beyond the N that are needed never hold up the source: what is full while N others have room,
 //!   or silent [`Rules::grace`] after own store and N others have spoken, leaves the run and heals later.
+//! - **In order.** Questions are replied to in the order in which they were asked.
 //! - **It ends.** Whoever owes an answer and shows no sign of life for [`Rules::stall`] leaves the run; who only says that
 //!   it is busy has [`Rules::busy_max`]. N out of reach is waited for [`Rules::retry_for`].
 //! - **The receipt** names everybody who was connected when the run began, and who took part later, exactly once.

@@ -49,6 +49,8 @@ pub(super) struct Router {
     sets: HashSet<Set>,
     questions: BTreeMap<Question, Asked>,
     asked: u64,
+    /// What each has not answered, in the order in which it was asked.
+    owed: BTreeMap<TargetId, VecDeque<Question>>,
     batches: HashMap<u32, Question>,
     bases: HashMap<u32, Question>,
     /// Small files that are needed and have not come.
@@ -93,6 +95,7 @@ impl Router {
     /// It takes no part any more, and owes no answers.
     pub(super) fn leave(&mut self, target: TargetId) {
         self.live.remove(&target);
+        self.owed.remove(&target);
         for open in self.open.values_mut() {
             open.members.retain(|member| *member != target);
         }
@@ -141,10 +144,11 @@ impl Router {
         }
     }
 
-    /// What a target says to a question.
+    /// What a target says to a question. It answers in order: chunks are put together in the order of the replies, and a
+    /// reply that overtook another because of one target would damage the file on all of them.
     ///
     /// # Errors
-    /// It was not asked, or that is no answer to it.
+    /// It was not asked, or asked something else before, or that is no answer to it.
     pub(super) fn answer(&mut self, from: TargetId, message: Message) -> Result<Question, WireError> {
         let (question, answer) = match message {
             Message::Need(need) => {
@@ -161,9 +165,15 @@ impl Router {
             other => return Err(unexpected(&other, "answering a question")),
         };
         let asked = self.questions.get_mut(&question).ok_or(NOT_ASKED)?;
-        if !asked.owing.remove(&from) {
+        if !asked.owing.contains(&from) {
             return Err(NOT_ASKED);
         }
+        let owed = self.owed.get_mut(&from).ok_or(NOT_ASKED)?;
+        if owed.front() != Some(&question) {
+            return Err(OUT_OF_TURN);
+        }
+        owed.pop_front();
+        asked.owing.remove(&from);
         if !asked.replied {
             asked.answers.insert(from, answer);
         }
@@ -221,6 +231,7 @@ impl Router {
             About::Small { batch, .. } | About::Chunks { batch, .. } => self.batches.insert(*batch, question),
             About::Base { file } => self.bases.insert(*file, question),
         };
+        owing.iter().for_each(|target| self.owed.entry(*target).or_default().push_back(question));
         self.questions.insert(question, Asked { about, answers: BTreeMap::new(), owing, replied: false });
         question
     }
@@ -344,6 +355,8 @@ impl Router {
 
 const NOT_OPEN: WireError = WireError::Bounds("chunks of a file that is not open");
 const NOT_ASKED: WireError = WireError::Bounds("an answer to what was not asked");
+
+const OUT_OF_TURN: WireError = WireError::Bounds("it broke the protocol: it answered out of turn");
 
 fn to_all(targets: &BTreeSet<TargetId>, message: &Message) -> Vec<(TargetId, Message)> {
     targets.iter().map(|target| (*target, message.clone())).collect()

@@ -242,3 +242,30 @@ fn need_all(count: usize) -> Bytes {
     (0..count).for_each(|_| bits.push(true));
     bits.into_wire()
 }
+
+#[test]
+fn who_answers_out_of_turn_is_refused_and_no_file_is_the_worse_for_it() {
+    let mut router = router(&[A, B]);
+    sends(&mut router, open(0, None));
+    let first = router.source(chunk_offer(0, 0, vec![new("one")])).unwrap().question.unwrap();
+    let second = router.source(chunk_offer(1, 0, vec![new("two")])).unwrap().question.unwrap();
+    for batch in [0, 1] {
+        router.answer(A, need(batch, &[true])).unwrap();
+    }
+    assert!(router.answer(B, need(1, &[true])).is_err(), "it owes another answer first");
+    assert_eq!(router.answer(B, need(0, &[true])).unwrap(), first);
+    assert_eq!(router.answer(B, need(1, &[true])).unwrap(), second);
+    assert!(router.answer(B, need(1, &[true])).is_err());
+    // Other questions are no exception.
+    router.source(offer(2, &["x"])).unwrap();
+    router.source(open(1, Some(digest("base")))).unwrap();
+    assert!(router.answer(A, FileReady { file: 1, base_known: true }.into()).is_err());
+    router.answer(A, need(2, &[true])).unwrap();
+    router.answer(A, FileReady { file: 1, base_known: true }.into()).unwrap();
+    // Who comes again owes what it is asked from then on.
+    router.leave(B);
+    router.join(B);
+    assert!(router.answer(B, need(2, &[true])).is_err());
+    router.source(offer(3, &["y"])).unwrap();
+    router.answer(B, need(3, &[true])).unwrap();
+}
