@@ -82,7 +82,7 @@ pub struct Rules {
     pub retry_for: Duration,
     /// No sign of life for so long, while something is owed: dropped.
     pub stall: Duration,
-    /// Nothing but "busy" with the same thing for so long: dropped.
+    /// Nothing but "busy" with the same thing for so long, or four times as long with whatever: dropped.
     pub busy_max: Duration,
     /// Who is not needed has so long to answer after own store and N others have.
     pub grace: Duration,
@@ -157,7 +157,7 @@ pub enum Event {
     Busy {
         /// Who.
         target: TargetId,
-        /// At what; a new phase is progress.
+        /// At what; a new phase is progress, a few times.
         phase: u8,
     },
     /// The manifest of this round was passed on to all who take part; each owes a verdict.

@@ -382,6 +382,20 @@ fn a_stopped_one_is_dropped_after_30_seconds_and_a_busy_one_after_10_minutes() {
 }
 
 #[test]
+fn who_is_busy_with_ever_new_things_is_not_waited_for_for_ever() {
+    let mut world = prepared(true, 1, 1);
+    world.obey(OWN);
+    let begun = world.now;
+    let dropped = Action::Drop { target: A, reason: Reason::BusyTooLong };
+    let is_dropped = |world: &mut World, phase| {
+        world.now += secs(10);
+        world.tell(Event::Busy { target: A, phase }).contains(&dropped)
+    };
+    let last = (0..=u8::MAX).cycle().take(1000).find(|phase| is_dropped(&mut world, *phase));
+    assert!(last.is_some() && world.now >= begun + secs(4 * 600) && world.now < begun + secs(5 * 600));
+}
+
+#[test]
 fn a_wrong_word_is_a_failure_and_not_a_copy() {
     for (what, event) in [
         ("another manifest", Event::Committed { target: A, snapshot: snapshot(OTHER) }),

@@ -369,6 +369,7 @@ impl<'a> Driver<'a> {
             self.asked(question, &routed.unasked);
         }
         if let Some(manifest) = ended {
+            self.conns.values_mut().for_each(|conn| conn.owes_verdict = conn.granted.is_some());
             (self.is_awaited, self.busy_said) = (true, Instant::now());
             self.tell(Event::ManifestSent { manifest });
         }

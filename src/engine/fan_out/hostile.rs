@@ -8,13 +8,14 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::board::{Attendance, DestinationId, Heads, Line, Said, Wants};
 use super::serve;
+use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::hub::{Hub, HubOptions, Who};
 use crate::engine::receive::scripted::{begin, send_files, send_manifest};
 use crate::net::link::{Link, LinkError};
-use crate::net::message::{Begin, Commit, Granted, Message, Need, Offer, Prepared, Progress};
+use crate::net::message::{Begin, Commit, Granted, Message, Missing, Need, Offer, Prepared, Progress};
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Right};
 
@@ -185,4 +186,24 @@ fn a_source_that_asks_and_takes_no_answers_is_not_listened_to() {
     asking.join().unwrap();
     drop(source.link);
     assert!(source.serving.join().unwrap().is_err());
+}
+
+#[test]
+fn what_a_destination_misses_it_says_when_it_is_asked_and_with_an_end() {
+    let part = |count: usize| Missing { paths: vec![Bytes::default(); count], last: false };
+    let place = Place::new();
+    let there = place.destination(1);
+    let (source, mut data) = place.granted(&there);
+    data.send(part(0)).unwrap();
+    assert_eq!(data.recv_timeout(PATIENCE), Err(LinkError::Closed), "it owed no verdict");
+    drop(source);
+
+    let place = Place::new();
+    let there = place.destination(1);
+    let (source, mut data) = place.granted(&there);
+    send_files(&source.link, &FILES);
+    send_manifest(&source.link, &FILES);
+    while !matches!(next(&mut data), Some(Message::ManifestEnd(_))) {}
+    let taken = (0..2000).take_while(|_| data.send(part(1024)).is_ok()).count();
+    assert!(taken < 2000, "paths without a byte are paths");
 }

@@ -19,10 +19,15 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::stop::Stop;
 use crate::engine::wire::WireError;
 use crate::net::link::Link;
-use crate::net::message::{Begin, Committed, Granted, Message, RefusalKind};
+use crate::net::message::{Begin, Committed, Granted, Message, Missing, RefusalKind};
 
 /// How long a destination waits for whoever changes that root there, in seconds.
 const LEASE_WAIT_SECS: u32 = 30;
+
+/// What a path takes beside its bytes, at least.
+const PATH_BYTES: usize = 48;
+/// A target is busy saying what it misses: no phase of [`Busy`](crate::net::message::Busy).
+const PHASE_MISSING: u8 = u8::MAX;
 
 /// What a data connection is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub(super) struct Conn {
     /// As the machine was told.
     level: Level,
     pub(super) granted: Option<Granted>,
+    /// It has the manifest, and has not said what it makes of it.
+    pub(super) owes_verdict: bool,
     pub(super) missing: Paths,
     /// The right answer to its challenge.
     pub(super) expected: Option<Digest>,
@@ -95,6 +102,7 @@ impl Driver<'_> {
                     generation: self.generation,
                     level: Level::Empty,
                     granted: None,
+                    owes_verdict: false,
                     missing: Paths::default(),
                     expected: None,
                     shown,
@@ -200,21 +208,9 @@ impl Driver<'_> {
                 Ok(question) => Some(Event::Answered { target, question }),
                 Err(error) => refuse(EngineError::from(error).message),
             },
-            Message::Missing(missing) => {
-                let conn = self.conns.get_mut(&target)?;
-                conn.missing.bytes += missing.paths.iter().map(|path| path.0.len()).sum::<usize>();
-                if conn.missing.bytes > UNSEEN_BYTES_MAX {
-                    return refuse("it misses too much".to_owned());
-                }
-                for path in &missing.paths {
-                    match RelPath::new(path.as_slice()) {
-                        Ok(path) => conn.missing.paths.push(path),
-                        Err(error) => return refuse(EngineError::from(WireError::from(error)).message),
-                    }
-                }
-                missing.last.then_some(Event::Missing { target })
-            }
+            Message::Missing(missing) => self.missing(target, &missing),
             Message::Prepared(prepared) if prepared.run == self.run.begin.run => {
+                self.conns.get_mut(&target)?.owes_verdict = false;
                 Some(Event::Prepared { target, manifest: prepared.manifest })
             }
             Message::Proof(proof) => {
@@ -232,6 +228,27 @@ impl Driver<'_> {
             }
             other => refuse(format!("it broke the protocol: '{}' has no place in a run", other.name())),
         }
+    }
+
+    /// Its verdict, or a part of it; with a part it is busy.
+    fn missing(&mut self, target: TargetId, missing: &Missing) -> Option<Event> {
+        let refuse = |why: String| Some(Event::Refused { target, why });
+        let conn = self.conns.get_mut(&target)?;
+        if !conn.owes_verdict {
+            return refuse(Reason::OutOfTurn.to_string());
+        }
+        conn.missing.bytes += PATH_BYTES + missing.paths.iter().map(|path| PATH_BYTES + path.0.len()).sum::<usize>();
+        if conn.missing.bytes > UNSEEN_BYTES_MAX {
+            return refuse("it misses too much".to_owned());
+        }
+        for path in &missing.paths {
+            match RelPath::new(path.as_slice()) {
+                Ok(path) => conn.missing.paths.push(path),
+                Err(error) => return refuse(EngineError::from(WireError::from(error)).message),
+            }
+        }
+        conn.owes_verdict = !missing.last;
+        Some(if missing.last { Event::Missing { target } } else { Event::Busy { target, phase: PHASE_MISSING } })
     }
 
     fn granted(&mut self, target: TargetId, granted: Granted) -> Option<Event> {

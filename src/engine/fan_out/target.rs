@@ -1,8 +1,9 @@
 //! [`Target`]: a link at whose far end a run is received. What is to be sent waits in a queue counted in bytes, so that
 //! whoever serves several never waits for one.
 //!
-//! Two threads a target: one sends what is queued, one hears what comes. Both tell the run's driver; both end with the
-//! link, which ends when the target is dropped.
+//! Two threads a target: one sends what is queued, one hears what comes. Both tell the run's driver, and nothing any more
+//! once the target is dropped. Then the link ends on our side: the one ends at once, the other when the peer's side ends, or
+//! with the next thing that it says.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,7 +57,10 @@ struct Queue {
     /// With their weight.
     messages: VecDeque<(usize, Message)>,
     bytes: usize,
+    /// Nothing more will be queued.
     over: bool,
+    /// Nothing is sent any more, and nothing heard.
+    dropped: bool,
 }
 
 impl Queue {
@@ -78,9 +82,11 @@ impl Target {
         let Link { sender, receiver, .. } = link;
         let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new() });
         let target = Self { shared: Arc::clone(&shared), link: sender.clone() };
-        let told = events.clone();
+        let (told, hearing) = (events.clone(), Arc::clone(&shared));
         spawn("target sends", move || write(&shared, &sender, &|event| told.send((id, generation, event)).is_ok()))?;
-        spawn("target says", move || read(receiver, &|event| events.send((id, generation, event)).is_ok()))?;
+        spawn("target says", move || {
+            read(receiver, &|event| !hearing.lock().dropped && events.send((id, generation, event)).is_ok());
+        })?;
         Ok(target)
     }
 
@@ -114,12 +120,12 @@ impl Target {
 }
 
 impl Drop for Target {
-    /// Nothing that waits is sent any more.
+    /// Nothing that waits is sent any more, and what still comes is not told.
     fn drop(&mut self) {
         let mut queue = self.shared.lock();
         if !queue.over {
             queue.messages.clear();
-            queue.over = true;
+            (queue.over, queue.dropped) = (true, true);
             drop(queue);
             self.shared.filled.notify_one();
             self.link.end();
@@ -311,12 +317,15 @@ mod tests {
             assert!(target.send(chunk(file)));
         }
         drop(target);
+        while theirs.send(Busy { phase: 4 }).is_ok() {}
         let mut taken = 0;
         while theirs.recv().is_ok() {
             taken += 1;
         }
         assert!(taken < 20);
         drop(theirs);
-        assert!(told.iter().any(|(_, _, event)| matches!(event, TargetEvent::Ended(_))));
+        assert!(
+            !told.iter().any(|(_, _, event)| matches!(event, TargetEvent::Heard(Message::Busy(Busy { phase: 4 }))))
+        );
     }
 }
