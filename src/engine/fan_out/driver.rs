@@ -203,15 +203,11 @@ impl<'a> Driver<'a> {
     fn finish(mut self) -> Result<(), EngineError> {
         let (outcome, lines) = self.end.take().unwrap_or((Outcome::Abandoned, Vec::new()));
         tracing::debug!("the run of '/{}' ends: {outcome:?}", self.run.root);
-        for (_, catching_up) in std::mem::take(&mut self.catching_up) {
-            catching_up.stop();
-        }
         if matches!(outcome, Outcome::Done | Outcome::TooFew) {
             // Who was told to commit is to hear of it.
             self.conns.values().for_each(|conn| conn.target.finish());
         }
         self.conns.clear();
-        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
         if let (Outcome::OwnFailed(_), Some(refused)) = (&outcome, self.own_refusal.take()) {
             return Err(refused.into());
         }
@@ -422,6 +418,14 @@ impl<'a> Driver<'a> {
             self.question = Some(challenge::Question::about(hub, copy, &record)?);
         }
         self.question.as_ref().filter(|question| !question.is_empty()).map(challenge::Question::ask).transpose()
+    }
+}
+
+impl Drop for Driver<'_> {
+    /// However the run ends, nobody goes on with it.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.catching_up).into_values().for_each(CatchingUp::stop);
+        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
     }
 }
 

@@ -207,3 +207,23 @@ fn what_a_destination_misses_it_says_when_it_is_asked_and_with_an_end() {
     let taken = (0..2000).take_while(|_| data.send(part(1024)).is_ok()).count();
     assert!(taken < 2000, "paths without a byte are paths");
 }
+
+#[test]
+fn a_source_that_breaks_the_protocol_leaves_no_catch_up_behind() {
+    let place = Place::new();
+    let mut source = place.begin(begin(1));
+    source.wait(|message| matches!(message, Message::Granted(_)));
+    send_files(&source.link, &FILES);
+    send_manifest(&source.link, &FILES);
+    source.wait(|message| matches!(message, Message::Committed(_)));
+    source.serving.join().unwrap().unwrap();
+    // The same run again, for somebody who lacks it and takes its time.
+    let there = place.destination(1);
+    let source = place.begin(Begin { copies: 1, ..begin(1) });
+    let mut data = there.calls.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(next(&mut data), Some(Message::For(_))));
+    assert!(matches!(next(&mut data), Some(Message::Begin(_))));
+    send_files(&source.link, &FILES);
+    source.refusal();
+    assert_eq!(next(&mut data), None, "it is let go");
+}
