@@ -20,6 +20,7 @@ use super::board::{Answer, BoardEvent, CallId, Destination, DestinationId, Subsc
 use super::challenge;
 use super::heal::LiveRun;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
+use super::proofs::Proofs;
 use super::receipt::receipt;
 use super::router::Router;
 use super::target::{Events, TargetEvent};
@@ -96,8 +97,7 @@ pub(super) struct Driver<'a> {
     pub(super) own_receipt: Option<Committed>,
     pub(super) own_refusal: Option<Refused>,
     question: Option<challenge::Question>,
-    /// They are to be challenged, and there was nothing yet to ask about.
-    unasked: Vec<TargetId>,
+    pub(super) proofs: Proofs,
     own_is_done: bool,
     end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
@@ -159,7 +159,7 @@ impl<'a> Driver<'a> {
             own_receipt: None,
             own_refusal: None,
             question: None,
-            unasked: Vec::new(),
+            proofs: Proofs::default(),
             own_is_done: false,
             end: None,
         };
@@ -243,7 +243,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) {
-        for target in self.unasked.clone() {
+        for target in self.proofs.waiting() {
             self.tell_later(Event::Progress { target });
         }
         self.tell(Event::Tick);
@@ -381,17 +381,18 @@ impl<'a> Driver<'a> {
     }
 
     fn challenge(&mut self, target: TargetId) {
+        if self.proofs.is_asked(target) {
+            return;
+        }
         match self.next_challenge() {
             Ok(Some((challenge, expected))) => {
-                if let Some(conn) = self.conns.get_mut(&target) {
-                    conn.expected = Some(expected);
-                }
+                self.proofs.ask(target, expected);
                 self.send(target, challenge);
             }
             // The own store's catalog may not know its files yet.
             Ok(None) if !self.own_is_done => {
                 self.question = None;
-                self.unasked.push(target);
+                self.proofs.defer(target);
             }
             // There is no content that could be asked about.
             Ok(None) => self.proved(target, true),
@@ -405,7 +406,7 @@ impl<'a> Driver<'a> {
     /// The own store has done all that it does after a commit.
     pub(super) fn own_ended(&mut self) {
         self.own_is_done = true;
-        for target in std::mem::take(&mut self.unasked) {
+        for target in self.proofs.take_waiting() {
             self.challenge(target);
         }
     }

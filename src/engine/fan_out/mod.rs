@@ -21,6 +21,7 @@ pub(super) mod heal;
 #[cfg(test)]
 mod hostile;
 mod peers;
+mod proofs;
 mod receipt;
 mod router;
 mod running;

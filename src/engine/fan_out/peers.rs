@@ -9,7 +9,6 @@ use super::driver::Driver;
 use super::target::{Target, TargetEvent};
 use super::whose::for_whom;
 use crate::backup::bytes::escape;
-use crate::backup::digest::Digest;
 use crate::backup::fanout::{Event, Level, Reason, SnapshotName, TargetId};
 use crate::backup::limits::UNSEEN_BYTES_MAX;
 use crate::backup::relpath::RelPath;
@@ -48,8 +47,6 @@ pub(super) struct Conn {
     /// It has the manifest, and has not said what it makes of it.
     pub(super) owes_verdict: bool,
     pub(super) missing: Paths,
-    /// The right answer to its challenge.
-    pub(super) expected: Option<Digest>,
     pub(super) shown: Option<RunShown>,
 }
 
@@ -104,7 +101,6 @@ impl Driver<'_> {
                     granted: None,
                     owes_verdict: false,
                     missing: Paths::default(),
-                    expected: None,
                     shown,
                 };
                 self.conns.insert(id, conn);
@@ -214,8 +210,8 @@ impl Driver<'_> {
                 Some(Event::Prepared { target, manifest: prepared.manifest })
             }
             Message::Proof(proof) => {
-                let expected = self.conns.get_mut(&target)?.expected.take();
-                self.proved(target, expected == Some(proof.digest));
+                let right = self.proofs.is_proof(target, proof.digest);
+                self.proved(target, right);
                 None
             }
             Message::Refused(refused) => {
@@ -300,6 +296,7 @@ impl Driver<'_> {
             tracing::info!("destination '{}' leaves the run of '/{}': {reason}", destination.name, self.run.root);
         }
         self.router.leave(target);
+        self.proofs.let_go(target);
         self.conns.remove(&target);
         let board = &self.run.hub.board;
         self.calls.retain(|call, (of, _)| {
