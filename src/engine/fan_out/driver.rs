@@ -21,7 +21,7 @@ use super::challenge;
 use super::heal::LiveRun;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
 use super::proofs::Proofs;
-use super::receipt::receipt;
+use super::receipt::{in_short, receipt};
 use super::router::Router;
 use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
@@ -223,13 +223,13 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
-        self.happened.push_back(event);
+        self.tell_later(event);
         self.catch_up_with_events();
     }
 
     /// To be told once what is being done is done.
     pub(super) fn tell_later(&mut self, event: Event) {
-        self.happened.push_back(event);
+        self.happened.push_back(in_short(event));
     }
 
     pub(super) fn catch_up_with_events(&mut self) {

@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::board::{Attendance, DestinationId, Heads, Line, Said, Wants};
-use super::serve;
+use super::{say, serve};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
+use crate::backup::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::hub::{Hub, HubOptions, Who};
 use crate::engine::receive::scripted::{begin, send_files, send_manifest};
 use crate::net::link::{Link, LinkError};
-use crate::net::message::{Begin, Commit, Granted, Message, Missing, Need, Offer, Prepared, Progress};
+use crate::net::message::{
+    Begin, Commit, Granted, Message, Missing, Need, Offer, Prepared, Progress, RefusalKind, Refused,
+};
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Right};
 
@@ -226,4 +229,16 @@ fn a_source_that_breaks_the_protocol_leaves_no_catch_up_behind() {
     send_files(&source.link, &FILES);
     source.refusal();
     assert_eq!(next(&mut data), None, "it is let go");
+}
+
+#[test]
+fn a_source_hears_that_there_is_an_answer_that_cannot_be_sent() {
+    let (ours, mut theirs) = Link::pair();
+    let (answers, to_say) = unbounded();
+    let message = Bytes(vec![b'x'; CONTROL_FRAME_BYTES_MAX + 1]);
+    answers.send(Refused { kind: RefusalKind::Locked, message }.into()).unwrap();
+    drop(answers);
+    say(&ours.sender, &to_say);
+    let Some(Message::Refused(refused)) = next(&mut theirs) else { panic!("nothing is said") };
+    assert_eq!(refused.kind, RefusalKind::Failed);
 }
