@@ -21,6 +21,7 @@
 //!   snapshot; a destination holds it when it named run and manifest as we know them, and then proved it.
 //! - **Pace.** Destinations beyond the N that are needed never hold up the source: what is full while N others have room,
 //!   or silent [`Rules::grace`] after own store and N others have spoken, leaves the run and heals later.
+//! - **In order.** Questions are replied to in the order in which they were asked.
 //! - **It ends.** Whoever owes an answer and shows no sign of life for [`Rules::stall`] leaves the run; who only says that
 //!   it is busy has [`Rules::busy_max`]. N out of reach is waited for [`Rules::retry_for`].
 //! - **The receipt** names everybody who was connected when the run began, and who took part later, exactly once.
@@ -81,7 +82,7 @@ pub struct Rules {
     pub retry_for: Duration,
     /// No sign of life for so long, while something is owed: dropped.
     pub stall: Duration,
-    /// Nothing but "busy" with the same thing for so long: dropped.
+    /// Nothing but "busy" with the same thing for so long, or four times as long with whatever: dropped.
     pub busy_max: Duration,
     /// Who is not needed has so long to answer after own store and N others have.
     pub grace: Duration,
@@ -156,7 +157,7 @@ pub enum Event {
     Busy {
         /// Who.
         target: TargetId,
-        /// At what; a new phase is progress.
+        /// At what; a new phase is progress, a few times.
         phase: u8,
     },
     /// The manifest of this round was passed on to all who take part; each owes a verdict.

@@ -26,7 +26,6 @@ pub(super) enum Phase {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
     pub(super) silent: BTreeSet<TargetId>,
-    pub(super) answered: BTreeSet<TargetId>,
     /// Since when own store and N others have answered.
     pub(super) met: Option<Duration>,
 }
@@ -175,7 +174,6 @@ impl Machine {
         // What was replied to is forgotten, and so is who did not matter for it.
         let due = self.questions.get_mut(&question).is_some_and(|pending| pending.silent.remove(&id));
         if due {
-            self.questions.entry(question).or_default().answered.insert(id);
             self.heard(id, |_| ());
         }
     }
@@ -269,7 +267,6 @@ impl Machine {
         (target.stage, target.level) = (Stage::Out(reason.clone()), Level::Empty);
         for pending in self.questions.values_mut() {
             pending.silent.remove(&id);
-            pending.answered.remove(&id);
         }
         if id == TargetId::OWN {
             self.end(Outcome::OwnFailed(reason));

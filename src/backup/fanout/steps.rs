@@ -1,6 +1,6 @@
 //! What follows from where everybody stands: the run goes on to its next phase, as far as it can.
 
-use super::machine::{Machine, Phase};
+use super::machine::{Machine, Pending, Phase};
 use super::target::{Stage, Target};
 use super::{Action, Outcome, Reason, TargetId};
 
@@ -146,29 +146,26 @@ impl Machine {
         }
     }
 
-    /// Answers the source's questions.
+    /// Answers the source's questions, in the order in which they were asked: what follows on an answer is put together in
+    /// that order.
     fn reply(&mut self) {
         self.recruit();
         let still_wanted = self.rules.wanted.saturating_sub(self.holders());
-        let open: Vec<_> = self.questions.keys().copied().collect();
-        for question in open {
-            let Some(pending) = self.questions.get_mut(&question) else { continue };
+        while let Some((question, pending)) = self.questions.pop_first() {
             if !pending.silent.is_empty() {
-                let done = pending.answered.iter().filter(|id| **id != TargetId::OWN).count();
+                let has_answered =
+                    |id: &TargetId, target: &Target| target.stage == Stage::Running && !pending.silent.contains(id);
+                let done = self.others.iter().filter(|(id, target)| has_answered(id, target)).count();
                 let enough = u32::try_from(done).unwrap_or(u32::MAX) >= still_wanted;
-                if pending.silent.contains(&TargetId::OWN) || !enough {
-                    pending.met = None;
-                    continue;
+                let met = (enough && !pending.silent.contains(&TargetId::OWN)).then(|| pending.met.unwrap_or(self.now));
+                if met.is_none_or(|met| self.now < met + self.rules.grace) {
+                    self.questions.insert(question, Pending { met, ..pending });
+                    break;
                 }
-                let met = *pending.met.get_or_insert(self.now);
-                if self.now < met + self.rules.grace {
-                    continue;
-                }
-                for id in pending.silent.clone() {
+                for id in pending.silent {
                     self.drop_target(id, Reason::Slow);
                 }
             }
-            self.questions.remove(&question);
             self.actions.push(Action::Reply { question });
         }
         self.give_up_if_late();

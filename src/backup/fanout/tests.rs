@@ -318,6 +318,36 @@ fn a_question_waits_for_n_and_a_little_for_the_rest() {
 }
 
 #[test]
+fn questions_are_answered_in_the_order_in_which_they_were_asked() {
+    let mut world = sending(true, 1, 1);
+    world.ask();
+    world.ask();
+    let [first, second] = [1, 2].map(Question);
+    for (target, question) in [(OWN, second), (A, second), (A, first)] {
+        assert_eq!(world.tell(Event::Answered { target, question }), []);
+    }
+    let told = world.tell(Event::Answered { target: OWN, question: first });
+    assert_eq!(told, [first, second].map(|question| Action::Reply { question }));
+
+    // Those who came after a question was asked are not waited for, and do not make it overtake another.
+    let mut world = sending(false, 2, 3);
+    world.ask();
+    world.lose(A);
+    world.lose(C);
+    for target in [A, C] {
+        assert!(world.obey(target));
+    }
+    world.ask();
+    for target in [A, C] {
+        world.tell(Event::Answered { target, question: second });
+    }
+    world.now += secs(2);
+    let told = world.tell(Event::Tick);
+    let replies = [first, second].map(|question| Action::Reply { question });
+    assert_eq!(told, [&[Action::Drop { target: B, reason: Reason::Slow }][..], &replies].concat());
+}
+
+#[test]
 fn a_stopped_one_is_dropped_after_30_seconds_and_a_busy_one_after_10_minutes() {
     let mut world = sending(true, 2, 2);
     world.pass(secs(1000));
@@ -349,6 +379,20 @@ fn a_stopped_one_is_dropped_after_30_seconds_and_a_busy_one_after_10_minutes() {
     world.now += secs(10);
     let told = world.tell(Event::Busy { target: B, phase: 4 });
     assert!(told.contains(&Action::Drop { target: B, reason: Reason::BusyTooLong }), "{told:?}");
+}
+
+#[test]
+fn who_is_busy_with_ever_new_things_is_not_waited_for_for_ever() {
+    let mut world = prepared(true, 1, 1);
+    world.obey(OWN);
+    let begun = world.now;
+    let dropped = Action::Drop { target: A, reason: Reason::BusyTooLong };
+    let is_dropped = |world: &mut World, phase| {
+        world.now += secs(10);
+        world.tell(Event::Busy { target: A, phase }).contains(&dropped)
+    };
+    let last = (0..=u8::MAX).cycle().take(1000).find(|phase| is_dropped(&mut world, *phase));
+    assert!(last.is_some() && world.now >= begun + secs(4 * 600) && world.now < begun + secs(5 * 600));
 }
 
 #[test]

@@ -21,7 +21,8 @@ use super::challenge;
 use super::heal::LiveRun;
 use super::pace::Pace;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
-use super::receipt::receipt;
+use super::proofs::Proofs;
+use super::receipt::{in_short, receipt};
 use super::relay::Told;
 use super::router::Router;
 use super::sampler::Sampler;
@@ -32,7 +33,7 @@ use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, R
 use crate::backup::limits::{KEEPALIVE_SECS, MISSING_ROUNDS_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::engine::wire::WireError;
+use crate::engine::wire::{WireError, unexpected};
 use crate::net::link::{Link, LinkError, LinkSender};
 use crate::net::message::{
     Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
@@ -40,6 +41,10 @@ use crate::net::message::{
 
 /// What targets tell and the driver has not heard.
 const EVENTS_QUEUED_MAX: usize = 64;
+/// Answers that wait for a source that does not take them; with more it is not listened to.
+const ANSWERS_QUEUED_MAX: usize = 1024;
+/// Questions that wait for answers; with more the source is not listened to. Ours has half of that open at most.
+const QUESTIONS_OPEN_MAX: usize = 512;
 /// Paths in one message.
 const PATHS_PER_MESSAGE: usize = 128;
 /// What the daemon is busy with while targets are: see [`Busy`].
@@ -100,8 +105,7 @@ pub(super) struct Driver<'a> {
     pub(super) base_known: bool,
     sampler: Option<Sampler>,
     question: Option<challenge::Question>,
-    /// They are to be challenged, and there was nothing yet to ask about.
-    unasked: Vec<TargetId>,
+    pub(super) proofs: Proofs,
     own_is_done: bool,
     pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
@@ -169,7 +173,7 @@ impl<'a> Driver<'a> {
                 .ok()
                 .map(|mut random| Sampler::new(run.is_relay(), move |n| random.below(n))),
             question: None,
-            unasked: Vec::new(),
+            proofs: Proofs::default(),
             own_is_done: run.is_relay(),
             end: None,
         };
@@ -193,7 +197,7 @@ impl<'a> Driver<'a> {
     /// Whatever happens next.
     fn step(&mut self, ticks: &Receiver<Instant>) -> Result<(), EngineError> {
         let silent = never();
-        let source = if self.paused || self.source_is_over { &silent } else { &self.ends.source };
+        let source = if self.is_deaf() { &silent } else { &self.ends.source };
         select! {
             recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
             recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
@@ -211,18 +215,20 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Whether the source is not listened to now. A source that is gone is none to whom answers wait.
+    fn is_deaf(&self) -> bool {
+        let answers = self.ends.answers.len() >= ANSWERS_QUEUED_MAX;
+        self.paused || self.source_is_over || answers || self.router.questions() >= QUESTIONS_OPEN_MAX
+    }
+
     fn finish(mut self) -> Result<(), EngineError> {
         let (outcome, lines) = self.end.take().unwrap_or((Outcome::Abandoned, Vec::new()));
         tracing::debug!("the run of '/{}' ends: {outcome:?}", self.run.root);
-        for (_, catching_up) in std::mem::take(&mut self.catching_up) {
-            catching_up.stop();
-        }
         if matches!(outcome, Outcome::Done | Outcome::TooFew) {
             // Who was told to commit is to hear of it.
             self.conns.values().for_each(|conn| conn.target.finish());
         }
         self.conns.clear();
-        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
         if let (Outcome::OwnFailed(_), Some(refused)) = (&outcome, self.own_refusal.take()) {
             return Err(refused.into());
         }
@@ -244,13 +250,13 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
-        self.happened.push_back(event);
+        self.tell_later(event);
         self.catch_up_with_events();
     }
 
     /// To be told once what is being done is done.
     pub(super) fn tell_later(&mut self, event: Event) {
-        self.happened.push_back(event);
+        self.happened.push_back(in_short(event));
     }
 
     pub(super) fn catch_up_with_events(&mut self) {
@@ -264,7 +270,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) {
-        for target in self.unasked.clone() {
+        for target in self.proofs.waiting() {
             self.tell_later(Event::Progress { target });
         }
         self.tell(Event::Tick);
@@ -307,6 +313,8 @@ impl<'a> Driver<'a> {
 
     fn act(&mut self, action: Action) {
         match action {
+            // It takes nothing.
+            Action::Announce { .. } if self.ends.answers.len() >= ANSWERS_QUEUED_MAX => {}
             // Who did not ask hears of it only when it has to wait.
             Action::Announce { connected, wanted } if self.run.begin.copies == 0 && connected >= wanted => {}
             Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
@@ -368,6 +376,12 @@ impl<'a> Driver<'a> {
         let mut ended = None;
         match &message {
             Message::Busy(_) => return Ok(()),
+            // Nothing that is to be kept: pace is a matter of the content phase. A progress that is late is no word to
+            // those who are prepared.
+            other if self.is_awaited => {
+                let is_late = matches!(other, Message::Progress(_));
+                return if is_late { Ok(()) } else { Err(unexpected(other, "the source is to wait").into()) };
+            }
             Message::Manifest(manifest) => self.manifest = Some(manifest.digest),
             Message::ManifestEnd(_) => {
                 ended = Some(self.manifest.take().ok_or(WireError::Bounds("a manifest ends that did not begin"))?);
@@ -391,6 +405,7 @@ impl<'a> Driver<'a> {
         if let Some(manifest) = ended {
             self.check_one_manifest(manifest)?;
             self.sent = Some(manifest);
+            self.conns.values_mut().for_each(|conn| conn.owes_verdict = conn.granted.is_some());
             (self.is_awaited, self.busy_said) = (true, Instant::now());
             self.tell(Event::ManifestSent { manifest });
         }
@@ -406,17 +421,18 @@ impl<'a> Driver<'a> {
     }
 
     fn challenge(&mut self, target: TargetId) {
+        if self.proofs.is_asked(target) {
+            return;
+        }
         match self.next_challenge() {
             Ok(Some((challenge, expected))) => {
-                if let Some(conn) = self.conns.get_mut(&target) {
-                    conn.expected = Some(expected);
-                }
+                self.proofs.ask(target, expected);
                 self.send(target, challenge);
             }
             // The own store's catalog may not know its files yet.
             Ok(None) if !self.own_is_done => {
                 self.question = None;
-                self.unasked.push(target);
+                self.proofs.defer(target);
             }
             // There is no content that could be asked about.
             Ok(None) => self.proved(target, true),
@@ -430,7 +446,7 @@ impl<'a> Driver<'a> {
     /// The own store has done all that it does after a commit.
     pub(super) fn own_ended(&mut self) {
         self.own_is_done = true;
-        for target in std::mem::take(&mut self.unasked) {
+        for target in self.proofs.take_waiting() {
             self.challenge(target);
         }
     }
@@ -447,6 +463,14 @@ impl<'a> Driver<'a> {
             self.question = Some(challenge::Question::about(hub, copy, &record, &arrived)?);
         }
         self.question.as_ref().filter(|question| !question.is_empty()).map(challenge::Question::ask).transpose()
+    }
+}
+
+impl Drop for Driver<'_> {
+    /// However the run ends, nobody goes on with it.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.catching_up).into_values().for_each(CatchingUp::stop);
+        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
     }
 }
 

@@ -20,8 +20,11 @@ pub(super) mod board;
 pub(super) mod challenge;
 mod driver;
 pub(super) mod heal;
+#[cfg(test)]
+mod hostile;
 pub(super) mod pace;
 mod peers;
+mod proofs;
 mod receipt;
 mod relay;
 mod router;
@@ -48,7 +51,7 @@ use super::receive;
 use super::wire::WireError;
 use crate::backup::relpath::RelPath;
 use crate::net::link::{Link, LinkError, LinkReceiver, LinkSender};
-use crate::net::message::{Begin, Message, Refused};
+use crate::net::message::{Begin, Message, RefusalKind, Refused};
 use crate::store::leases::LeaseGuard;
 
 /// How often who listens to a silent source looks whether the run is over.
@@ -118,12 +121,19 @@ fn listen(link: &mut LinkReceiver, told: &Sender<Result<Message, LinkError>>, ov
     }
 }
 
-/// Says to the source what it is told. As many answers wait as there are questions of the source.
+/// Says to the source what it is told. With many answers waiting the driver does not listen to it.
 fn say(link: &LinkSender, answers: &Receiver<Message>) {
     for message in answers {
-        if link.send(message).is_err() {
-            return;
+        let name = message.name();
+        let Err(error) = link.send(message) else { continue };
+        if let LinkError::Unsendable(_) = error {
+            tracing::warn!("'{name}' cannot be said to the source: {error}");
+            let message = format!("the server has an answer that is too long: {error}").into_bytes().into();
+            let _ = link.send(Refused { kind: RefusalKind::Failed, message });
+        } else {
+            tracing::debug!("'{name}' is not said to the source: {error}");
         }
+        return;
     }
 }
 
