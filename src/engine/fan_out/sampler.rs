@@ -45,10 +45,18 @@ struct Open {
     /// Bytes of all that was offered; none: a part of unknown length was among it.
     offered: Option<u64>,
     was_asked: bool,
-    /// Where the chunks lie that come next.
-    next: VecDeque<Option<u64>>,
+    /// Where the chunks lie that come next; behind these it is not known.
+    next: VecDeque<u64>,
     /// Bytes that came, where nothing is asked.
     came: u64,
+}
+
+/// Chunks that were offered.
+struct Offered {
+    file: u32,
+    /// Where the first of them lie, as far as that is known.
+    places: Vec<u64>,
+    count: usize,
 }
 
 /// See the module.
@@ -59,8 +67,8 @@ pub(super) struct Sampler {
     passed: u64,
     kept: Vec<Piece>,
     open: HashMap<u32, Open>,
-    /// By batch: of which file, and where the chunks lie.
-    offers: HashMap<u32, (u32, Vec<Option<u64>>)>,
+    /// By batch, until it is answered.
+    offers: HashMap<u32, Offered>,
 }
 
 impl Sampler {
@@ -88,8 +96,8 @@ impl Sampler {
 
     /// What the source is answered: which chunks come.
     pub(super) fn replied(&mut self, need: &Need) {
-        let Some((file, places)) = self.offers.remove(&need.batch) else { return };
-        let Ok(bits) = Bits::from_wire(need.bits.clone(), places.len()) else { return };
+        let Some(Offered { file, places, count }) = self.offers.remove(&need.batch) else { return };
+        let Ok(bits) = Bits::from_wire(need.bits.clone(), count) else { return };
         if let Some(open) = self.open.get_mut(&file) {
             open.next.extend(places.into_iter().enumerate().filter(|(i, _)| bits.get(*i)).map(|(_, at)| at));
         }
@@ -125,22 +133,22 @@ impl Sampler {
     fn offer(&mut self, offer: &ChunkOffer) {
         let Some(open) = self.open.get_mut(&offer.file) else { return };
         open.was_asked = true;
-        let mut places = Vec::new();
+        let (mut places, mut count) = (Vec::new(), 0_usize);
         for item in &offer.items {
             match item {
                 WireChunk::New { len, .. } => {
-                    places.push(open.offered);
+                    places.extend(open.offered);
                     open.offered = open.offered.map(|at| at.saturating_add(u64::from(*len)));
+                    count += 1;
                 }
                 // How long these are is written in the base's recipe, which is not here.
-                WireChunk::Range { count, .. } => {
-                    let count = (*count as usize).min(crate::backup::limits::FILE_CHUNKS_MAX);
-                    places.extend(std::iter::repeat_n(None, count));
+                WireChunk::Range { count: more, .. } => {
                     open.offered = None;
+                    count = count.saturating_add(*more as usize);
                 }
             }
         }
-        self.offers.insert(offer.batch, (offer.file, places));
+        self.offers.insert(offer.batch, Offered { file: offer.file, places, count });
     }
 
     fn chunks(&mut self, file: u32, lens: &[u32], payload: &[u8]) {
@@ -149,7 +157,7 @@ impl Sampler {
             let Some((content, after)) = rest.split_at_checked(*len as usize) else { return };
             rest = after;
             let Some(open) = self.open.get_mut(&file) else { return };
-            let at = if open.was_asked { open.next.pop_front().flatten() } else { Some(open.came) };
+            let at = if open.was_asked { open.next.pop_front() } else { Some(open.came) };
             open.came = open.came.saturating_add(u64::from(*len));
             if let Some(at) = at {
                 self.piece(content, at, |piece| piece.file = Some(file));
