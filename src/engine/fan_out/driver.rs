@@ -7,7 +7,8 @@
 //! catch-ups ─────────────────┤
 //! the board's bell, ticks ───┘
 //! ```
-//! Nothing is done here that waits for a peer: what a target is to be told waits in its queue. Bounded: while somebody who
+//! Nothing is done here that waits for a peer (but once, before anybody was asked: see `go_live`): what a target is to be
+//! told waits in its queue. Bounded: while somebody who
 //! counts has a full queue the source is not listened to, so a queue is at most one message longer than it may be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

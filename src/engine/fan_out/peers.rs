@@ -268,8 +268,11 @@ impl Driver<'_> {
         Some(Event::Granted { target })
     }
 
-    /// The lease is there: what heals steps back.
+    /// The lease is there: what heals steps back. This is the driver's one wait, of seconds at most and only if an older
+    /// snapshot is on its way to somebody: nobody else has been asked to take part yet (the own store is the first, and
+    /// says this once), and the source has no leave to send, so there is nothing that it could hold up.
     fn go_live(&mut self) {
+        debug_assert!(self.calls.is_empty() && self.conns.keys().eq(&[TargetId::OWN]), "only the own store is there");
         let run = self.run;
         self.live = Some(run.hub.healing.supersede(run.who.copy(), &run.root, run.begin.recursive));
     }
