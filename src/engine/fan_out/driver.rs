@@ -1,15 +1,16 @@
 //! [`Driver`]: carries out what the rules of a run say. It waits in one place only, for whatever happens next:
 //!
 //! ```text
-//! source (not while paused) ─┐
+//! source (not while deaf) ───┐
 //! what targets do and say ───┤
 //! answered calls ────────────┼─ select ─▶ Event ─▶ Machine ─▶ Actions ─▶ queues of targets, answers to the source
 //! catch-ups ─────────────────┤
 //! the board's bell, ticks ───┘
 //! ```
 //! Nothing is done here that waits for a peer (but once, before anybody was asked: see `go_live`): what a target is to be
-//! told waits in its queue. Bounded: while somebody who
-//! counts has a full queue the source is not listened to, so a queue is at most one message longer than it may be.
+//! told waits in its queue, what the source is to be told in `answers`. Bounded: content is taken in the content phase only, one message at a time, and while a queue is full
+//! either none is taken or its target is dropped; so a queue is at most one message of the source longer than it may be. Nor
+//! is the source listened to while many answers or questions wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -303,7 +304,7 @@ impl<'a> Driver<'a> {
                     let target = id_of(&mut self.ids, id);
                     self.tell(Event::Gone { target });
                 }
-                BoardEvent::Changed(_) => {}
+                BoardEvent::Changed => {}
             }
         }
     }

@@ -9,9 +9,12 @@
 //! not know that there are several. What follows from what is decided in `backup::fanout`; who gets what in `router`; the
 //! driver carries it out.
 //!
-//! **Who stops whom.** The run ends with the machine's `End`: then the driver lets its targets go, their threads end with
-//! their links, and "listen" ends within [`LOOK`]. The own store ends its housekeeping first. A source that is lost before
-//! the commit ends the run; what has arrived waits in staging, here and there.
+//! **Who stops whom.** The run ends with the machine's `End`, or when the source breaks the protocol: then the driver lets
+//! its targets go and stops those who catch up, and "listen" ends within [`LOOK`]. Of a target's two threads the one that
+//! sends ends when all is sent, or at once if the target was dropped; the one that hears ends with the peer's side of the
+//! link, or with the next thing that is said, and tells nobody. "say" ends when the source has taken its last answer, or is
+//! gone. The own store ends its housekeeping first. A source that is lost before the commit ends the run; what has arrived
+//! waits in staging, here and there.
 //!
 //! A relay has no own store: what is different then stands in `relay`.
 
