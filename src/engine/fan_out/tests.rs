@@ -127,8 +127,9 @@ fn a_source_that_hears_nothing_and_a_target_that_takes_nothing_do_not_hang() {
     let fixture = Fixture::impatient();
     let destination = fixture.destination(1);
     let begin = wanted(1);
-    let source = fixture.begin(begin.clone());
+    let mut source = fixture.begin(begin.clone());
     let link = destination.granted();
+    source.wait_granted();
     for batch in 0..20 {
         source.link.send(Offer { batch, digests: vec![Digest([batch as u8; 32])] }).unwrap();
     }
@@ -141,7 +142,7 @@ fn a_source_that_hears_nothing_and_a_target_that_takes_nothing_do_not_hang() {
     send_files(&source.link, &FILES);
     send_manifest(&source.link, &FILES);
     wait_until("the store to hold it", || fixture.has(&begin));
-    // Nobody has read a word of it.
+    // Nobody has read a word of what came of it.
     let _ = source.end();
     drop(link);
 }
