@@ -11,6 +11,7 @@ use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::board::Board;
 use super::fan_out::heal::Healing;
+use super::fan_out::pace::Pace;
 use super::prune::Retention;
 use super::recover::{self, Pending};
 use super::upkeep::Bell;
@@ -76,6 +77,8 @@ pub(crate) struct Hub {
     pub(super) board: Board,
     /// Brings them up to date.
     pub(super) healing: Arc<Healing>,
+    /// How long a run waits for them.
+    pub(super) pace: Pace,
 }
 
 impl Hub {
@@ -130,6 +133,7 @@ impl Hub {
             bell: Bell::default(),
             board: Board::default(),
             healing: Arc::default(),
+            pace: Pace::default(),
         })
     }
 

@@ -23,6 +23,7 @@ mod interrupt;
 mod long;
 mod metadata;
 mod output;
+mod pace;
 mod past;
 mod prune;
 mod purge;

@@ -26,7 +26,6 @@ pub(super) enum Phase {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
     pub(super) silent: BTreeSet<TargetId>,
-    pub(super) answered: BTreeSet<TargetId>,
     /// Since when own store and N others have answered.
     pub(super) met: Option<Duration>,
 }
@@ -46,6 +45,8 @@ pub struct Machine {
     /// Somebody was told to commit: the run cannot be taken back.
     pub(super) decided: bool,
     pub(super) paused: bool,
+    /// When this phase began; the commits' with the own store's.
+    pub(super) entered: Duration,
     /// Since when own store and N others have done this phase's part.
     pub(super) met: Option<Duration>,
     /// Since when N are out of reach.
@@ -73,6 +74,7 @@ impl Machine {
             rounds: 0,
             decided: false,
             paused: false,
+            entered: Duration::ZERO,
             met: None,
             short_since: None,
             source_lost: false,
@@ -175,7 +177,6 @@ impl Machine {
         // What was replied to is forgotten, and so is who did not matter for it.
         let due = self.questions.get_mut(&question).is_some_and(|pending| pending.silent.remove(&id));
         if due {
-            self.questions.entry(question).or_default().answered.insert(id);
             self.heard(id, |_| ());
         }
     }
@@ -269,7 +270,6 @@ impl Machine {
         (target.stage, target.level) = (Stage::Out(reason.clone()), Level::Empty);
         for pending in self.questions.values_mut() {
             pending.silent.remove(&id);
-            pending.answered.remove(&id);
         }
         if id == TargetId::OWN {
             self.end(Outcome::OwnFailed(reason));
@@ -285,9 +285,13 @@ impl Machine {
     }
 
     pub(super) fn enter(&mut self, phase: Phase) {
-        if self.phase != Phase::Ended {
-            (self.phase, self.met) = (phase, None);
+        if self.phase == Phase::Ended {
+            return;
         }
+        if self.phase != Phase::CommittingOwn {
+            self.entered = self.now;
+        }
+        (self.phase, self.met) = (phase, None);
     }
 
     /// All targets, the own store first.

@@ -23,7 +23,7 @@ impl Machine {
                 None
             } else if self.now >= target.alive_at + self.rules.stall {
                 Some(Reason::Stalled)
-            } else if target.busy.is_some_and(|(_, since)| self.now >= since + self.rules.busy_max) {
+            } else if target.busy.is_some_and(|busy| busy.is_too_long(self.now, self.rules.busy_max)) {
                 Some(Reason::BusyTooLong)
             } else {
                 None

@@ -1,8 +1,8 @@
 //! What follows from where everybody stands: the run goes on to its next phase, as far as it can.
 
-use super::machine::{Machine, Phase};
+use super::machine::{Machine, Pending, Phase};
 use super::target::{Stage, Target};
-use super::{Action, Outcome, Reason, TargetId};
+use super::{Action, GRACES_MAX, Outcome, Reason, TargetId};
 
 impl Machine {
     pub(super) fn advance(&mut self) {
@@ -58,14 +58,20 @@ impl Machine {
             self.met = None;
             return false;
         }
-        let met = *self.met.get_or_insert(self.now);
-        if self.now < met + self.rules.grace {
+        if !self.grace_is_over() {
             return false;
         }
         for id in pending {
             self.drop_target(id, Reason::Slow);
         }
         true
+    }
+
+    /// Own store and N others have done this phase's part, and the others have had their time.
+    fn grace_is_over(&mut self) -> bool {
+        let (met, grace) = (*self.met.get_or_insert(self.now), self.rules.grace);
+        let took = met.saturating_sub(self.entered).min(grace.saturating_mul(GRACES_MAX));
+        self.now >= met + grace.max(took)
     }
 
     fn gather(&mut self) {
@@ -146,29 +152,26 @@ impl Machine {
         }
     }
 
-    /// Answers the source's questions.
+    /// Answers the source's questions, in the order in which they were asked: what follows on an answer is put together in
+    /// that order.
     fn reply(&mut self) {
         self.recruit();
         let still_wanted = self.rules.wanted.saturating_sub(self.holders());
-        let open: Vec<_> = self.questions.keys().copied().collect();
-        for question in open {
-            let Some(pending) = self.questions.get_mut(&question) else { continue };
+        while let Some((question, pending)) = self.questions.pop_first() {
             if !pending.silent.is_empty() {
-                let done = pending.answered.iter().filter(|id| **id != TargetId::OWN).count();
+                let has_answered =
+                    |id: &TargetId, target: &Target| target.stage == Stage::Running && !pending.silent.contains(id);
+                let done = self.others.iter().filter(|(id, target)| has_answered(id, target)).count();
                 let enough = u32::try_from(done).unwrap_or(u32::MAX) >= still_wanted;
-                if pending.silent.contains(&TargetId::OWN) || !enough {
-                    pending.met = None;
-                    continue;
+                let met = (enough && !pending.silent.contains(&TargetId::OWN)).then(|| pending.met.unwrap_or(self.now));
+                if met.is_none_or(|met| self.now < met + self.rules.grace) {
+                    self.questions.insert(question, Pending { met, ..pending });
+                    break;
                 }
-                let met = *pending.met.get_or_insert(self.now);
-                if self.now < met + self.rules.grace {
-                    continue;
-                }
-                for id in pending.silent.clone() {
+                for id in pending.silent {
                     self.drop_target(id, Reason::Slow);
                 }
             }
-            self.questions.remove(&question);
             self.actions.push(Action::Reply { question });
         }
         self.give_up_if_late();
@@ -237,8 +240,7 @@ impl Machine {
     fn settle_commits(&mut self) {
         let pending = self.count(|target| matches!(target.stage, Stage::Committing | Stage::Proving));
         let enough = self.holders() >= self.rules.wanted;
-        let late = enough && self.now >= *self.met.get_or_insert(self.now) + self.rules.grace;
-        if pending == 0 || late {
+        if pending == 0 || (enough && self.grace_is_over()) {
             self.enter(Phase::Waiting);
         }
     }

@@ -7,6 +7,8 @@ use crate::backup::digest::Digest;
 
 /// Times a destination may enter the run with one connection: at the start, and once to make good.
 const TRIES: u8 = 2;
+/// However often what it is busy with changes: it has as many times [`super::Rules::busy_max`] in all.
+const BUSY_TIMES: u32 = 4;
 
 /// Where a target stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +53,24 @@ pub(super) struct Target {
     pub(super) level: Level,
     /// Its last sign of life, or when it began to owe something.
     pub(super) alive_at: Duration,
-    /// What it is busy with, and since when.
-    pub(super) busy: Option<(u8, Duration)>,
+    /// What it is busy with.
+    pub(super) busy: Option<Busy>,
+}
+
+/// It says that it is at work, and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Busy {
+    phase: u8,
+    /// With this phase.
+    since: Duration,
+    /// With anything.
+    first: Duration,
+}
+
+impl Busy {
+    pub(super) fn is_too_long(&self, now: Duration, busy_max: Duration) -> bool {
+        now >= self.since + busy_max || now >= self.first + busy_max * BUSY_TIMES
+    }
 }
 
 impl Target {
@@ -80,8 +98,9 @@ impl Target {
     /// It is at work.
     pub(super) fn busy(&mut self, phase: u8, now: Duration) {
         self.alive_at = now;
-        if self.busy.is_none_or(|(before, _)| before != phase) {
-            self.busy = Some((phase, now));
+        let busy = self.busy.get_or_insert(Busy { phase, since: now, first: now });
+        if busy.phase != phase {
+            (busy.phase, busy.since) = (phase, now);
         }
     }
 
@@ -113,6 +132,7 @@ impl Target {
             Stage::Out(reason) if reason.heals() => TargetState::Behind(reason.clone()),
             Stage::Out(reason) => TargetState::Failed(reason.clone()),
             Stage::Idle if !self.connected => TargetState::Behind(Reason::Away),
+            Stage::Committing | Stage::Proving | Stage::Healing => TargetState::Behind(Reason::AtWork),
             _ => TargetState::Behind(Reason::Unfinished),
         }
     }

@@ -235,6 +235,42 @@ fn a_returner_of_a_relay_that_came_for_the_commit_gets_a_round_of_its_own() {
     assert_eq!(world.receipt(), ["d1 held", "d2 held"]);
 }
 
+/// On a disk that all share, all are slow: who is not needed has as long as the others took, within bounds.
+#[test]
+fn who_is_not_needed_may_take_as_long_as_the_others_took() {
+    for (took, has) in [(0, 2), (1, 2), (5, 5), (100, 10)] {
+        // Verdicts.
+        let mut world = sending(true, 1, 2);
+        world.send_manifest();
+        for _ in 0..took {
+            world.now += secs(1);
+            for target in [OWN, A, B] {
+                world.tell(Event::Busy { target, phase: 2 });
+            }
+        }
+        world.obey(OWN);
+        world.obey(A);
+        world.pass(secs(has - 1));
+        assert!(world.outcome().is_none() && world.peer(B).owes.is_some(), "{took} s");
+        world.pass(secs(1));
+        assert!(world.peer(B).owes.is_none(), "{took} s");
+        // Commits: the own store's counts, which comes first.
+        let mut world = prepared(true, 1, 2);
+        for _ in 0..took {
+            world.now += secs(1);
+            world.tell(Event::Busy { target: OWN, phase: 4 });
+        }
+        world.obey(OWN);
+        world.go_on(|target| target == A);
+        world.pass(secs(has - 1));
+        assert_eq!(world.outcome(), None, "{took} s");
+        world.pass(secs(1));
+        assert_eq!(world.receipt(), ["store held", "d1 held", "d2 behind"]);
+        let (_, receipt) = world.end.as_ref().unwrap();
+        assert_eq!(receipt[2].state, TargetState::Behind(Reason::AtWork), "it goes on by itself");
+    }
+}
+
 #[test]
 fn who_misses_content_gets_another_round_unless_it_is_not_needed() {
     let missing = |wanted: u32| {
@@ -318,6 +354,36 @@ fn a_question_waits_for_n_and_a_little_for_the_rest() {
 }
 
 #[test]
+fn questions_are_answered_in_the_order_in_which_they_were_asked() {
+    let mut world = sending(true, 1, 1);
+    world.ask();
+    world.ask();
+    let [first, second] = [1, 2].map(Question);
+    for (target, question) in [(OWN, second), (A, second), (A, first)] {
+        assert_eq!(world.tell(Event::Answered { target, question }), []);
+    }
+    let told = world.tell(Event::Answered { target: OWN, question: first });
+    assert_eq!(told, [first, second].map(|question| Action::Reply { question }));
+
+    // Those who came after a question was asked are not waited for, and do not make it overtake another.
+    let mut world = sending(false, 2, 3);
+    world.ask();
+    world.lose(A);
+    world.lose(C);
+    for target in [A, C] {
+        assert!(world.obey(target));
+    }
+    world.ask();
+    for target in [A, C] {
+        world.tell(Event::Answered { target, question: second });
+    }
+    world.now += secs(2);
+    let told = world.tell(Event::Tick);
+    let replies = [first, second].map(|question| Action::Reply { question });
+    assert_eq!(told, [&[Action::Drop { target: B, reason: Reason::Slow }][..], &replies].concat());
+}
+
+#[test]
 fn a_stopped_one_is_dropped_after_30_seconds_and_a_busy_one_after_10_minutes() {
     let mut world = sending(true, 2, 2);
     world.pass(secs(1000));
@@ -349,6 +415,20 @@ fn a_stopped_one_is_dropped_after_30_seconds_and_a_busy_one_after_10_minutes() {
     world.now += secs(10);
     let told = world.tell(Event::Busy { target: B, phase: 4 });
     assert!(told.contains(&Action::Drop { target: B, reason: Reason::BusyTooLong }), "{told:?}");
+}
+
+#[test]
+fn who_is_busy_with_ever_new_things_is_not_waited_for_for_ever() {
+    let mut world = prepared(true, 1, 1);
+    world.obey(OWN);
+    let begun = world.now;
+    let dropped = Action::Drop { target: A, reason: Reason::BusyTooLong };
+    let is_dropped = |world: &mut World, phase| {
+        world.now += secs(10);
+        world.tell(Event::Busy { target: A, phase }).contains(&dropped)
+    };
+    let last = (0..=u8::MAX).cycle().take(1000).find(|phase| is_dropped(&mut world, *phase));
+    assert!(last.is_some() && world.now >= begun + secs(4 * 600) && world.now < begun + secs(5 * 600));
 }
 
 #[test]

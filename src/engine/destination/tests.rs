@@ -163,7 +163,8 @@ fn it_attends_answers_calls_takes_runs_and_says_what_it_holds() {
             assert_eq!(world.behind(), 1);
         }
         run_to(&world, found.id, &mut link, run);
-        let BoardEvent::Changed(changed) = next(&mut watch) else { panic!("it does not say") };
+        assert!(matches!(next(&mut watch), BoardEvent::Changed));
+        let changed = world.hub.board.find(found.id).unwrap();
         assert_eq!((head(&changed), world.behind()), (Some(RunId([run; 16])), 0));
     }
     // Two at once, each with a connection of its own.

@@ -102,9 +102,8 @@ impl Destination {
 pub(in crate::engine) enum BoardEvent {
     /// It is there (again: then [`BoardEvent::Gone`] came before).
     Connected(Destination),
-    /// It holds something else than before.
-    #[allow(dead_code)] // Who needs to know asks the board when it does.
-    Changed(Destination),
+    /// Somebody holds, or wants, something else than before. Who needs to know asks the board.
+    Changed,
     /// It is not there any more.
     Gone(DestinationId),
 }
@@ -424,14 +423,13 @@ impl Subscription {
             }
         }
         for (id, entry) in &now {
-            let destination = entry.destination.clone();
             match self.seen.get(id) {
-                Some((visit, changed)) if *visit == destination.visit => {
+                Some((visit, changed)) if *visit == entry.destination.visit => {
                     if *changed != entry.changed {
-                        events.push(BoardEvent::Changed(destination));
+                        events.push(BoardEvent::Changed);
                     }
                 }
-                _ => events.push(BoardEvent::Connected(destination)),
+                _ => events.push(BoardEvent::Connected(entry.destination.clone())),
             }
         }
         self.seen = now.iter().map(|(id, entry)| (*id, (entry.destination.visit, entry.changed))).collect();

@@ -1,14 +1,16 @@
 //! [`Driver`]: carries out what the rules of a run say. It waits in one place only, for whatever happens next:
 //!
 //! ```text
-//! source (not while paused) ─┐
+//! source (not while deaf) ───┐
 //! what targets do and say ───┤
 //! answered calls ────────────┼─ select ─▶ Event ─▶ Machine ─▶ Actions ─▶ queues of targets, answers to the source
 //! catch-ups ─────────────────┤
 //! the board's bell, ticks ───┘
 //! ```
-//! Nothing is done here that waits for a peer: what a target is to be told waits in its queue. Bounded: while somebody who
-//! counts has a full queue the source is not listened to, so a queue is at most one message longer than it may be.
+//! Nothing is done here that waits for a peer (but once, before anybody was asked: see `go_live`): what a target is to be
+//! told waits in its queue, what the source is to be told in `answers`. Bounded: content is taken in the content phase only, one message at a time, and while a queue is full
+//! either none is taken or its target is dropped; so a queue is at most one message of the source longer than it may be. Nor
+//! is the source listened to while many answers or questions wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,8 +21,10 @@ use super::Run;
 use super::board::{Answer, BoardEvent, CallId, Destination, DestinationId, Subscription};
 use super::challenge;
 use super::heal::LiveRun;
+use super::pace::Pace;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
-use super::receipt::receipt;
+use super::proofs::Proofs;
+use super::receipt::{in_short, receipt};
 use super::relay::Told;
 use super::router::Router;
 use super::sampler::Sampler;
@@ -28,19 +32,21 @@ use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
-use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
+use crate::backup::limits::{KEEPALIVE_SECS, MISSING_ROUNDS_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
-use crate::engine::wire::WireError;
+use crate::engine::wire::{WireError, unexpected};
 use crate::net::link::{Link, LinkError, LinkSender};
 use crate::net::message::{
     Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
 };
 
-/// Who is not needed has so long to answer after all others.
-const GRACE: Duration = Duration::from_secs(2);
 /// What targets tell and the driver has not heard.
 const EVENTS_QUEUED_MAX: usize = 64;
+/// Answers that wait for a source that does not take them; with more it is not listened to.
+const ANSWERS_QUEUED_MAX: usize = 1024;
+/// Questions that wait for answers; with more the source is not listened to. Ours has half of that open at most.
+const QUESTIONS_OPEN_MAX: usize = 512;
 /// Paths in one message.
 const PATHS_PER_MESSAGE: usize = 128;
 /// What the daemon is busy with while targets are: see [`Busy`].
@@ -101,13 +107,12 @@ pub(super) struct Driver<'a> {
     pub(super) base_known: bool,
     sampler: Option<Sampler>,
     question: Option<challenge::Question>,
-    /// They are to be challenged, and there was nothing yet to ask about.
-    unasked: Vec<TargetId>,
+    pub(super) proofs: Proofs,
     own_is_done: bool,
     pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
-fn rules(begin: &Begin, own: bool) -> Rules {
+fn rules(begin: &Begin, pace: &Pace, own: bool) -> Rules {
     let secs = |secs: u32| Duration::from_secs(secs.into());
     Rules {
         run: begin.run,
@@ -115,9 +120,9 @@ fn rules(begin: &Begin, own: bool) -> Rules {
         wanted: begin.copies,
         gather_for: (begin.wait_copies_secs != u32::MAX).then(|| secs(begin.wait_copies_secs)),
         retry_for: secs(begin.retry_secs),
-        stall: Duration::from_secs(SILENCE_SECS),
-        busy_max: Duration::from_secs(COMMIT_SECS),
-        grace: GRACE,
+        stall: pace.stall,
+        busy_max: pace.busy_max,
+        grace: pace.grace,
         rounds_max: u32::try_from(MISSING_ROUNDS_MAX).unwrap_or(u32::MAX),
     }
 }
@@ -132,7 +137,7 @@ impl<'a> Driver<'a> {
                 there.push((id_of(&mut ids, id), name));
             }
         }
-        let (machine, actions) = Machine::begin(rules(run.begin, !run.is_relay()), there);
+        let (machine, actions) = Machine::begin(rules(run.begin, &run.hub.pace, !run.is_relay()), there);
         let (events, heard) = bounded(EVENTS_QUEUED_MAX);
         let (called, answered) = unbounded();
         let (healing, healed) = unbounded();
@@ -170,7 +175,7 @@ impl<'a> Driver<'a> {
                 .ok()
                 .map(|mut random| Sampler::new(run.is_relay(), move |n| random.below(n))),
             question: None,
-            unasked: Vec::new(),
+            proofs: Proofs::default(),
             own_is_done: run.is_relay(),
             end: None,
         };
@@ -184,39 +189,48 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// Why there is no receipt.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
-        let (ticks, silent) = (tick(Duration::from_secs(1)), never());
+        let ticks = tick(Duration::from_secs(1));
         while self.end.is_none() {
-            let source = if self.paused || self.source_is_over { &silent } else { &self.ends.source };
-            select! {
-                recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
-                recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
-                    self.target_told(id, generation, event);
-                },
-                recv(self.answered) -> answer => if let Ok(answer) = answer {
-                    self.joined(answer);
-                },
-                recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
-                    self.catch_up_told(id, generation, event);
-                },
-                recv(self.board.bell()) -> _ => self.look_at_board(),
-                recv(ticks) -> _ => self.tick(),
-            }
+            self.step(&ticks)?;
         }
         self.finish()
+    }
+
+    /// Whatever happens next.
+    fn step(&mut self, ticks: &Receiver<Instant>) -> Result<(), EngineError> {
+        let silent = never();
+        let source = if self.is_deaf() { &silent } else { &self.ends.source };
+        select! {
+            recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
+            recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
+                self.target_told(id, generation, event);
+            },
+            recv(self.answered) -> answer => if let Ok(answer) = answer {
+                self.joined(answer);
+            },
+            recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
+                self.catch_up_told(id, generation, event);
+            },
+            recv(self.board.bell()) -> _ => self.look_at_board(),
+            recv(ticks) -> _ => self.tick(),
+        }
+        Ok(())
+    }
+
+    /// Whether the source is not listened to now. A source that is gone is none to whom answers wait.
+    fn is_deaf(&self) -> bool {
+        let answers = self.ends.answers.len() >= ANSWERS_QUEUED_MAX;
+        self.paused || self.source_is_over || answers || self.router.questions() >= QUESTIONS_OPEN_MAX
     }
 
     fn finish(mut self) -> Result<(), EngineError> {
         let (outcome, lines) = self.end.take().unwrap_or((Outcome::Abandoned, Vec::new()));
         tracing::debug!("the run of '/{}' ends: {outcome:?}", self.run.root);
-        for (_, catching_up) in std::mem::take(&mut self.catching_up) {
-            catching_up.stop();
-        }
         if matches!(outcome, Outcome::Done | Outcome::TooFew) {
             // Who was told to commit is to hear of it.
             self.conns.values().for_each(|conn| conn.target.finish());
         }
         self.conns.clear();
-        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
         if let (Outcome::OwnFailed(_), Some(refused)) = (&outcome, self.own_refusal.take()) {
             return Err(refused.into());
         }
@@ -238,13 +252,13 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
-        self.happened.push_back(event);
+        self.tell_later(event);
         self.catch_up_with_events();
     }
 
     /// To be told once what is being done is done.
     pub(super) fn tell_later(&mut self, event: Event) {
-        self.happened.push_back(event);
+        self.happened.push_back(in_short(event));
     }
 
     pub(super) fn catch_up_with_events(&mut self) {
@@ -258,7 +272,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) {
-        for target in self.unasked.clone() {
+        for target in self.proofs.waiting() {
             self.tell_later(Event::Progress { target });
         }
         self.tell(Event::Tick);
@@ -290,7 +304,7 @@ impl<'a> Driver<'a> {
                     let target = id_of(&mut self.ids, id);
                     self.tell(Event::Gone { target });
                 }
-                BoardEvent::Changed(_) => {}
+                BoardEvent::Changed => {}
             }
         }
     }
@@ -301,6 +315,8 @@ impl<'a> Driver<'a> {
 
     fn act(&mut self, action: Action) {
         match action {
+            // It takes nothing.
+            Action::Announce { .. } if self.ends.answers.len() >= ANSWERS_QUEUED_MAX => {}
             // Who did not ask hears of it only when it has to wait.
             Action::Announce { connected, wanted } if self.run.begin.copies == 0 && connected >= wanted => {}
             Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
@@ -362,6 +378,12 @@ impl<'a> Driver<'a> {
         let mut ended = None;
         match &message {
             Message::Busy(_) => return Ok(()),
+            // Nothing that is to be kept: pace is a matter of the content phase. A progress that is late is no word to
+            // those who are prepared.
+            other if self.is_awaited => {
+                let is_late = matches!(other, Message::Progress(_));
+                return if is_late { Ok(()) } else { Err(unexpected(other, "the source is to wait").into()) };
+            }
             Message::Manifest(manifest) => self.manifest = Some(manifest.digest),
             Message::ManifestEnd(_) => {
                 ended = Some(self.manifest.take().ok_or(WireError::Bounds("a manifest ends that did not begin"))?);
@@ -385,6 +407,7 @@ impl<'a> Driver<'a> {
         if let Some(manifest) = ended {
             self.check_one_manifest(manifest)?;
             self.sent = Some(manifest);
+            self.conns.values_mut().for_each(|conn| conn.owes_verdict = conn.granted.is_some());
             (self.is_awaited, self.busy_said) = (true, Instant::now());
             self.tell(Event::ManifestSent { manifest });
         }
@@ -400,17 +423,18 @@ impl<'a> Driver<'a> {
     }
 
     fn challenge(&mut self, target: TargetId) {
+        if self.proofs.is_asked(target) {
+            return;
+        }
         match self.next_challenge() {
             Ok(Some((challenge, expected))) => {
-                if let Some(conn) = self.conns.get_mut(&target) {
-                    conn.expected = Some(expected);
-                }
+                self.proofs.ask(target, expected);
                 self.send(target, challenge);
             }
             // The own store's catalog may not know its files yet.
             Ok(None) if !self.own_is_done => {
                 self.question = None;
-                self.unasked.push(target);
+                self.proofs.defer(target);
             }
             // There is no content that could be asked about.
             Ok(None) => self.proved(target, true),
@@ -424,7 +448,7 @@ impl<'a> Driver<'a> {
     /// The own store has done all that it does after a commit.
     pub(super) fn own_ended(&mut self) {
         self.own_is_done = true;
-        for target in std::mem::take(&mut self.unasked) {
+        for target in self.proofs.take_waiting() {
             self.challenge(target);
         }
     }
@@ -444,8 +468,19 @@ impl<'a> Driver<'a> {
     }
 }
 
+impl Drop for Driver<'_> {
+    /// However the run ends, nobody goes on with it.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.catching_up).into_values().for_each(CatchingUp::stop);
+        self.calls.keys().for_each(|call| self.run.hub.board.cancel(*call));
+    }
+}
+
 /// The same for as long as the run lasts, however often it comes back.
 fn id_of(ids: &mut BTreeMap<DestinationId, TargetId>, id: DestinationId) -> TargetId {
     let next = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
     *ids.entry(id).or_insert(TargetId(next))
 }
+
+#[cfg(test)]
+mod tests;

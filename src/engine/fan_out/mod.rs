@@ -9,9 +9,12 @@
 //! not know that there are several. What follows from what is decided in `backup::fanout`; who gets what in `router`; the
 //! driver carries it out.
 //!
-//! **Who stops whom.** The run ends with the machine's `End`: then the driver lets its targets go, their threads end with
-//! their links, and "listen" ends within [`LOOK`]. The own store ends its housekeeping first. A source that is lost before
-//! the commit ends the run; what has arrived waits in staging, here and there.
+//! **Who stops whom.** The run ends with the machine's `End`, or when the source breaks the protocol: then the driver lets
+//! its targets go and stops those who catch up, and "listen" ends within [`LOOK`]. Of a target's two threads the one that
+//! sends ends when all is sent, or at once if the target was dropped; the one that hears ends with the peer's side of the
+//! link, or with the next thing that is said, and tells nobody. "say" ends when the source has taken its last answer, or is
+//! gone. The own store ends its housekeeping first. A source that is lost before the commit ends the run; what has arrived
+//! waits in staging, here and there.
 //!
 //! A relay has no own store: what is different then stands in `relay`.
 
@@ -20,13 +23,21 @@ pub(super) mod board;
 pub(super) mod challenge;
 mod driver;
 pub(super) mod heal;
+#[cfg(test)]
+mod hostile;
+pub(super) mod pace;
 mod peers;
+mod proofs;
 mod receipt;
 mod relay;
 mod router;
 mod running;
 mod sampler;
+#[cfg(test)]
+mod scripted;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(super) mod whose;
 
 use std::sync::Arc;
@@ -43,7 +54,7 @@ use super::receive;
 use super::wire::WireError;
 use crate::backup::relpath::RelPath;
 use crate::net::link::{Link, LinkError, LinkReceiver, LinkSender};
-use crate::net::message::{Begin, Message, Refused};
+use crate::net::message::{Begin, Message, RefusalKind, Refused};
 use crate::store::leases::LeaseGuard;
 
 /// How often who listens to a silent source looks whether the run is over.
@@ -113,12 +124,19 @@ fn listen(link: &mut LinkReceiver, told: &Sender<Result<Message, LinkError>>, ov
     }
 }
 
-/// Says to the source what it is told. As many answers wait as there are questions of the source.
+/// Says to the source what it is told. With many answers waiting the driver does not listen to it.
 fn say(link: &LinkSender, answers: &Receiver<Message>) {
     for message in answers {
-        if link.send(message).is_err() {
-            return;
+        let name = message.name();
+        let Err(error) = link.send(message) else { continue };
+        if let LinkError::Unsendable(_) = error {
+            tracing::warn!("'{name}' cannot be said to the source: {error}");
+            let message = format!("the server has an answer that is too long: {error}").into_bytes().into();
+            let _ = link.send(Refused { kind: RefusalKind::Failed, message });
+        } else {
+            tracing::debug!("'{name}' is not said to the source: {error}");
         }
+        return;
     }
 }
 

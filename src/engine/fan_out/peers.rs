@@ -10,7 +10,6 @@ use super::heal;
 use super::target::{Target, TargetEvent};
 use super::whose::for_whom;
 use crate::backup::bytes::escape;
-use crate::backup::digest::Digest;
 use crate::backup::fanout::{Event, Level, Reason, SnapshotName, TargetId};
 use crate::backup::limits::UNSEEN_BYTES_MAX;
 use crate::backup::relpath::RelPath;
@@ -20,11 +19,16 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::stop::Stop;
 use crate::engine::wire::WireError;
 use crate::net::link::Link;
-use crate::net::message::{Begin, Committed, Granted, Message, RefusalKind};
+use crate::net::message::{Begin, Committed, Granted, Message, Missing, RefusalKind};
 
 /// How long a destination waits for whoever changes that root there, in seconds: less than what counts as a stall, so that
 /// it says why. It is asked again then.
 const LEASE_WAIT_SECS: u32 = 20;
+
+/// What a path takes beside its bytes, at least.
+const PATH_BYTES: usize = 48;
+/// A target is busy saying what it misses: no phase of [`Busy`](crate::net::message::Busy).
+const PHASE_MISSING: u8 = u8::MAX;
 
 /// What a data connection is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +46,9 @@ pub(super) struct Conn {
     /// As the machine was told.
     level: Level,
     pub(super) granted: Option<Granted>,
+    /// It has the manifest, and has not said what it makes of it.
+    pub(super) owes_verdict: bool,
     pub(super) missing: Paths,
-    /// The right answer to its challenge.
-    pub(super) expected: Option<Digest>,
     pub(super) shown: Option<RunShown>,
 }
 
@@ -97,8 +101,8 @@ impl Driver<'_> {
                     generation: self.generation,
                     level: Level::Empty,
                     granted: None,
+                    owes_verdict: false,
                     missing: Paths::default(),
-                    expected: None,
                     shown,
                 };
                 self.conns.insert(id, conn);
@@ -146,9 +150,12 @@ impl Driver<'_> {
 
     /// Queues something for a target, and tells of it later.
     pub(super) fn send(&mut self, id: TargetId, message: impl Into<Message>) {
-        if let Some(conn) = self.conns.get(&id) {
-            conn.target.send(message);
+        let Some(conn) = self.conns.get(&id) else { return };
+        if conn.target.send(message) {
             self.watch_level(id);
+        } else {
+            self.conns.remove(&id);
+            self.tell_later(Event::Lost { target: id, why: "it takes too little of what it is sent".to_owned() });
         }
     }
 
@@ -202,26 +209,14 @@ impl Driver<'_> {
                 Ok(question) => Some(Event::Answered { target, question }),
                 Err(error) => refuse(EngineError::from(error).message),
             },
-            Message::Missing(missing) => {
-                let conn = self.conns.get_mut(&target)?;
-                conn.missing.bytes += missing.paths.iter().map(|path| path.0.len()).sum::<usize>();
-                if conn.missing.bytes > UNSEEN_BYTES_MAX {
-                    return refuse("it misses too much".to_owned());
-                }
-                for path in &missing.paths {
-                    match RelPath::new(path.as_slice()) {
-                        Ok(path) => conn.missing.paths.push(path),
-                        Err(error) => return refuse(EngineError::from(WireError::from(error)).message),
-                    }
-                }
-                missing.last.then_some(Event::Missing { target })
-            }
+            Message::Missing(missing) => self.missing(target, &missing),
             Message::Prepared(prepared) if prepared.run == self.run.begin.run => {
+                self.conns.get_mut(&target)?.owes_verdict = false;
                 Some(Event::Prepared { target, manifest: prepared.manifest })
             }
             Message::Proof(proof) => {
-                let expected = self.conns.get_mut(&target)?.expected.take();
-                self.proved(target, expected == Some(proof.digest));
+                let right = self.proofs.is_proof(target, proof.digest);
+                self.proved(target, right);
                 None
             }
             Message::Refused(refused) => {
@@ -235,6 +230,27 @@ impl Driver<'_> {
             }
             other => refuse(format!("it broke the protocol: '{}' has no place in a run", other.name())),
         }
+    }
+
+    /// Its verdict, or a part of it; with a part it is busy.
+    fn missing(&mut self, target: TargetId, missing: &Missing) -> Option<Event> {
+        let refuse = |why: String| Some(Event::Refused { target, why });
+        let conn = self.conns.get_mut(&target)?;
+        if !conn.owes_verdict {
+            return refuse(Reason::OutOfTurn.to_string());
+        }
+        conn.missing.bytes += PATH_BYTES + missing.paths.iter().map(|path| PATH_BYTES + path.0.len()).sum::<usize>();
+        if conn.missing.bytes > UNSEEN_BYTES_MAX {
+            return refuse("it misses too much".to_owned());
+        }
+        for path in &missing.paths {
+            match RelPath::new(path.as_slice()) {
+                Ok(path) => conn.missing.paths.push(path),
+                Err(error) => return refuse(EngineError::from(WireError::from(error)).message),
+            }
+        }
+        conn.owes_verdict = !missing.last;
+        Some(if missing.last { Event::Missing { target } } else { Event::Busy { target, phase: PHASE_MISSING } })
     }
 
     fn granted(&mut self, target: TargetId, granted: Granted) -> Option<Event> {
@@ -252,8 +268,11 @@ impl Driver<'_> {
         Some(Event::Granted { target })
     }
 
-    /// The lease is there: what heals steps back.
+    /// The lease is there: what heals steps back. This is the driver's one wait, of seconds at most and only if an older
+    /// snapshot is on its way to somebody: nobody else has been asked to take part yet (the own store is the first, and
+    /// says this once), and the source has no leave to send, so there is nothing that it could hold up.
     fn go_live(&mut self) {
+        debug_assert!(self.calls.is_empty() && self.conns.keys().eq(&[TargetId::OWN]), "only the own store is there");
         let run = self.run;
         self.live = Some(run.hub.healing.supersede(run.who.copy(), &run.root, run.begin.recursive));
     }
@@ -261,6 +280,8 @@ impl Driver<'_> {
     fn committed(&mut self, target: TargetId, receipt: Committed) -> Option<Event> {
         let snapshot = SnapshotName { run: receipt.run, manifest: receipt.manifest };
         let was_granted = self.conns.get(&target)?.granted.is_some();
+        // A round for others is nothing to it.
+        self.router.leave(target);
         if target == TargetId::OWN {
             self.own_receipt = Some(receipt);
             if !was_granted {
@@ -289,6 +310,7 @@ impl Driver<'_> {
             tracing::info!("destination '{}' leaves the run of '/{}': {reason}", destination.name, self.run.root);
         }
         self.router.leave(target);
+        self.proofs.let_go(target);
         self.conns.remove(&target);
         let board = &self.run.hub.board;
         self.calls.retain(|call, (of, _)| {

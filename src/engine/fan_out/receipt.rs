@@ -1,8 +1,35 @@
-//! What the source is told at the end: its receipt, or why there is none.
+//! What the source is told at the end: its receipt, or why there is none. Whatever destinations say of themselves, and
+//! however many there are, it fits a message: a receipt that cannot be sent is none.
 
-use crate::backup::fanout::{Outcome, ReceiptLine, TargetKind, TargetState};
+use crate::backup::fanout::{Event, Outcome, ReceiptLine, TargetKind, TargetState};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::message::{Committed, WireCopy};
+
+/// Bytes of a reason.
+const REASON_BYTES_MAX: usize = 1024;
+/// Bytes of all lines of a receipt: together with its notes (`SENTENCES_BYTES_MAX`) they fit a control frame.
+const COPIES_BYTES_MAX: usize = 512 * 1024;
+/// What a line takes beside its words, and a reason that is left out.
+const LINE_BYTES: usize = 32;
+const LEFT_OUT: &str = "…";
+
+/// The same event; why a target is out is said in so many bytes.
+pub(super) fn in_short(event: Event) -> Event {
+    match event {
+        Event::Refused { target, why } => Event::Refused { target, why: short(why) },
+        Event::Lost { target, why } => Event::Lost { target, why: short(why) },
+        other => other,
+    }
+}
+
+fn short(mut why: String) -> String {
+    if why.len() > REASON_BYTES_MAX {
+        let most = REASON_BYTES_MAX - LEFT_OUT.len();
+        why.truncate((0..=most).rev().find(|end| why.is_char_boundary(*end)).unwrap_or(0));
+        why.push_str(LEFT_OUT);
+    }
+    why
+}
 
 /// Of what the own store said, if it holds the run.
 pub(super) fn receipt(
@@ -13,8 +40,14 @@ pub(super) fn receipt(
 ) -> Result<Committed, EngineError> {
     match (outcome, own) {
         (Outcome::Done | Outcome::TooFew, Some(own)) => {
-            let copies = lines.iter().map(copy).collect();
-            Ok(Committed { copies, enough: *outcome == Outcome::Done, ..own })
+            let copies = copies(lines);
+            let mut notes = own.notes;
+            if copies.len() < lines.len() {
+                notes.push(
+                    format!("{} more destinations are not listed", lines.len() - copies.len()).into_bytes().into(),
+                );
+            }
+            Ok(Committed { notes, copies, enough: *outcome == Outcome::Done, ..own })
         }
         (Outcome::Done | Outcome::TooFew, None) => {
             let there = lines.iter().filter(|line| line.kind == TargetKind::Destination).count();
@@ -30,6 +63,26 @@ pub(super) fn receipt(
     }
 }
 
+/// As many as fit, with as many reasons as fit beside their names.
+fn copies(lines: &[ReceiptLine]) -> Vec<WireCopy> {
+    let mut room = COPIES_BYTES_MAX;
+    let mut copies: Vec<_> = lines
+        .iter()
+        .map(copy)
+        .map_while(|copy| {
+            room = room.checked_sub(LINE_BYTES + copy.name.0.len())?;
+            Some(copy)
+        })
+        .collect();
+    for copy in &mut copies {
+        match room.checked_sub(copy.reason.0.len()) {
+            Some(rest) => room = rest,
+            None => copy.reason = LEFT_OUT.as_bytes().into(),
+        }
+    }
+    copies
+}
+
 fn copy(line: &ReceiptLine) -> WireCopy {
     let (state, reason) = match &line.state {
         TargetState::Held => (0, String::new()),
@@ -41,4 +94,66 @@ fn copy(line: &ReceiptLine) -> WireCopy {
         TargetKind::Destination => 1,
     };
     WireCopy { name: line.name.as_bytes().into(), kind, state, reason: reason.into_bytes().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::bytes::Bytes;
+    use crate::backup::digest::{Digest, RunId};
+    use crate::backup::fanout::{Reason, TargetId};
+    use crate::backup::limits::SENTENCES_BYTES_MAX;
+    use crate::net::frame::Frame;
+
+    fn line(id: u32, name: &str, why: &str) -> ReceiptLine {
+        let state = TargetState::Failed(Reason::Refused(why.to_owned()));
+        ReceiptLine { target: TargetId(id), name: name.to_owned(), kind: TargetKind::Destination, state }
+    }
+
+    fn own(notes: Vec<Bytes>) -> Committed {
+        Committed {
+            run: RunId([1; 16]),
+            snapshot: 1,
+            manifest: Digest([1; 32]),
+            counts: [0; 6],
+            files: 1,
+            bytes: 1,
+            bytes_missing: 0,
+            incomplete: false,
+            notes,
+            copies: Vec::new(),
+            enough: true,
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_two_characters() {
+        let why = |why: String| match in_short(Event::Refused { target: TargetId(1), why: why.clone() }) {
+            Event::Refused { why, .. } => match in_short(Event::Lost { target: TargetId(1), why: why.clone() }) {
+                Event::Lost { why: again, .. } if again == why => why,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why("no space".to_owned()), "no space");
+        assert_eq!(why("x".repeat(REASON_BYTES_MAX)), "x".repeat(REASON_BYTES_MAX));
+        for text in ["x", "ä", "€", "𝄞"] {
+            let cut = why(text.repeat(500_000));
+            assert!(cut.ends_with(LEFT_OUT) && cut.len() <= REASON_BYTES_MAX && cut.len() > REASON_BYTES_MAX - 8);
+        }
+    }
+
+    #[test]
+    fn a_receipt_fits_a_message_whatever_destinations_say() {
+        let notes = vec![Bytes(vec![b'n'; SENTENCES_BYTES_MAX / 100]); 100];
+        for (count, listed) in [(3, 3), (400, 400), (2000, COPIES_BYTES_MAX / (LINE_BYTES + 1023))] {
+            let lines: Vec<_> = (1..=count).map(|id| line(id, &"n".repeat(1023), &"w".repeat(1024))).collect();
+            let told = receipt(&Outcome::TooFew, &lines, Some(own(notes.clone())), 1).unwrap();
+            assert_eq!(told.copies.len(), listed);
+            assert_eq!(told.notes.len(), if listed < count as usize { 101 } else { 100 });
+            assert_eq!(told.copies.iter().all(|copy| copy.reason.0.len() == 1024), count == 3);
+            assert!(told.copies.iter().all(|copy| !copy.reason.0.is_empty()));
+            Frame::encode(told.into()).unwrap();
+        }
+    }
 }

@@ -10,17 +10,23 @@
 //! What was not asked about goes to all. A target that is told of less than it needs (it answered late, it joined in the
 //! middle) will say so: its verdict on the manifest names what it misses.
 //!
-//! Memory: what is needed and has not come yet, which the source's window bounds, as a digest and a shared set each.
+//! Memory: what is needed and has not come yet, as a digest and a shared set each: at most `PROMISED_COUNT_MAX` small files
+//! (what is beyond goes to all) and as many chunks (a source that owes more breaks the protocol). Questions that are open
+//! are bounded by whoever listens to the source ([`Router::questions`]), and each by `BATCH_COUNT_MAX`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::backup::digest::Digest;
 use crate::backup::fanout::{Question, TargetId};
+use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
 use crate::engine::wire::{Bits, WireError, unexpected};
 use crate::net::message::{
     ChunkOffer, Chunks, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk, WireEntry, WireKind,
 };
+
+/// Sets that are remembered to be the same ones, as long as they are in use.
+const SETS_MAX: usize = 4096;
 
 /// Targets; the same ones are one allocation.
 type Set = Arc<[TargetId]>;
@@ -43,6 +49,8 @@ pub(super) struct Router {
     sets: HashSet<Set>,
     questions: BTreeMap<Question, Asked>,
     asked: u64,
+    /// What each has not answered, in the order in which it was asked.
+    owed: BTreeMap<TargetId, VecDeque<Question>>,
     batches: HashMap<u32, Question>,
     bases: HashMap<u32, Question>,
     /// Small files that are needed and have not come.
@@ -87,6 +95,7 @@ impl Router {
     /// It takes no part any more, and owes no answers.
     pub(super) fn leave(&mut self, target: TargetId) {
         self.live.remove(&target);
+        self.owed.remove(&target);
         for open in self.open.values_mut() {
             open.members.retain(|member| *member != target);
         }
@@ -94,7 +103,8 @@ impl Router {
             asked.owing.remove(&target);
             asked.answers.remove(&target);
         }
-        self.forget_settled();
+        let open: Vec<_> = self.questions.keys().copied().collect();
+        open.into_iter().for_each(|question| self.forget_if_settled(question));
     }
 
     /// Another round of content begins: what was needed before and has not come does not come.
@@ -104,14 +114,19 @@ impl Router {
         self.sets.clear();
     }
 
+    /// Questions that are open.
+    pub(super) fn questions(&self) -> usize {
+        self.questions.len()
+    }
+
     /// A message of the source's content and manifest phases.
     ///
     /// # Errors
     /// It has no place there, or contradicts what came before.
     pub(super) fn source(&mut self, message: Message) -> Result<Routed, WireError> {
         match message {
-            Message::Offer(offer) => Ok(self.offer(offer)),
-            Message::FileOpen(open) => Ok(self.file_open(open)),
+            Message::Offer(offer) => self.offer(offer),
+            Message::FileOpen(open) => self.file_open(open),
             Message::ChunkOffer(offer) => self.chunk_offer(offer),
             Message::Files(files, payload) => self.files(files, payload),
             Message::Chunks(chunks, payload) => self.chunks(&chunks, &payload),
@@ -129,10 +144,11 @@ impl Router {
         }
     }
 
-    /// What a target says to a question.
+    /// What a target says to a question. It answers in order: chunks are put together in the order of the replies, and a
+    /// reply that overtook another because of one target would damage the file on all of them.
     ///
     /// # Errors
-    /// It was not asked, or that is no answer to it.
+    /// It was not asked, or asked something else before, or that is no answer to it.
     pub(super) fn answer(&mut self, from: TargetId, message: Message) -> Result<Question, WireError> {
         let (question, answer) = match message {
             Message::Need(need) => {
@@ -149,13 +165,19 @@ impl Router {
             other => return Err(unexpected(&other, "answering a question")),
         };
         let asked = self.questions.get_mut(&question).ok_or(NOT_ASKED)?;
-        if !asked.owing.remove(&from) {
+        if !asked.owing.contains(&from) {
             return Err(NOT_ASKED);
         }
+        let owed = self.owed.get_mut(&from).ok_or(NOT_ASKED)?;
+        if owed.front() != Some(&question) {
+            return Err(OUT_OF_TURN);
+        }
+        owed.pop_front();
+        asked.owing.remove(&from);
         if !asked.replied {
             asked.answers.insert(from, answer);
         }
-        self.forget_settled();
+        self.forget_if_settled(question);
         Ok(question)
     }
 
@@ -175,7 +197,7 @@ impl Router {
                 for (i, digest) in digests.into_iter().enumerate() {
                     let needing = needing(&answers, i);
                     bits.push(!needing.is_empty());
-                    if !needing.is_empty() {
+                    if !needing.is_empty() && self.needed.len() < PROMISED_COUNT_MAX {
                         let before = self.needed.remove(&digest);
                         let all = needing.into_iter().chain(before.iter().flat_map(|set| set.iter().copied()));
                         let set = intern(&mut self.sets, all.collect());
@@ -198,7 +220,7 @@ impl Router {
                 Need { batch, bits: bits.into_wire() }.into()
             }
         };
-        self.forget_settled();
+        self.forget_if_settled(question);
         Some(message)
     }
 
@@ -209,55 +231,68 @@ impl Router {
             About::Small { batch, .. } | About::Chunks { batch, .. } => self.batches.insert(*batch, question),
             About::Base { file } => self.bases.insert(*file, question),
         };
+        owing.iter().for_each(|target| self.owed.entry(*target).or_default().push_back(question));
         self.questions.insert(question, Asked { about, answers: BTreeMap::new(), owing, replied: false });
         question
     }
 
-    /// Questions that nobody will say anything to any more.
-    fn forget_settled(&mut self) {
-        let (batches, bases) = (&mut self.batches, &mut self.bases);
-        self.questions.retain(|question, asked| {
-            let settled = asked.replied && asked.owing.is_empty();
-            if settled {
-                match &asked.about {
-                    About::Small { batch, .. } | About::Chunks { batch, .. } => {
-                        batches.remove(batch).filter(|of| of != question).map(|of| batches.insert(*batch, of));
-                    }
-                    About::Base { file } => {
-                        bases.remove(file).filter(|of| of != question).map(|of| bases.insert(*file, of));
-                    }
-                }
-            }
-            !settled
-        });
+    /// A question that nobody will say anything to any more is none.
+    fn forget_if_settled(&mut self, question: Question) {
+        if !self.questions.get(&question).is_some_and(|asked| asked.replied && asked.owing.is_empty()) {
+            return;
+        }
+        match self.questions.remove(&question).map(|asked| asked.about) {
+            Some(About::Small { batch, .. } | About::Chunks { batch, .. }) => self.batches.remove(&batch),
+            Some(About::Base { file }) => self.bases.remove(&file),
+            None => None,
+        };
     }
 
-    fn offer(&mut self, offer: Offer) -> Routed {
+    fn check_offer(&self, batch: u32, count: usize) -> Result<(), WireError> {
+        match count {
+            0 => Err(WireError::Bounds("an offer has no items")),
+            1..=BATCH_COUNT_MAX if self.batches.contains_key(&batch) => {
+                Err(WireError::Bounds("two offers have one number"))
+            }
+            1..=BATCH_COUNT_MAX => Ok(()),
+            _ => Err(WireError::Bounds("an offer has too many items")),
+        }
+    }
+
+    fn offer(&mut self, offer: Offer) -> Result<Routed, WireError> {
+        self.check_offer(offer.batch, offer.digests.len())?;
         let about = About::Small { batch: offer.batch, count: offer.digests.len(), digests: offer.digests.clone() };
         let question = Some(self.ask(about, self.live.clone()));
-        Routed { sends: to_all(&self.live, &offer.into()), question, unasked: Vec::new() }
+        Ok(Routed { sends: to_all(&self.live, &offer.into()), question, unasked: Vec::new() })
     }
 
-    fn file_open(&mut self, open: FileOpen) -> Routed {
+    fn file_open(&mut self, open: FileOpen) -> Result<Routed, WireError> {
+        if self.open.len() >= FILES_OPEN_MAX {
+            return Err(WireError::Bounds("too many large files are open"));
+        }
+        if self.open.contains_key(&open.file) || self.bases.contains_key(&open.file) {
+            return Err(WireError::Bounds("two large files have one number"));
+        }
         let members = self.live.iter().copied().collect();
         self.open.insert(open.file, Open { members, next: VecDeque::new(), was_asked: false });
         let question = open.base.is_some().then(|| self.ask(About::Base { file: open.file }, self.live.clone()));
-        Routed { sends: to_all(&self.live, &open.into()), question, unasked: Vec::new() }
+        Ok(Routed { sends: to_all(&self.live, &open.into()), question, unasked: Vec::new() })
     }
 
     fn chunk_offer(&mut self, offer: ChunkOffer) -> Result<Routed, WireError> {
-        let open = self.open.get_mut(&offer.file).ok_or(NOT_OPEN)?;
-        open.was_asked = true;
-        let members: BTreeSet<TargetId> = open.members.iter().copied().collect();
-        let unasked = self.live.difference(&members).copied().collect();
         let mut count = 0_usize;
         for item in &offer.items {
             let more = if let WireChunk::Range { count, .. } = item { *count as usize } else { 1 };
             count = count.saturating_add(more);
         }
-        if count > crate::backup::limits::FILE_CHUNKS_MAX {
-            return Err(WireError::Bounds("an offer has too many chunks"));
+        self.check_offer(offer.batch, count)?;
+        if self.open.values().map(|open| open.next.len()).sum::<usize>() > PROMISED_COUNT_MAX {
+            return Err(WireError::Bounds("too many chunks are asked for and do not come"));
         }
+        let open = self.open.get_mut(&offer.file).ok_or(NOT_OPEN)?;
+        open.was_asked = true;
+        let members: BTreeSet<TargetId> = open.members.iter().copied().collect();
+        let unasked = self.live.difference(&members).copied().collect();
         let question = Some(self.ask(About::Chunks { batch: offer.batch, file: offer.file, count }, members.clone()));
         Ok(Routed { sends: to_all(&members, &offer.into()), question, unasked })
     }
@@ -321,6 +356,8 @@ impl Router {
 const NOT_OPEN: WireError = WireError::Bounds("chunks of a file that is not open");
 const NOT_ASKED: WireError = WireError::Bounds("an answer to what was not asked");
 
+const OUT_OF_TURN: WireError = WireError::Bounds("it broke the protocol: it answered out of turn");
+
 fn to_all(targets: &BTreeSet<TargetId>, message: &Message) -> Vec<(TargetId, Message)> {
     targets.iter().map(|target| (*target, message.clone())).collect()
 }
@@ -337,6 +374,12 @@ fn intern(sets: &mut HashSet<Set>, mut targets: Vec<TargetId>) -> Set {
         return Arc::clone(set);
     }
     let set: Set = targets.into();
+    if sets.len() >= SETS_MAX {
+        sets.retain(|set| Arc::strong_count(set) > 1);
+    }
+    if sets.len() >= SETS_MAX {
+        return set;
+    }
     sets.insert(Arc::clone(&set));
     set
 }

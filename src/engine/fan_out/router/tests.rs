@@ -179,3 +179,93 @@ fn what_contradicts_itself_is_refused() {
     let Message::Files(head, _) = files(&["first", "second"]) else { unreachable!() };
     assert!(router.source(Message::Files(head, b"fir".to_vec())).is_err());
 }
+
+#[test]
+fn what_a_source_may_ask_for_is_bounded() {
+    let mut router = router(&[A]);
+    assert!(router.source(offer(0, &[])).is_err());
+    let digests = vec![digest("x"); BATCH_COUNT_MAX + 1];
+    assert!(router.source(Offer { batch: 0, digests }.into()).is_err());
+    sends(&mut router, open(0, Some(digest("base"))));
+    assert!(router.source(open(0, None)).is_err(), "it is open");
+    assert!(router.source(chunk_offer(0, 0, Vec::new())).is_err());
+    let range = |count| vec![WireChunk::Range { first: 0, count }];
+    assert!(router.source(chunk_offer(0, 0, range(BATCH_COUNT_MAX as u32 + 1))).is_err());
+    sends(&mut router, offer(0, &["x"]));
+    assert!(router.source(offer(0, &["y"])).is_err(), "it is not answered yet");
+    assert!(router.source(chunk_offer(0, 0, range(1))).is_err());
+    assert_eq!(router.questions(), 2);
+    (1..FILES_OPEN_MAX as u32).for_each(|file| drop(sends(&mut router, open(file, None))));
+    assert!(router.source(open(99, None)).is_err());
+}
+
+#[test]
+fn what_is_promised_and_does_not_come_is_bounded() {
+    let mut router = router(&[A]);
+    let all = need_all(BATCH_COUNT_MAX);
+    let batches = (PROMISED_COUNT_MAX / BATCH_COUNT_MAX) as u32 + 2;
+    for batch in 0..batches {
+        let texts: Vec<_> = (0..BATCH_COUNT_MAX).map(|i| format!("{batch} {i}")).collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        ask(&mut router, offer(batch, &texts), &[(A, Need { batch, bits: all.clone() }.into())]);
+    }
+    assert_eq!(router.needed.len(), PROMISED_COUNT_MAX);
+    // Nobody remembers who needs it: it is for all.
+    let last = format!("{} 0", batches - 1);
+    assert_eq!(sends(&mut router, files(&[&last])).len(), 1);
+    router.new_round();
+    sends(&mut router, open(0, None));
+    let refused = (0..batches).find(|batch| {
+        let items = vec![WireChunk::Range { first: 0, count: BATCH_COUNT_MAX as u32 }];
+        let Ok(routed) = router.source(chunk_offer(*batch, 0, items)) else { return true };
+        router.answer(A, Need { batch: *batch, bits: all.clone() }.into()).unwrap();
+        router.reply(routed.question.unwrap());
+        false
+    });
+    assert_eq!(refused, Some(batches - 1));
+}
+
+#[test]
+fn sets_that_nobody_uses_are_forgotten() {
+    let mut sets = HashSet::new();
+    for id in 0..3 * SETS_MAX as u32 {
+        intern(&mut sets, vec![TargetId(id)]);
+    }
+    assert!(sets.len() <= SETS_MAX);
+    let used: Vec<_> = (0..2 * SETS_MAX as u32).map(|id| intern(&mut sets, vec![TargetId(id)])).collect();
+    assert!(sets.len() <= SETS_MAX && used.iter().enumerate().all(|(id, set)| set[..] == [TargetId(id as u32)]));
+}
+
+/// All of so many.
+fn need_all(count: usize) -> Bytes {
+    let mut bits = Bits::default();
+    (0..count).for_each(|_| bits.push(true));
+    bits.into_wire()
+}
+
+#[test]
+fn who_answers_out_of_turn_is_refused_and_no_file_is_the_worse_for_it() {
+    let mut router = router(&[A, B]);
+    sends(&mut router, open(0, None));
+    let first = router.source(chunk_offer(0, 0, vec![new("one")])).unwrap().question.unwrap();
+    let second = router.source(chunk_offer(1, 0, vec![new("two")])).unwrap().question.unwrap();
+    for batch in [0, 1] {
+        router.answer(A, need(batch, &[true])).unwrap();
+    }
+    assert!(router.answer(B, need(1, &[true])).is_err(), "it owes another answer first");
+    assert_eq!(router.answer(B, need(0, &[true])).unwrap(), first);
+    assert_eq!(router.answer(B, need(1, &[true])).unwrap(), second);
+    assert!(router.answer(B, need(1, &[true])).is_err());
+    // Other questions are no exception.
+    router.source(offer(2, &["x"])).unwrap();
+    router.source(open(1, Some(digest("base")))).unwrap();
+    assert!(router.answer(A, FileReady { file: 1, base_known: true }.into()).is_err());
+    router.answer(A, need(2, &[true])).unwrap();
+    router.answer(A, FileReady { file: 1, base_known: true }.into()).unwrap();
+    // Who comes again owes what it is asked from then on.
+    router.leave(B);
+    router.join(B);
+    assert!(router.answer(B, need(2, &[true])).is_err());
+    router.source(offer(3, &["y"])).unwrap();
+    router.answer(B, need(3, &[true])).unwrap();
+}
