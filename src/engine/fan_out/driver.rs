@@ -34,12 +34,10 @@ use crate::backup::digest::Digest;
 use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
 use crate::backup::limits::{KEEPALIVE_SECS, MISSING_ROUNDS_MAX};
 use crate::backup::relpath::RelPath;
-use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::error::EngineError;
 use crate::engine::wire::{WireError, unexpected};
 use crate::net::link::{Link, LinkError, LinkSender};
-use crate::net::message::{
-    Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
-};
+use crate::net::message::{Begin, Busy, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused};
 
 /// What targets tell and the driver has not heard.
 const EVENTS_QUEUED_MAX: usize = 64;
@@ -105,10 +103,10 @@ pub(super) struct Driver<'a> {
     pub(super) sent: Option<Digest>,
     /// The source was told that all know its base.
     pub(super) base_known: bool,
-    sampler: Option<Sampler>,
-    question: Option<challenge::Question>,
+    pub(super) sampler: Option<Sampler>,
+    pub(super) question: Option<challenge::Question>,
     pub(super) proofs: Proofs,
-    own_is_done: bool,
+    pub(super) own_is_done: bool,
     pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
@@ -420,51 +418,6 @@ impl<'a> Driver<'a> {
         for target in unasked {
             self.tell(Event::Answered { target: *target, question });
         }
-    }
-
-    fn challenge(&mut self, target: TargetId) {
-        if self.proofs.is_asked(target) {
-            return;
-        }
-        match self.next_challenge() {
-            Ok(Some((challenge, expected))) => {
-                self.proofs.ask(target, expected);
-                self.send(target, challenge);
-            }
-            // The own store's catalog may not know its files yet.
-            Ok(None) if !self.own_is_done => {
-                self.question = None;
-                self.proofs.defer(target);
-            }
-            // There is no content that could be asked about.
-            Ok(None) => self.proved(target, true),
-            Err(error) => {
-                tracing::warn!("what destinations hold cannot be asked about: {error}");
-                self.tell_later(Event::Lost { target, why: "the server could not check what it holds".to_owned() });
-            }
-        }
-    }
-
-    /// The own store has done all that it does after a commit.
-    pub(super) fn own_ended(&mut self) {
-        self.own_is_done = true;
-        for target in self.proofs.take_waiting() {
-            self.challenge(target);
-        }
-    }
-
-    fn next_challenge(&mut self) -> Result<Option<(Challenge, Digest)>, EngineError> {
-        let sampler = self.sampler.as_ref();
-        if self.question.is_none() && self.run.is_relay() {
-            self.question = Some(challenge::Question::kept(sampler.map(Sampler::pieces).unwrap_or_default()));
-        } else if self.question.is_none() {
-            let (hub, copy) = (self.run.hub, self.run.who.copy());
-            let record = hub.store.snapshots(copy)?.by_run(self.run.begin.run)?;
-            let record = record.ok_or_else(|| EngineError::new(ErrorKind::Failed, "the snapshot is not there"))?;
-            let arrived = sampler.map(Sampler::paths).unwrap_or_default();
-            self.question = Some(challenge::Question::about(hub, copy, &record, &arrived)?);
-        }
-        self.question.as_ref().filter(|question| !question.is_empty()).map(challenge::Question::ask).transpose()
     }
 }
 

@@ -18,6 +18,7 @@
 //!
 //! A relay has no own store: what is different then stands in `relay`.
 
+mod asking;
 pub(super) mod attend;
 pub(super) mod board;
 pub(super) mod challenge;
