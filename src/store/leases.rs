@@ -343,7 +343,7 @@ mod tests {
             root: RelPath::new(root.as_bytes()).unwrap(),
             recursive: true,
             holder: Holder {
-                key: [1; 32],
+                key: [run; 32],
                 run: RunId([run; 16]),
                 name: format!("run {run}"),
                 since: Timestamp::default(),
@@ -409,6 +409,28 @@ mod tests {
         // Keep the receiver alive: a waiter that cannot tell gives up.
         waiter.join().unwrap().unwrap();
         drop(told);
+    }
+
+    #[test]
+    fn a_run_of_the_same_client_that_has_just_ended_is_waited_for() {
+        let leases = Leases::new();
+        let guard = at_once(&leases, "home", 1).unwrap();
+        let next = || {
+            let mut next = request("home/u", 2, None);
+            next.holder.key = [1; 32];
+            leases.acquire(next, &mut |_| true).map(drop)
+        };
+        thread::scope(|scope| {
+            let waiting = scope.spawn(next);
+            for _ in 0..1000 {
+                thread::yield_now();
+            }
+            drop(guard);
+            waiting.join().unwrap().unwrap();
+        });
+        let _guard = at_once(&leases, "home", 1).unwrap();
+        let begun = Instant::now();
+        assert!(next().is_err() && begun.elapsed() >= LEAVING_MAX);
     }
 
     #[test]
