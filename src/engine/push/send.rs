@@ -493,13 +493,15 @@ mod tests {
 
     #[test]
     fn only_so_many_offers_wait_however_small_they_are() {
-        let (link, mut daemon) = NetLink::pair();
+        let (link, daemon) = NetLink::pair();
         let (reply, replies) = crossbeam_channel::unbounded();
         let (items, queue) = crossbeam_channel::unbounded();
         let count = 2 * OFFERS_MAX as u32;
         (0..count).for_each(|number| items.send(empty_file(number)).unwrap());
         drop(items);
         std::thread::scope(|scope| {
+            // They end with this test, however it ends; else nobody would.
+            let (reply, mut daemon) = (reply, daemon);
             let sending = scope.spawn(|| ContentSender::new(&link.sender, &replies, &Silent).run(&queue));
             let mut heard = || daemon.recv_timeout(std::time::Duration::from_millis(200)).unwrap();
             let mut answered = 0;
