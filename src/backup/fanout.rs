@@ -20,7 +20,8 @@
 //! - **Never too few.** A run is [`Outcome::Done`] only if its own store, where there is one, and N destinations hold the
 //!   snapshot; a destination holds it when it named run and manifest as we know them, and then proved it.
 //! - **Pace.** Destinations beyond the N that are needed never hold up the source: what is full while N others have room,
-//!   or silent [`Rules::grace`] after own store and N others have spoken, leaves the run and heals later.
+//!   or silent [`Rules::grace`] after own store and N others have spoken, leaves the run and heals later. Where those took
+//!   longer themselves (a slow disk that all share), it has as long as they took, up to [`GRACES_MAX`] times that.
 //! - **In order.** Questions are replied to in the order in which they were asked.
 //! - **It ends.** Whoever owes an answer and shows no sign of life for [`Rules::stall`] leaves the run; who only says that
 //!   it is busy has [`Rules::busy_max`]. N out of reach is waited for [`Rules::retry_for`].
@@ -43,6 +44,9 @@ use std::time::Duration;
 use super::digest::{Digest, RunId};
 
 pub use self::machine::Machine;
+
+/// The longest that who is not needed is waited for in one phase, in times of [`Rules::grace`].
+pub const GRACES_MAX: u32 = 5;
 
 /// One target of a run. The driver gives a destination the same id as long as the run lasts, however often it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,7 +88,7 @@ pub struct Rules {
     pub stall: Duration,
     /// Nothing but "busy" with the same thing for so long, or four times as long with whatever: dropped.
     pub busy_max: Duration,
-    /// Who is not needed has so long to answer after own store and N others have.
+    /// Who is not needed has so long to answer after own store and N others have; see [`GRACES_MAX`].
     pub grace: Duration,
     /// Rounds of content and manifest, the first included.
     pub rounds_max: u32,
@@ -338,6 +342,8 @@ pub enum Reason {
     Away,
     /// The run ended before it had an answer.
     Unfinished,
+    /// The run ended while it committed or caught up, which goes on without it.
+    AtWork,
     /// It refused or broke the protocol; in words.
     Refused(String),
     /// It made another manifest of what was sent.
@@ -355,8 +361,8 @@ pub enum Reason {
 impl Reason {
     /// Whether it will come right by itself.
     pub fn heals(&self) -> bool {
-        use Reason::{Away, BusyTooLong, Lost, Slow, Stalled, Unfinished};
-        matches!(self, Stalled | BusyTooLong | Slow | Lost(_) | Away | Unfinished)
+        use Reason::{AtWork, Away, BusyTooLong, Lost, Slow, Stalled, Unfinished};
+        matches!(self, Stalled | BusyTooLong | Slow | Lost(_) | Away | Unfinished | AtWork)
     }
 }
 
@@ -369,6 +375,7 @@ impl fmt::Display for Reason {
             Self::Lost(why) | Self::Refused(why) => f.write_str(why),
             Self::Away => f.write_str("it went away"),
             Self::Unfinished => f.write_str("the run ended before it was done"),
+            Self::AtWork => f.write_str("it was still at work when the run ended, and goes on by itself"),
             Self::OtherManifest => f.write_str("it made another manifest of what it was sent"),
             Self::OtherSnapshot => f.write_str("it says that it holds another snapshot"),
             Self::Unproved => f.write_str("it could not prove that it holds the snapshot"),

@@ -176,10 +176,18 @@ impl Command<'_> {
     }
 
     fn status(&self) -> Exit {
-        match inspect::status(&self.settings.client) {
-            Ok(report) if self.settings.voice.json => self.terminal.out(&json::status(&report)),
-            Ok(report) => render::status_lines(&report).iter().for_each(|line| self.terminal.out(line)),
+        let report = match inspect::status(&self.settings.client) {
+            Ok(report) => report,
             Err(error) => return self.refused(&error),
+        };
+        if self.settings.voice.json {
+            self.terminal.out(&json::status(&report));
+        } else {
+            render::status_lines(&report).iter().for_each(|line| self.terminal.out(line));
+        }
+        if report.relay {
+            // It has no history to tell of.
+            return Exit::Done;
         }
         let asker = Asker::Client(&self.settings.client);
         if self.settings.voice.json {

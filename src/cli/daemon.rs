@@ -4,9 +4,10 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::admin::{self, AdminCommand};
 use super::client::print_clap;
@@ -30,13 +31,19 @@ use crate::net::shutdown::Shutdown;
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "rbbackupd [OPTIONS] STORE\n       rbbackupd COMMAND",
+    override_usage = "rbbackupd [OPTIONS] STORE\n       rbbackupd --relay [--state DIR] [OPTIONS]\n       rbbackupd COMMAND",
     subcommand_help_heading = "Commands (a STORE of such a name is written ./NAME)"
 )]
 struct Args {
     /// Folder of the store; made when it is not there
-    #[arg(value_name = "STORE", required = true)]
+    #[arg(value_name = "STORE", required_unless_present_any = ["relay", "state"])]
     store: Option<PathBuf>,
+    /// Keep nothing: only pass on to destinations (rbbackup receive), at least one of which must hold each backup
+    #[arg(long)]
+    relay: bool,
+    /// A relay's key and who it knows [default: /var/lib/rbbackup/relay; if not root, ~/.local/state/rbbackup/relay]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Address to listen on; the default takes IPv6 and IPv4
     #[arg(long, value_name = "ADDR[:PORT]", default_value = "[::]:8730", value_parser = parse_listen)]
     listen: SocketAddr,
@@ -67,9 +74,25 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     parse_address(text, PORT)
 }
 
+/// Reads the command line (`argv` with the program's name).
+fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let args = Args::try_parse_from(argv)?;
+    let wrong = match &args {
+        Args { relay: true, store: Some(_), .. } => {
+            "'--relay' keeps no store: leave STORE out (what a relay needs for itself goes to --state DIR)"
+        }
+        Args { relay: false, state: Some(_), .. } => {
+            "'--state' is where a relay keeps its key: it belongs to '--relay'"
+        }
+        Args { relay: true, config: Some(_), .. } => "'--config' says what a store keeps, and '--relay' keeps nothing",
+        _ => return Ok(args),
+    };
+    Err(Args::command().error(clap::error::ErrorKind::ArgumentConflict, wrong))
+}
+
 /// The whole daemon: `argv` with the program's name in, exit code out.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
-    let args = match Args::try_parse_from(argv) {
+    let args = match parse(argv) {
         Ok(args) => args,
         Err(error) => return print_clap(&error),
     };
@@ -111,13 +134,18 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
     let env = Environment::of_process();
-    // clap requires it where there is no command.
-    let store = env.absolute(args.store.as_deref().unwrap_or(Path::new("")))?;
-    let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| e.to_string())?;
+    let (store, config) = if args.relay {
+        (relay_state(args, &env)?, DaemonConfig::default())
+    } else {
+        // clap requires it where there is no command.
+        let store = env.absolute(args.store.as_deref().unwrap_or(Path::new("")))?;
+        (store, DaemonConfig::load(args.config.as_deref()).map_err(|e| e.to_string())?)
+    };
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Daemon, args.quiet, args.verbose, log.as_deref(), terminal.clone())?;
     Ok(DaemonOptions {
         store,
+        relay: args.relay,
         listen: args.listen,
         max_sessions: args.max_sessions.get(),
         trust_first_use: args.trust_first_use,
@@ -126,13 +154,26 @@ fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
     })
 }
 
+/// Where a relay keeps what it needs for itself. What lies above is made for the default only: what an operator names may
+/// be on a disk that is not there.
+fn relay_state(args: &Args, env: &Environment) -> Result<PathBuf, String> {
+    if let Some(state) = &args.state {
+        return env.absolute(state);
+    }
+    let state = env.relay_dir(rustix::process::geteuid().is_root());
+    let state = state.ok_or("there is no folder for the relay's state: name one with --state DIR")?;
+    let above = state.parent().unwrap_or(Path::new("/"));
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(above);
+    made.map_err(|e| format!("cannot create the folder '{}': {e}", above.display()))?;
+    Ok(state)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(std::iter::once("rbbackupd").chain(line.split_whitespace()))
+        super::parse(std::iter::once("rbbackupd").chain(line.split_whitespace()).map(OsString::from))
     }
 
     #[test]
@@ -156,6 +197,18 @@ mod tests {
             ["prune", "--listen ::1 prune s", "release s ana 3", "", "a b", "s --listen nas", "s --max-sessions 0"]
         {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+        let args = parse("--relay --state s --listen ::1").unwrap();
+        assert!(args.relay && args.store.is_none() && parse("--relay").unwrap().state.is_none());
+        for (bad, why) in [
+            ("--relay /srv", "leave STORE out"),
+            ("--relay --state s /srv", "leave STORE out"),
+            ("/srv --state s", "belongs to '--relay'"),
+            ("--state s", "belongs to '--relay'"),
+            ("--relay --config c", "keeps nothing"),
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(why), "{bad}: {error}");
         }
         // What an unset shell variable leaves behind.
         assert_eq!(Args::try_parse_from(["rbbackupd", ""]).unwrap_err().exit_code(), 2);

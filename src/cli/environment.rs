@@ -67,6 +67,12 @@ impl Environment {
         self.xdg("XDG_CACHE_HOME", ".cache")
     }
 
+    /// Folder of a relay's state: the system's for root, else one's own.
+    pub fn relay_dir(&self, is_root: bool) -> Option<PathBuf> {
+        let system = is_root.then(|| PathBuf::from("/var/lib/rbbackup"));
+        Some(system.or_else(|| self.xdg("XDG_STATE_HOME", ".local/state"))?.join("relay"))
+    }
+
     /// XDG says: a relative path in such a variable is to be ignored.
     fn xdg(&self, var: &str, below_home: &str) -> Option<PathBuf> {
         let set = self.var(var).map(PathBuf::from).filter(|dir| dir.is_absolute());
@@ -120,6 +126,9 @@ mod tests {
         let set = environment(&[("XDG_CONFIG_HOME", "/c")]);
         assert_eq!(set.config_dir(), Some("/c/rbbackup".into()));
         assert_eq!(Environment::default().config_dir(), None);
+        assert_eq!(plain.relay_dir(false), Some("/home/u/.local/state/rbbackup/relay".into()));
+        assert_eq!(environment(&[("XDG_STATE_HOME", "/s")]).relay_dir(false), Some("/s/rbbackup/relay".into()));
+        assert_eq!(plain.relay_dir(true), Some("/var/lib/rbbackup/relay".into()));
     }
 
     #[test]

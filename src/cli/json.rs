@@ -307,6 +307,7 @@ struct Status<'a> {
     retired_bytes: u64,
     space_free: u64,
     space_total: u64,
+    relay: bool,
 }
 
 #[derive(Serialize)]
@@ -378,6 +379,7 @@ pub fn status(report: &StatusReport) -> String {
         retired_bytes: report.retired_bytes,
         space_free: report.space_free,
         space_total: report.space_total,
+        relay: report.relay,
     })
 }
 

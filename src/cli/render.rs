@@ -227,7 +227,11 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
             count(u64::from(report.sessions), "session", "sessions")
         ));
     }
-    lines.push(format!("space     {} free of {}", show_bytes(report.space_free), show_bytes(report.space_total)));
+    lines.push(if report.relay {
+        "relay     keeps nothing, and passes on to the destinations below".to_owned()
+    } else {
+        format!("space     {} free of {}", show_bytes(report.space_free), show_bytes(report.space_total))
+    });
     lines.push(format!("me        {}/{}", escape(&report.node), escape(&report.user)));
     lines.extend(report.my_key.iter().map(|key| format!("my key    {}", escape(key.as_bytes()))));
     for root in &report.roots {
@@ -241,15 +245,15 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
             show_bytes(root.bytes)
         ));
     }
-    if report.roots.is_empty() {
+    if report.roots.is_empty() && !report.relay {
         lines.push("root      none yet".to_owned());
     }
     lines.extend(report.running.iter().map(|run| format!("running   {}", escape(run))));
-    lines.extend(report.destinations.iter().map(destination_line));
+    lines.extend(report.destinations.iter().map(|destination| destination_line(destination, report.relay)));
     lines
 }
 
-fn destination_line(destination: &DestinationStatus) -> String {
+fn destination_line(destination: &DestinationStatus, relay: bool) -> String {
     let mut line = format!(
         "copy      {} at {}, since {}, {} free of {}",
         escape(&destination.name),
@@ -259,6 +263,8 @@ fn destination_line(destination: &DestinationStatus) -> String {
         show_bytes(destination.space_total)
     );
     match destination.behind {
+        // A relay has nothing to compare it with.
+        0 if relay => {}
         0 => line.push_str(", up to date"),
         behind => line.push_str(&format!(", {} behind", count(behind, "snapshot", "snapshots"))),
     }

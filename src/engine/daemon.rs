@@ -23,8 +23,10 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// What the daemon is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonOptions {
-    /// The store's folder.
+    /// The store's folder; a relay's state.
     pub store: PathBuf,
+    /// Keep nothing, only pass on.
+    pub relay: bool,
     /// Where to listen; `[::]` accepts IPv4 too.
     pub listen: SocketAddr,
     /// Sessions at once.
@@ -44,14 +46,16 @@ pub struct DaemonOptions {
 /// [`EngineError`], whose kind is the exit code.
 #[allow(clippy::needless_pass_by_value)]
 pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError> {
-    let hub_options = HubOptions { trust_first_use: options.trust_first_use, retention: options.retention };
+    let DaemonOptions { trust_first_use, retention, relay, .. } = options;
+    let hub_options = HubOptions { trust_first_use, retention, relay };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
     let identity = Identity::load_or_create(&hub.store.meta_path("key")).map_err(|e| failed(e.to_string()))?;
     let listener = Listener::bind(options.listen).map_err(|e| failed(e.to_string()))?;
     tracing::info!(
-        "rbbackupd {} serves {} on {}, key {}",
+        "rbbackupd {} serves {}{} on {}, key {}",
         env!("CARGO_PKG_VERSION"),
+        if relay { "as a relay, which keeps nothing but its state in " } else { "" },
         hub.store.root().display(),
         listener.local_addr(),
         identity.public().fingerprint(),
@@ -67,9 +71,12 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
     }
     let _ending = end_board(&hub, &shutdown)?;
-    verify::start(&hub, &shutdown, options.verify);
-    let upkeep = upkeep::start(&hub, &shutdown);
-    let healing = heal::start(&hub, &shutdown);
+    if !relay {
+        verify::start(&hub, &shutdown, options.verify);
+    }
+    // A relay has nothing to look after.
+    let upkeep = (!relay).then(|| upkeep::start(&hub, &shutdown)).flatten();
+    let healing = (!relay).then(|| heal::start(&hub, &shutdown)).flatten();
     let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
     let handler: Handler = {
         let hub = Arc::clone(&hub);

@@ -11,6 +11,7 @@ use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::board::Board;
 use super::fan_out::heal::Healing;
+use super::fan_out::pace::Pace;
 use super::prune::Retention;
 use super::recover::{self, Pending};
 use super::upkeep::Bell;
@@ -35,6 +36,8 @@ pub(crate) struct HubOptions {
     pub(crate) trust_first_use: bool,
     /// How much of the past is kept.
     pub(crate) retention: Retention,
+    /// The folder is a relay's state: no copy is kept.
+    pub(crate) relay: bool,
 }
 
 impl HubOptions {
@@ -74,6 +77,8 @@ pub(crate) struct Hub {
     pub(super) board: Board,
     /// Brings them up to date.
     pub(super) healing: Arc<Healing>,
+    /// How long a run waits for them.
+    pub(super) pace: Pace,
 }
 
 impl Hub {
@@ -82,7 +87,7 @@ impl Hub {
     /// # Errors
     /// The store cannot be used: each with the sentence that says why.
     pub(crate) fn open(store: &Path, options: HubOptions) -> Result<Self, EngineError> {
-        let store = Store::open_or_create(store)?;
+        let store = if options.relay { Store::open_or_create_relay(store) } else { Store::open_or_create(store) }?;
         let own = Arc::new(store.meta_dir()?);
         let pending = recover::finish_commits(&store, &own)?;
         let catalog = Catalog::open(&store.catalog_path())?;
@@ -128,6 +133,7 @@ impl Hub {
             bell: Bell::default(),
             board: Board::default(),
             healing: Arc::default(),
+            pace: Pace::default(),
         })
     }
 
@@ -145,6 +151,11 @@ impl Hub {
     /// Whether another process may be the one that writes.
     pub(crate) fn is_read_only(&self) -> bool {
         self.store.mode() == OpenMode::ReadOnly
+    }
+
+    /// Whether it only passes on.
+    pub(crate) fn is_relay(&self) -> bool {
+        self.options.relay
     }
 
     /// Whether a commit waits to be finished.

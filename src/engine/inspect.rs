@@ -126,6 +126,8 @@ pub struct StatusReport {
     pub space_free: u64,
     /// All bytes of the store's file system.
     pub space_total: u64,
+    /// The daemon keeps nothing, and only passes on.
+    pub relay: bool,
 }
 
 /// What a server says to a request, or why it refuses.
@@ -268,6 +270,7 @@ pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
         retired_bytes: reply.retired.1,
         space_free: reply.space.0,
         space_total: reply.space.1,
+        relay: reply.relay,
     })
 }
 

@@ -40,6 +40,20 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         let since = show_moment(holder.since);
         format!("'/{}' by {}, since {since}", scope.root, holder.name)
     });
+    Ok(link.send(StatusReply {
+        uptime_secs: hub.started.elapsed().as_secs(),
+        sessions: hub.sessions.load(Ordering::SeqCst),
+        roots: roots.collect(),
+        running: sentences(running),
+        retired: if hub.is_relay() { (0, 0) } else { retired(hub, copy)? },
+        space: space(hub),
+        destinations: destinations(hub, who)?,
+        relay: hub.is_relay(),
+    })?)
+}
+
+/// What left a copy and is kept: how many, and bytes.
+fn retired(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
     // In step with the packs.
     drop(hub.vault(copy)?);
     let known = hub.catalog.reader().and_then(|reader| {
@@ -47,22 +61,12 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         let ((files, bytes), vault) = (reader.retired_totals(id)?, reader.vault_totals(id)?);
         Ok((files + vault.blobs, bytes + vault.bytes))
     });
-    let retired = match known {
-        Ok(known) => known,
+    match known {
+        Ok(known) => Ok(known),
         // Somebody else's catalog may be gone or in use: the files themselves can be counted.
-        Err(_) if hub.is_read_only() => history::count(hub, copy)?,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(link.send(StatusReply {
-        uptime_secs: hub.started.elapsed().as_secs(),
-        sessions: hub.sessions.load(Ordering::SeqCst),
-        roots: roots.collect(),
-        running: sentences(running),
-        retired,
-        space: space(hub),
-        destinations: destinations(hub, who)?,
-        relay: false,
-    })?)
+        Err(_) if hub.is_read_only() => history::count(hub, copy),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Free and total bytes of the store's file system.

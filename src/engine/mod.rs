@@ -14,6 +14,7 @@
 //! | verify, statistics | [`admin`] | [`verify`], `stats` |
 //! | prune, release | [`admin`] | [`prune`], `prune_serve` |
 //! | be a destination | [`destination`] | `fan_out` |
+//! | pass on only | | `fan_out`, `relay` |
 //!
 //! What may run side by side on one store (leases, DESIGN 7):
 //!
@@ -53,6 +54,7 @@ pub mod purge;
 pub mod push;
 mod receive;
 mod recover;
+mod relay;
 pub mod restore;
 mod restore_serve;
 mod run_id;

@@ -7,7 +7,9 @@ use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::{self, attend};
 use super::hub::{Hub, Who};
-use super::{forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, restore_serve, stats, verify};
+use super::{
+    forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, relay, restore_serve, stats, verify,
+};
 use crate::backup::bytes::escape;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
@@ -51,6 +53,26 @@ pub(crate) fn serve_local(hub: &Arc<Hub>, mut link: Link) {
             let _ = link.send(Refused::from(&error));
         }
     }
+}
+
+/// A store that kept what a server passes on, and takes backups itself now, follows nobody any more: the one would replace
+/// the other. Without a daemon that is more likely a mistake.
+fn keeps_its_own(hub: &Hub, who: &Who) -> Result<(), EngineError> {
+    if hub.store.follows()?.is_none() {
+        return Ok(());
+    }
+    let root = escape(hub.store.root().as_os_str().as_encoded_bytes());
+    if who.address.is_none() {
+        let message = format!(
+            "'{root}' keeps what a server passes on to a destination: back up to another folder, or through the server"
+        );
+        return Err(EngineError::new(ErrorKind::NotAllowed, message));
+    }
+    hub.store.follow_nobody()?;
+    tracing::warn!(
+        "'{root}' was a destination's store; it takes backups itself now, and can be no destination any more"
+    );
+    Ok(())
 }
 
 /// Serves who administers the store: through `control.sock`, or in the process that holds the store's lock.
@@ -190,8 +212,18 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
         if !who.identity.may(right) {
             return Err(lacks(&who, right));
         }
+        if hub.is_relay() {
+            relay::check(&request)?;
+        }
         let who = &mut who;
+        if matches!(request, Message::Begin(_)) {
+            keeps_its_own(hub, who)?;
+        }
         match request {
+            Message::Begin(begin) if begin.dry_run && hub.is_relay() => {
+                relay::dry_run(hub, who, link, &begin)?;
+                return Ok(None);
+            }
             Message::Of(copy) => *who = of(hub, me, &copy)?,
             Message::Begin(begin) if fan_out::concerns(hub, who, &begin) => {
                 fan_out::serve(hub, who, link, &begin)?;

@@ -3,7 +3,7 @@
 //! ```text
 //! STORE/<node>/<user>/…   the copies; node and user folders are 0700 and on the store's own mount
 //! STORE/.rbbackup/        0700
-//!   format                "rbbackup-store VERSION\n": the version of everything below
+//!   format                "rbbackup-store VERSION\n": the version of everything below; a relay's state says "rbbackup-relay"
 //!   id                    32 hex digits
 //!   lock                  locked by the one process that writes; the kernel lets go of it, so it is never stale
 //!   key  control.sock  catalog.sqlite  registry/  snapshots/<node>@<user>/  runs/<node>@<user>/
@@ -38,7 +38,8 @@ pub const META_NAME: &str = ".rbbackup";
 /// Version of the store that is written, and the only one that is opened.
 pub const FORMAT_VERSION: u32 = 1;
 
-const FORMAT_WORD: &str = "rbbackup-store";
+const STORE_WORD: &str = "rbbackup-store";
+const RELAY_WORD: &str = "rbbackup-relay";
 const SMALL_FILE_BYTES_MAX: u64 = 4096;
 const FOLDERS: [&str; 7] = ["registry", "snapshots", "runs", "retired", "staging", "journal", "vault"];
 
@@ -49,6 +50,8 @@ pub enum OpenMode {
     Write,
     /// Only to read; takes no lock, changes nothing.
     ReadOnly,
+    /// The state of a relay: all that a daemon needs for itself, and never a copy. Takes the lock.
+    Relay,
 }
 
 /// Why a store cannot be used.
@@ -98,6 +101,18 @@ pub enum StoreError {
         path: String,
         /// Its format.
         found: u32,
+    },
+    /// A relay's state, taken for a store.
+    #[error("'{path}' is the state of a relay (rbbackupd --relay), which keeps no backups: ask a destination's store")]
+    IsRelay {
+        /// The folder.
+        path: String,
+    },
+    /// A store, taken for a relay's state.
+    #[error("'{path}' is a store, and a relay keeps nothing: choose another folder with --state")]
+    IsStore {
+        /// The folder.
+        path: String,
     },
     /// One of its own files is not what it was.
     #[error("'{path}' is damaged: {why}")]
@@ -155,7 +170,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a store. For [`OpenMode::Write`] a folder that is no store yet is made one; for reading it must be one.
+    /// Opens a store. For [`OpenMode::Write`] a folder that is no store yet is made one; for reading it must be one. What is
+    /// a relay's state stays one, and a store stays a store.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -173,8 +189,8 @@ impl Store {
             return Err(StoreError::Damaged { path: show(&meta), why: "it is not a folder".into() });
         }
         let lock = match mode {
-            OpenMode::Write => Some(prepare(&root, &meta)?),
-            OpenMode::ReadOnly if check_format(&meta)? => None,
+            OpenMode::Write | OpenMode::Relay => Some(prepare(&root, &meta, mode)?),
+            OpenMode::ReadOnly if check_format(&meta, mode)? => None,
             OpenMode::ReadOnly => return Err(StoreError::NotAStore { path: shown }),
         };
         let id = read_id(&meta)?;
@@ -189,10 +205,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open_or_create(path: &Path) -> Result<Self, StoreError> {
+        Self::create_and_open(path, OpenMode::Write)
+    }
+
+    /// The same for a relay's state.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_or_create_relay(path: &Path) -> Result<Self, StoreError> {
+        Self::create_and_open(path, OpenMode::Relay)
+    }
+
+    fn create_and_open(path: &Path, mode: OpenMode) -> Result<Self, StoreError> {
         if fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             durable::make_dir(path).map_err(|e| refine(path, e))?;
         }
-        Self::open(path, OpenMode::Write)
+        Self::open(path, mode)
     }
 
     /// Whether a store is there already, looking only. False where [`Store::open_or_create`] would make one.
@@ -269,6 +297,7 @@ impl Store {
             dir = match self.mode {
                 OpenMode::Write => dir.make_dirs(&RelPath::new(name.as_bytes())?, 0o700)?,
                 OpenMode::ReadOnly => dir.open_child(name.as_bytes())?,
+                OpenMode::Relay => return Err(StoreError::IsRelay { path: show(&self.root) }),
             };
             let stat = dir.stat_self()?;
             if (stat.dev, stat.mnt_id) != (home.dev, home.mnt_id) {
@@ -287,7 +316,9 @@ impl Store {
         if let Some(found) = open.get(copy) {
             return Ok(found.clone());
         }
-        let made = Arc::new(Snapshots::open(&self.meta.join("snapshots").join(copy.component()), self.mode)?);
+        // A relay has none, and makes none.
+        let mode = if self.mode == OpenMode::Relay { OpenMode::ReadOnly } else { self.mode };
+        let made = Arc::new(Snapshots::open(&self.meta.join("snapshots").join(copy.component()), mode)?);
         open.insert(copy.clone(), made.clone());
         Ok(made)
     }
@@ -314,16 +345,18 @@ impl Store {
 }
 
 /// Locks the store, and makes it if it is none yet.
-fn prepare(root: &Path, meta: &Path) -> Result<File, StoreError> {
+fn prepare(root: &Path, meta: &Path, mode: OpenMode) -> Result<File, StoreError> {
     let fail = |e| refine(root, e);
+    // Before anything is touched: it may be the wrong folder.
+    check_format(meta, mode)?;
     durable::make_dir(meta).map_err(fail)?;
-    let mode = fs::metadata(meta).map_err(fail)?.permissions().mode() & 0o7777;
-    if mode != 0o700 {
+    let bits = fs::metadata(meta).map_err(fail)?.permissions().mode() & 0o7777;
+    if bits != 0o700 {
         fs::set_permissions(meta, fs::Permissions::from_mode(0o700)).map_err(fail)?;
     }
     let lock = take_lock(root, meta)?;
-    if !check_format(meta)? {
-        create(meta).map_err(fail)?;
+    if !check_format(meta, mode)? {
+        create(meta, mode).map_err(fail)?;
         durable::sync_dir(root).map_err(fail)?;
     }
     for name in FOLDERS {
@@ -354,18 +387,19 @@ fn take_lock(root: &Path, meta: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn create(meta: &Path) -> io::Result<()> {
+fn create(meta: &Path, mode: OpenMode) -> io::Result<()> {
     if fs::read_dir(meta.join("snapshots")).is_ok_and(|mut names| names.next().is_some()) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its file 'format' is missing, but it has snapshots"));
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     durable::write_file(meta, "id", format!("{}\n", RunId(id)).as_bytes())?;
-    durable::write_file(meta, "format", format!("{FORMAT_WORD} {FORMAT_VERSION}\n").as_bytes())
+    let word = if mode == OpenMode::Relay { RELAY_WORD } else { STORE_WORD };
+    durable::write_file(meta, "format", format!("{word} {FORMAT_VERSION}\n").as_bytes())
 }
 
-/// Whether there is a store of our version; false: there is none.
-fn check_format(meta: &Path) -> Result<bool, StoreError> {
+/// Whether there is a store of our version (a relay's state, for a relay); false: there is none.
+fn check_format(meta: &Path, mode: OpenMode) -> Result<bool, StoreError> {
     let path = meta.join("format");
     let text = match durable::read_file(&path, SMALL_FILE_BYTES_MAX) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -373,11 +407,13 @@ fn check_format(meta: &Path) -> Result<bool, StoreError> {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
     };
     let mut words = text.split_ascii_whitespace();
+    let folder = || meta.parent().map(show).unwrap_or_default();
+    let relay = mode == OpenMode::Relay;
     match (words.next(), words.next().and_then(|version| version.parse::<u32>().ok())) {
-        (Some(FORMAT_WORD), Some(FORMAT_VERSION)) => Ok(true),
-        (Some(FORMAT_WORD), Some(found)) => {
-            Err(StoreError::OtherFormat { path: meta.parent().map(show).unwrap_or_default(), found })
-        }
+        (Some(STORE_WORD), _) if relay => Err(StoreError::IsStore { path: folder() }),
+        (Some(RELAY_WORD), _) if !relay => Err(StoreError::IsRelay { path: folder() }),
+        (Some(STORE_WORD | RELAY_WORD), Some(FORMAT_VERSION)) => Ok(true),
+        (Some(STORE_WORD | RELAY_WORD), Some(found)) => Err(StoreError::OtherFormat { path: folder(), found }),
         _ => Err(StoreError::Damaged { path: show(&path), why: "it names no format".into() }),
     }
 }
@@ -405,79 +441,4 @@ fn show(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn copy() -> CopyName {
-        CopyName::new(b"10.0.0.1", b"u").unwrap()
-    }
-
-    #[test]
-    fn a_store_is_made_once_and_keeps_its_id() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        assert!(matches!(Store::open(&path, OpenMode::Write), Err(StoreError::NotThere { .. })));
-        assert!(Store::open_or_create(&path.join("deeper")).is_err());
-        let store = Store::open_or_create(&path).unwrap();
-        let id = store.id();
-        assert!(matches!(Store::open_or_create(&path), Err(StoreError::InUse { .. })));
-        assert_eq!(Store::open(&path, OpenMode::ReadOnly).unwrap().id(), id);
-        drop(store);
-        assert_eq!(Store::open_or_create(&path).unwrap().id(), id);
-        for folder in [path.clone(), path.join(META_NAME)] {
-            assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
-        }
-    }
-
-    #[test]
-    fn a_folder_with_other_files_is_taken_and_a_link_to_it_works() {
-        let dir = tempfile::tempdir().unwrap();
-        let real = dir.path().join("real");
-        fs::create_dir_all(real.join("10.0.0.1/u/home")).unwrap();
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        assert!(matches!(Store::open(&link, OpenMode::ReadOnly), Err(StoreError::NotAStore { .. })));
-        let store = Store::open_or_create(&link).unwrap();
-        store.copy_dir(&copy()).unwrap().stat(b"home").unwrap();
-    }
-
-    #[test]
-    fn a_copys_folder_is_private_and_never_reached_through_a_link() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_or_create(dir.path()).unwrap();
-        store.copy_dir(&copy()).unwrap();
-        for folder in ["10.0.0.1", "10.0.0.1/u"] {
-            assert_eq!(fs::metadata(dir.path().join(folder)).unwrap().permissions().mode() & 0o777, 0o700);
-        }
-        std::os::unix::fs::symlink("/tmp", dir.path().join("10.0.0.2")).unwrap();
-        assert!(store.copy_dir(&CopyName::new(b"10.0.0.2", b"u").unwrap()).is_err());
-        let reader = Store::open(dir.path(), OpenMode::ReadOnly).unwrap();
-        reader.copy_dir(&copy()).unwrap();
-        assert!(reader.copy_dir(&CopyName::new(b"10.0.0.3", b"u").unwrap()).is_err());
-    }
-
-    #[test]
-    fn another_format_and_damage_are_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(Store::open_or_create(dir.path()).unwrap());
-        let format = dir.path().join(META_NAME).join("format");
-        fs::write(&format, "rbbackup-store 2\n").unwrap();
-        for mode in [OpenMode::Write, OpenMode::ReadOnly] {
-            assert!(matches!(Store::open(dir.path(), mode), Err(StoreError::OtherFormat { found: 2, .. })));
-        }
-        fs::write(&format, "").unwrap();
-        assert!(matches!(Store::open(dir.path(), OpenMode::Write), Err(StoreError::Damaged { .. })));
-        // Lost beside snapshots, it is not simply made anew.
-        fs::remove_file(&format).unwrap();
-        fs::create_dir(dir.path().join(META_NAME).join("snapshots/10.0.0.1@u")).unwrap();
-        assert!(matches!(Store::open(dir.path(), OpenMode::Write), Err(StoreError::Damaged { .. })));
-    }
-
-    #[test]
-    fn a_file_is_no_store() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("file"), "x").unwrap();
-        let opened = Store::open_or_create(&dir.path().join("file"));
-        assert!(matches!(opened, Err(StoreError::NotADirectory { .. })));
-    }
-}
+mod tests;

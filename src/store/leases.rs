@@ -25,6 +25,10 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long a run that is committed already is waited for while it puts its things away.
 const FINISHING_MAX: Duration = Duration::from_secs(60);
 
+/// How long a run of the same client is waited for: one that has just ended holds its lease until its connection's end has
+/// been noticed, and whoever runs one command after the other is not to be told of a lock.
+const LEAVING_MAX: Duration = Duration::from_secs(1);
+
 /// The store itself, which holds or wants its leases for moments: whoever asks meanwhile waits, and is not refused. It is
 /// nobody's key.
 pub const BRIEF_KEY: [u8; 32] = [0xff; 32];
@@ -137,11 +141,15 @@ impl Leases {
         let (copy, root, recursive) = (&scope.copy, &scope.root, scope.recursive);
         let id = match request.wait {
             None => {
-                let deadline = Instant::now() + FINISHING_MAX;
+                let (deadline, leaving) = (Instant::now() + FINISHING_MAX, Instant::now() + LEAVING_MAX);
+                let ours = request.holder.key;
                 loop {
                     match state.table.try_acquire(copy, root, recursive, request.holder.clone()) {
                         Ok(id) => break id,
                         Err(conflict) if state.is_finishing(&conflict) && Instant::now() < deadline => {
+                            state = self.wait(state);
+                        }
+                        Err(conflict) if conflict.holder.key == ours && Instant::now() < leaving => {
                             state = self.wait(state);
                         }
                         Err(conflict) => return Err(conflict.into()),

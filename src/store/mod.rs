@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod commit;
 pub mod durable;
 pub(crate) mod failpoint;
+pub mod follows;
 pub mod journal;
 pub mod layout;
 pub mod leases;

@@ -218,6 +218,36 @@ fn a_destination_obeys_only_the_daemon_that_it_knows() {
     wait_until("the reason", || destination.said().contains("another daemon answers there"));
 }
 
+/// Each server has a `127.0.0.1/root`: what one passes on must not replace what came from elsewhere.
+#[test]
+fn a_destination_s_folder_keeps_what_one_server_passes_on_and_nothing_else() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("plan"), "mine");
+    let dir = world.path("d");
+    let receive = ["receive", dir.to_str().unwrap()];
+    let mut destination = Destination::start(&client, &dir, &["--name", "nas"]);
+    wait_for_names(&client, &["nas"]);
+    client.run(&["-r", "--copies", "1", world.source.to_str().unwrap()]).expect(0, &[]);
+    assert!(destination.stop().success());
+    let local = Client::new(&world.path("home-local"), &["--store", dir.to_str().unwrap()]);
+    local.run(&["-r", world.source.to_str().unwrap()]).expect(12, &[dir.to_str().unwrap(), "through the server"]);
+    let other = Daemon::start(&world.path("other"), &[]);
+    let stranger = world.client(&other, "stranger");
+    stranger.run(&receive).expect(12, &[dir.to_str().unwrap(), "another server passed on", "follows"]);
+    // Nor what was backed up there without a server.
+    let own = world.path("own");
+    let of_its_own = Client::new(&world.path("home-own"), &["--store", own.to_str().unwrap()]);
+    of_its_own.run(&["-r", world.source.to_str().unwrap()]).expect(0, &[]);
+    client.run(&["receive", own.to_str().unwrap()]).expect(12, &[own.to_str().unwrap(), "no server passed on"]);
+    // When the server is lost its destination takes its place, and is none any more.
+    drop(daemon);
+    let heir = Daemon::start(&dir, &[]);
+    let client = world.client(&heir, "again");
+    client.run(&["-r", world.source.to_str().unwrap()]).expect(0, &[]);
+    drop(heir);
+    stranger.run(&receive).expect(12, &[dir.to_str().unwrap(), "no server passed on"]);
+}
+
 #[test]
 #[ignore = "slow: half a minute of silence"]
 fn whoever_falls_silent_leaves_the_list_within_thirty_seconds() {

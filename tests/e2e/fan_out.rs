@@ -21,12 +21,12 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 /// After so much silence a peer is dead.
 const SILENCE: Duration = Duration::from_secs(30);
 /// User name of the source behind the wire.
-const SOURCE: &str = "source";
+pub const SOURCE: &str = "source";
 const MIB: u64 = 1024 * 1024;
 /// What two sockets hold of a connection that is lost: it has passed the wire, and never arrived.
 const SOCKETS_BYTES: u64 = 6 * MIB;
 
-fn start(world: &World, client: &Client, name: &str) -> Destination {
+pub fn start(world: &World, client: &Client, name: &str) -> Destination {
     Destination::start(client, &world.path(&format!("at-{name}")), &["--name", name, "--json"])
 }
 
@@ -38,19 +38,24 @@ fn three(world: &World, client: &Client) -> Vec<Destination> {
 }
 
 /// Where a destination keeps the copy of `path`.
-fn copy_in(store: &Path, path: &Path) -> PathBuf {
+pub fn copy_in(store: &Path, path: &Path) -> PathBuf {
     store.join("127.0.0.1").join(login()).join(path.strip_prefix("/").unwrap())
 }
 
 /// What a destination said of the runs that came to their end.
-fn summaries(destination: &Destination) -> Vec<Value> {
+pub fn summaries(destination: &Destination) -> Vec<Value> {
     destination.objects().into_iter().filter(|object| object["type"] == "summary").collect()
 }
 
 /// A target's line in the receipt.
-fn copy<'a>(summary: &'a Value, name: &str) -> &'a Value {
+pub fn copy<'a>(summary: &'a Value, name: &str) -> &'a Value {
     let copies = summary["copies"].as_array().unwrap();
     copies.iter().find(|copy| copy["name"] == name).unwrap_or_else(|| panic!("'{name}' is not in {summary}"))
+}
+
+/// What became of all three.
+fn states(summary: &Value) -> Vec<&str> {
+    NAMES.iter().map(|name| copy(summary, name)["state"].as_str().unwrap()).collect()
 }
 
 /// Checks 1 and 3.
@@ -191,6 +196,14 @@ impl Middle {
         run
     }
 
+    /// A run that goes on from its middle without the second destination.
+    fn begin_and_kill(&mut self, options: &str) -> Child {
+        let run = self.begin(options);
+        self.all[1].kill();
+        self.proxy.open();
+        run
+    }
+
     #[track_caller]
     fn assert_held(&self, store: &Path) {
         assert_same(&self.copy_in(store), &self.world.source);
@@ -210,9 +223,7 @@ impl Middle {
 #[test]
 fn who_is_killed_in_the_middle_is_named_and_heals_when_it_is_back() {
     let mut middle = Middle::new();
-    let run = middle.begin("--copies 2");
-    middle.all[1].kill();
-    middle.proxy.open();
+    let run = middle.begin_and_kill("--copies 2");
     let run = Outcome::end(run);
     run.expect(0, &[]);
     let summary = run.summary();
@@ -233,23 +244,18 @@ fn who_is_killed_in_the_middle_is_named_and_heals_when_it_is_back() {
 #[test]
 fn too_few_that_hold_it_are_waited_for_and_then_exit_15() {
     let mut middle = Middle::new();
-    let run = middle.begin("--copies 3 --retry-for 2s");
-    middle.all[1].kill();
-    middle.proxy.open();
+    let run = middle.begin_and_kill("--copies 3 --retry-for 2s");
     let run = Outcome::end(run);
     run.expect(15, &[]);
     let summary = run.summary();
-    let states: Vec<_> = NAMES.iter().map(|name| copy(&summary, name)["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["held", "behind", "held"]);
+    assert_eq!(states(&summary), ["held", "behind", "held"]);
     assert_same(&middle.copy(), &middle.world.source);
 }
 
 #[test]
 fn who_comes_back_in_time_counts() {
     let mut middle = Middle::new();
-    let run = middle.begin("--copies 3 --retry-for 2m");
-    middle.all[1].kill();
-    middle.proxy.open();
+    let run = middle.begin_and_kill("--copies 3 --retry-for 2m");
     wait_until("the daemon's copy", || middle.copy().join("big").exists());
     let back = start(&middle.world, &middle.client, "two");
     let run = Outcome::end(run);
@@ -261,20 +267,17 @@ fn who_comes_back_in_time_counts() {
 /// The second half of check 4.
 #[test]
 fn a_daemon_that_is_killed_in_the_middle_costs_little_twice() {
-    let middle = Middle::new();
+    let mut middle = Middle::new();
     let run = middle.begin("--copies 3 --retry-for 2m");
-    let daemon = middle.daemon.restart();
+    middle.daemon = middle.daemon.restart();
     middle.proxy.open();
     let run = Outcome::end(run);
     run.expect(0, &[]);
     let content = 100 * 50_000 + (8 << 20);
     assert!(middle.proxy.passed() < content + SOCKETS_BYTES, "{} of {content}", middle.proxy.passed());
     for destination in &middle.all {
-        let copy =
-            destination.store.join("127.0.0.1").join(SOURCE).join(middle.world.source.strip_prefix("/").unwrap());
-        assert_same(&copy, &middle.world.source);
+        middle.assert_held(&destination.store);
     }
-    drop(daemon);
 }
 
 #[test]
@@ -283,9 +286,7 @@ fn a_source_that_is_cut_off_goes_on_where_it_was() {
     middle.proxy.cut(4 * MIB, 2);
     let summary = middle.source().push("-rd --copies 3", &middle.world.source);
     assert_eq!(middle.proxy.cuts_left(), 0);
-    for name in NAMES {
-        assert_eq!(copy(&summary, name)["state"], "held", "{summary}");
-    }
+    assert_eq!(states(&summary), ["held"; 3], "{summary}");
     let content = 100 * 50_000 + (8 << 20);
     assert!(middle.proxy.passed() < content + 4 * MIB, "{} of {content}", middle.proxy.passed());
     for destination in &middle.all {
@@ -323,8 +324,7 @@ fn who_stands_still_is_dropped_and_the_others_finish() {
     let run = Outcome::end(run);
     run.expect(15, &[]);
     let summary = run.summary();
-    let states: Vec<_> = NAMES.iter().map(|name| copy(&summary, name)["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["held", "behind", "held"]);
+    assert_eq!(states(&summary), ["held", "behind", "held"]);
     assert!(begun.elapsed() < SILENCE + Duration::from_secs(15), "{:?}", begun.elapsed());
     middle.assert_held(&middle.all[2].store);
 }
@@ -396,6 +396,25 @@ fn a_destination_s_word_is_not_enough() {
         write(&world.source.join("a"), noise(2, 100_000));
         client.push_code("-rd --copies 2 --retry-for 0", &world.source, 15);
     }
+}
+
+/// It wants what nobody has: its trouble is its own, and nothing of the backup suffers.
+#[test]
+fn a_destination_that_misses_what_is_not_there_fails_alone() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("d/f"), noise(1, 100_000));
+    write(&world.source.join("e"), "e");
+    let honest = start(&world, &client, "honest");
+    wait_for_names(&client, &["honest"]);
+    fake_destination::attend(&daemon, &client, "liar", Lie::Missing);
+    wait_for_names(&client, &["honest", "liar"]);
+    let summary = client.push_code("-rd --copies 2 --retry-for 0", &world.source, 15);
+    assert_eq!(copy(&summary, "liar")["state"], "failed", "{summary}");
+    assert!(copy(&summary, "liar")["reason"].as_str().unwrap().contains("again and again"), "{summary}");
+    assert_eq!(copy(&summary, "honest")["state"], "held", "{summary}");
+    assert_same(&world.copy(), &world.source);
+    assert_same(&copy_in(&honest.store, &world.source), &world.source);
+    client.push("-rd --copies 1", &world.source);
 }
 
 /// The daemon was lost between its own commit and the others': the same run again brings them what it holds.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::daemon::wait;
+use super::patience::ended;
 
 /// A client: keys, configuration and caches below one folder.
 #[derive(Clone)]
@@ -124,8 +124,9 @@ impl Outcome {
     /// Waits for the end of a program whose stdout and stderr are pipes.
     pub fn end(mut child: Child) -> Self {
         let (stdout, stderr) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-        let status = wait(&mut child);
+        let status = ended(&mut child);
         let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let Some(status) = status else { panic!("a program hangs; it said: {stdout}{stderr}") };
         Self { code: status.code().unwrap_or(-1), stdout, stderr }
     }
 

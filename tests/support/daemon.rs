@@ -97,6 +97,12 @@ impl Daemon {
         Self::start_on(store, options, "127.0.0.1:0").unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
     }
 
+    /// Starts a relay on a free port, its state in `state`.
+    pub fn relay(state: &Path) -> Self {
+        // In the store's place, where a relay has none.
+        Self::start(Path::new("--relay"), &["--state", state.to_str().unwrap()])
+    }
+
     /// Starts one on `listen`; the error is how it ended and what it said.
     pub fn start_on(store: &Path, options: &[&str], listen: &str) -> Result<Self, (ExitStatus, String)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
@@ -116,6 +122,13 @@ impl Daemon {
                 Err((status, said))
             }
         }
+    }
+
+    /// The most memory that it has had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// What it has said so far.
@@ -163,6 +176,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.log());
+        }
     }
 }
 

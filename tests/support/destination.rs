@@ -64,6 +64,9 @@ impl Destination {
 impl Drop for Destination {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("the destination of {} said:\n{}", self.store.display(), self.said());
+        }
     }
 }
 

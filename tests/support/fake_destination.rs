@@ -7,7 +7,7 @@ use rbbackup::net::client::{ConnectOptions, connect};
 use rbbackup::net::handshake::client_hello;
 use rbbackup::net::identity::Identity;
 use rbbackup::net::link::{Link, LinkError};
-use rbbackup::net::message::{Attend, Begin, Committed, Granted, Join, Message, Need, Prepared, Proof};
+use rbbackup::net::message::{Attend, Begin, Committed, Granted, Join, Message, Missing, Need, Prepared, Proof};
 
 use super::client::Client;
 use super::daemon::{Daemon, PATIENCE, login};
@@ -21,6 +21,10 @@ pub enum Lie {
     Committed,
     /// It has nothing to show for what it says.
     Proof,
+    /// No lie: told to commit, it never answers.
+    Mute,
+    /// It misses what is in no manifest, and what is no file.
+    Missing,
 }
 
 /// Attends until the daemon lets it go.
@@ -71,10 +75,15 @@ fn serve(link: &mut Link, lie: Lie) -> Result<(), LinkError> {
                 link.send(Need { batch: offer.batch, bits: bits.into() })?;
             }
             Message::Manifest(head) => manifest = head.digest,
+            Message::ManifestEnd(_) if lie == Lie::Missing => {
+                let paths = ["", "d", "d/nowhere"].map(|path| path.as_bytes().into()).to_vec();
+                link.send(Missing { paths, last: true })?;
+            }
             Message::ManifestEnd(_) => {
                 let run = begin.as_ref().unwrap().run;
                 link.send(Prepared { run, manifest: or_wrong(manifest, Lie::Prepared), entries: 1 })?;
             }
+            Message::Commit(_) if lie == Lie::Mute => {}
             Message::Commit(commit) => link.send(Committed {
                 run: commit.run,
                 snapshot: 1,

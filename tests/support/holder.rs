@@ -8,7 +8,7 @@ use rbbackup::net::client::{ConnectOptions, connect};
 use rbbackup::net::handshake::client_hello;
 use rbbackup::net::identity::Identity;
 use rbbackup::net::link::Link;
-use rbbackup::net::message::{Begin, Committed, Message};
+use rbbackup::net::message::{Begin, Committed, Granted, Message};
 
 use super::client::Client;
 use super::daemon::{Daemon, PATIENCE, login};
@@ -29,14 +29,23 @@ impl Holder {
         let link = dial(daemon, client);
         let root = root.to_str().unwrap().trim_start_matches('/');
         let run: [u8; 16] = blake3::hash(root.as_bytes()).as_bytes()[..16].try_into().unwrap();
-        Self::granted(link, begin(RunId(run), root, recursive, 0))
+        Self::granted(link, begin(RunId(run), root, recursive, 0)).0
     }
 
-    fn granted(mut link: Link, begin: Begin) -> Self {
+    /// Begins a run again that may be committed somewhere.
+    pub fn again(daemon: &Daemon, client: &Client, root: &Path, run: RunId) -> (Self, Granted) {
+        let root = root.to_str().unwrap().trim_start_matches('/');
+        Self::granted(dial(daemon, client), begin(run, root, true, 1))
+    }
+
+    fn granted(mut link: Link, begin: Begin) -> (Self, Granted) {
         link.send(begin).unwrap();
-        match link.recv_timeout(Duration::from_secs(60)).unwrap() {
-            Some(Message::Granted(_)) => Self { link },
-            other => panic!("{other:?} instead of a lease"),
+        loop {
+            match link.recv_timeout(Duration::from_secs(60)).unwrap() {
+                Some(Message::Granted(granted)) => return (Self { link }, granted),
+                Some(Message::Gathering(_)) => {}
+                other => panic!("{other:?} instead of a lease"),
+            }
         }
     }
 }

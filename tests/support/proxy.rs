@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::daemon::wait_until;
 
@@ -32,6 +33,10 @@ struct State {
     /// From here on everything waits, and nothing is lost.
     pause_at: AtomicU64,
     paused: AtomicBool,
+    /// Bytes of the server a second, all connections together; 0: as many as come.
+    rate_back: AtomicU64,
+    /// When the next ones may pass.
+    free_at: Mutex<Option<Instant>>,
     connections: AtomicU64,
 }
 
@@ -91,8 +96,14 @@ impl Proxy {
         wait_until("the wire to pause", || self.state.paused.load(Ordering::SeqCst));
     }
 
-    /// New connections pass again, and what was held back goes on.
+    /// Lets so many bytes of the server pass a second, and no more.
+    pub fn throttle_back(&self, bytes_a_second: u64) {
+        self.state.rate_back.store(bytes_a_second, Ordering::SeqCst);
+    }
+
+    /// New connections pass again, and what was held back goes on, as fast as it can.
     pub fn open(&self) {
+        self.throttle_back(0);
         self.state.stall_at.store(u64::MAX, Ordering::SeqCst);
         self.state.pause_at.store(u64::MAX, Ordering::SeqCst);
         self.state.stalled.store(false, Ordering::SeqCst);
@@ -115,6 +126,23 @@ impl Proxy {
 
     pub fn connections(&self) -> u64 {
         self.state.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl State {
+    /// This is what makes the wire narrow: nothing waits for it to be over.
+    fn wait_for_turn(&self, bytes: u64) {
+        let rate = self.rate_back.load(Ordering::SeqCst);
+        if rate == 0 {
+            return;
+        }
+        let turn = {
+            let mut free_at = self.free_at.lock().unwrap();
+            let turn = free_at.unwrap_or_else(Instant::now).max(Instant::now());
+            *free_at = Some(turn + Duration::from_secs_f64(bytes as f64 / rate as f64));
+            turn
+        };
+        std::thread::sleep(turn.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -151,6 +179,7 @@ fn downstream(state: &State, mut server: TcpStream, mut client: TcpStream) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(bytes @ 1..) = server.read(&mut buffer) {
         let passed = state.passed_back.load(Ordering::SeqCst) + bytes as u64;
+        state.wait_for_turn(bytes as u64);
         let due = state.cuts_back.lock().unwrap().pop_if(|cut| *cut <= passed).is_some();
         if due || client.write_all(&buffer[..bytes]).is_err() {
             break;

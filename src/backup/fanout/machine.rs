@@ -45,6 +45,8 @@ pub struct Machine {
     /// Somebody was told to commit: the run cannot be taken back.
     pub(super) decided: bool,
     pub(super) paused: bool,
+    /// When this phase began; the commits' with the own store's.
+    pub(super) entered: Duration,
     /// Since when own store and N others have done this phase's part.
     pub(super) met: Option<Duration>,
     /// Since when N are out of reach.
@@ -72,6 +74,7 @@ impl Machine {
             rounds: 0,
             decided: false,
             paused: false,
+            entered: Duration::ZERO,
             met: None,
             short_since: None,
             source_lost: false,
@@ -282,9 +285,13 @@ impl Machine {
     }
 
     pub(super) fn enter(&mut self, phase: Phase) {
-        if self.phase != Phase::Ended {
-            (self.phase, self.met) = (phase, None);
+        if self.phase == Phase::Ended {
+            return;
         }
+        if self.phase != Phase::CommittingOwn {
+            self.entered = self.now;
+        }
+        (self.phase, self.met) = (phase, None);
     }
 
     /// All targets, the own store first.

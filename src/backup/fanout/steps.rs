@@ -2,7 +2,7 @@
 
 use super::machine::{Machine, Pending, Phase};
 use super::target::{Stage, Target};
-use super::{Action, Outcome, Reason, TargetId};
+use super::{Action, GRACES_MAX, Outcome, Reason, TargetId};
 
 impl Machine {
     pub(super) fn advance(&mut self) {
@@ -58,14 +58,20 @@ impl Machine {
             self.met = None;
             return false;
         }
-        let met = *self.met.get_or_insert(self.now);
-        if self.now < met + self.rules.grace {
+        if !self.grace_is_over() {
             return false;
         }
         for id in pending {
             self.drop_target(id, Reason::Slow);
         }
         true
+    }
+
+    /// Own store and N others have done this phase's part, and the others have had their time.
+    fn grace_is_over(&mut self) -> bool {
+        let (met, grace) = (*self.met.get_or_insert(self.now), self.rules.grace);
+        let took = met.saturating_sub(self.entered).min(grace.saturating_mul(GRACES_MAX));
+        self.now >= met + grace.max(took)
     }
 
     fn gather(&mut self) {
@@ -234,8 +240,7 @@ impl Machine {
     fn settle_commits(&mut self) {
         let pending = self.count(|target| matches!(target.stage, Stage::Committing | Stage::Proving));
         let enough = self.holders() >= self.rules.wanted;
-        let late = enough && self.now >= *self.met.get_or_insert(self.now) + self.rules.grace;
-        if pending == 0 || late {
+        if pending == 0 || (enough && self.grace_is_over()) {
             self.enter(Phase::Waiting);
         }
     }

@@ -132,6 +132,7 @@ impl Target {
             Stage::Out(reason) if reason.heals() => TargetState::Behind(reason.clone()),
             Stage::Out(reason) => TargetState::Failed(reason.clone()),
             Stage::Idle if !self.connected => TargetState::Behind(Reason::Away),
+            Stage::Committing | Stage::Proving | Stage::Healing => TargetState::Behind(Reason::AtWork),
             _ => TargetState::Behind(Reason::Unfinished),
         }
     }

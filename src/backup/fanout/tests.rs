@@ -235,6 +235,42 @@ fn a_returner_of_a_relay_that_came_for_the_commit_gets_a_round_of_its_own() {
     assert_eq!(world.receipt(), ["d1 held", "d2 held"]);
 }
 
+/// On a disk that all share, all are slow: who is not needed has as long as the others took, within bounds.
+#[test]
+fn who_is_not_needed_may_take_as_long_as_the_others_took() {
+    for (took, has) in [(0, 2), (1, 2), (5, 5), (100, 10)] {
+        // Verdicts.
+        let mut world = sending(true, 1, 2);
+        world.send_manifest();
+        for _ in 0..took {
+            world.now += secs(1);
+            for target in [OWN, A, B] {
+                world.tell(Event::Busy { target, phase: 2 });
+            }
+        }
+        world.obey(OWN);
+        world.obey(A);
+        world.pass(secs(has - 1));
+        assert!(world.outcome().is_none() && world.peer(B).owes.is_some(), "{took} s");
+        world.pass(secs(1));
+        assert!(world.peer(B).owes.is_none(), "{took} s");
+        // Commits: the own store's counts, which comes first.
+        let mut world = prepared(true, 1, 2);
+        for _ in 0..took {
+            world.now += secs(1);
+            world.tell(Event::Busy { target: OWN, phase: 4 });
+        }
+        world.obey(OWN);
+        world.go_on(|target| target == A);
+        world.pass(secs(has - 1));
+        assert_eq!(world.outcome(), None, "{took} s");
+        world.pass(secs(1));
+        assert_eq!(world.receipt(), ["store held", "d1 held", "d2 behind"]);
+        let (_, receipt) = world.end.as_ref().unwrap();
+        assert_eq!(receipt[2].state, TargetState::Behind(Reason::AtWork), "it goes on by itself");
+    }
+}
+
 #[test]
 fn who_misses_content_gets_another_round_unless_it_is_not_needed() {
     let missing = |wanted: u32| {

@@ -14,12 +14,14 @@ pub fn gathering_line(connected: u32, wanted: u32) -> String {
 
 /// A line for each target that does not hold the run; with `all` also for those that do.
 pub fn copy_lines(copies: &[CopyState], all: bool) -> Vec<String> {
+    // A relay has nothing that anybody could catch up from.
+    let later = if copies.iter().any(|copy| !copy.destination) { "catches up" } else { "gets it with the next run" };
     let told = copies.iter().filter(|copy| all || copy.state != Held::Held);
     told.map(|copy| {
         let name = if copy.destination { escape(copy.name.as_bytes()) } else { "the server's store".to_owned() };
         match (copy.state, copy.reason.as_str()) {
             (Held::Held, _) => format!("held by {name}"),
-            (Held::Behind, why) => format!("NOT held by {name}, which catches up: {}", escape(why.as_bytes())),
+            (Held::Behind, why) => format!("NOT held by {name}, which {later}: {}", escape(why.as_bytes())),
             (Held::Failed, why) => format!("NOT held by {name}: {}", escape(why.as_bytes())),
         }
     })
@@ -51,6 +53,7 @@ mod tests {
         let lacking =
             ["NOT held by attic, which catches up: it left in the middle", "NOT held by cel\\x0alar: its disk is full"];
         assert_eq!(copy_lines(&copies, false), lacking);
+        assert!(copy_lines(&copies[1..], false)[0].starts_with("NOT held by attic, which gets it with the next run: "));
         assert_eq!(copy_lines(&copies, true), [&["held by the server's store"], &lacking[..]].concat());
     }
 }

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, select};
 
 use super::{Place, data, said};
+use crate::backup::bytes::escape;
+use crate::backup::digest::RunId;
 use crate::engine::client::{self, Session, Target};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::wire::unexpected;
 use crate::net::link::{Link, LinkSender};
 use crate::net::message::{Attend, Message};
 use crate::net::shutdown::Shutdown;
+use crate::store::follows::Followed;
 
 /// Pauses double from the first to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -66,7 +69,10 @@ fn is_final(error: &EngineError, was_there: bool) -> bool {
 /// One connection, to its end; why it ended.
 fn attend(place: &Arc<Place>, was_there: &mut bool) -> EngineError {
     let mut link = match client::open(&place.client) {
-        Ok(Session { link, .. }) => link,
+        Ok(Session { link, welcome, .. }) => match follow(place, welcome.store) {
+            Ok(()) => link,
+            Err(error) => return error,
+        },
         Err(error) => return error,
     };
     let sender = link.sender.clone();
@@ -79,6 +85,30 @@ fn attend(place: &Arc<Place>, was_there: &mut bool) -> EngineError {
         link.sender.end();
         heard
     })
+}
+
+/// What this store holds must come from this daemon alone; see `store::follows`.
+fn follow(place: &Place, daemon: [u8; 16]) -> Result<(), EngineError> {
+    let store = &place.hub.store;
+    if daemon == store.id() {
+        // A copy of its own store: it says so itself.
+        return Ok(());
+    }
+    let root = escape(store.root().as_os_str().as_encoded_bytes());
+    let why = match store.follow(daemon)? {
+        Followed::Yes => return Ok(()),
+        Followed::Another(known) => format!(
+            "'{root}' holds what another server passed on (its store's id is {}, this one's {}): a destination of this one \
+             needs a folder of its own. If this server has taken the place of the other, remove '{root}/.rbbackup/follows'",
+            RunId(known),
+            RunId(daemon)
+        ),
+        Followed::HasOwn => format!(
+            "'{root}' holds backups that no server passed on, and what this one passes on could replace them: a destination \
+             needs a folder of its own"
+        ),
+    };
+    Err(EngineError::new(ErrorKind::NotAllowed, why))
 }
 
 /// Takes calls until the connection ends.

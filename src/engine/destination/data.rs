@@ -69,6 +69,11 @@ fn run(
 ) -> Result<(CopyName, RelPath), EngineError> {
     let (hub, started) = (&place.hub, Instant::now());
     let root = RelPath::new(begin.root.as_slice()).map_err(WireError::from)?;
+    if begin.dry_run {
+        // A relay passed it on: it is a question, and nothing arrives.
+        receive::serve(hub, who, link, begin, &receive::Terms::default())?;
+        return Ok((who.copy().clone(), root));
+    }
     let shown = [b"/", root.as_bytes()].concat();
     let (node, user) = (who.copy().node().to_owned(), who.copy().user().to_owned());
     let arrival = place.receiving.begin(&ArrivingRun { node, user, root: shown.clone() });

@@ -77,7 +77,7 @@ pub fn run(options: ReceiveOptions, receiving: Arc<dyn Receiving>, shutdown: &Sh
     if !matches!(options.client.target, Target::Server { .. }) {
         return Err(EngineError::new(ErrorKind::Usage, "a destination needs a server"));
     }
-    let hub_options = HubOptions { trust_first_use: false, retention: options.retention };
+    let hub_options = HubOptions { retention: options.retention, ..HubOptions::default() };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     tracing::info!("'{}' receives to {}", options.name, escape(hub.store.root().as_os_str().as_bytes()));
     let admin: control_socket::Handler = {

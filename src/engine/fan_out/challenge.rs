@@ -2,13 +2,15 @@
 //! is new each time, so that it cannot have been known before, nor be passed on without having the bytes.
 //!
 //! ```text
-//! daemon       paths at random: of what this run changed, and of all ── ranges ── hash of our own bytes (expected)
+//! daemon       paths at random: of what arrived in this run, and of all ── ranges ── hash of our own bytes (expected)
 //!                          Challenge{nonce, ranges} ──>  destination: reads them from its plain copy
 //!                          <── Proof{BLAKE3 keyed by nonce: each range's length and bytes}
 //! ```
-//! What we ask for we must have ourselves: a small file of ours that has another digest, or a large one that does not look
-//! as the catalog knows it, is left out, or our damage would be taken for theirs.
+//! What we ask for we must have ourselves, or our damage would be taken for theirs: a small file of ours must have its
+//! digest, a piece of a large one that of its chunk (or, where nobody knows how it was cut, look as the catalog knows it). A relay has nothing but what `sampler` has
+//! kept of this run; where nothing passed, the manifest's digest is all there is.
 
+use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind};
 use crate::backup::limits::{CHALLENGE_RANGE_BYTES_MAX, CHALLENGE_RANGES_MAX, WHOLE_FILE_BYTES_MAX};
@@ -31,14 +33,35 @@ pub(in crate::engine) struct Question {
 }
 
 impl Question {
-    /// About this snapshot of our own store. Without ranges: there is nothing to ask about.
+    /// About what was kept while it passed, where there is no store to compare with.
+    pub(super) fn kept<'a>(pieces: impl IntoIterator<Item = (Range, &'a [u8])>) -> Self {
+        let mut question = Self { ranges: Vec::new(), bytes: Vec::new() };
+        for (range, bytes) in pieces {
+            question.ranges.push(range);
+            question.bytes.extend_from_slice(bytes);
+        }
+        question
+    }
+
+    /// About this snapshot of our own store; first about these files, if it has them. Without ranges: there is nothing to
+    /// ask about.
     ///
     /// # Errors
     /// The snapshot cannot be read, or there are no random numbers.
-    pub(in crate::engine) fn about(hub: &Hub, copy: &CopyName, record: &SnapshotRecord) -> Result<Self, EngineError> {
+    pub(in crate::engine) fn about(
+        hub: &Hub,
+        copy: &CopyName,
+        record: &SnapshotRecord,
+        arrived: &[Bytes],
+    ) -> Result<Self, EngineError> {
         let mut random = Random::new()?;
         let snapshots = hub.store.snapshots(copy)?;
-        let paths = snapshots.some_paths(record.number, CHALLENGE_RANGES_MAX / 2, &mut |n| random.below(n))?;
+        let half = CHALLENGE_RANGES_MAX / 2;
+        let drawn = snapshots.some_paths(record.number, half, &mut |n| random.below(n))?;
+        // Of all first: of what has changed there is something already.
+        let drawn = drawn.into_iter().rev();
+        let arrived = arrived.iter().filter_map(|path| RelPath::new(path.as_slice()).ok());
+        let paths: Vec<RelPath> = arrived.take(half).chain(drawn).take(CHALLENGE_RANGES_MAX).collect();
         let mut own = Own {
             reader: hub.catalog.reader()?,
             id: hub.catalog.copy_id(copy)?,
@@ -51,11 +74,9 @@ impl Question {
             if content.size == 0 {
                 continue;
             }
-            let len = content.size.min(CHALLENGE_RANGE_BYTES_MAX as u64);
-            let offset = random.below(content.size - len + 1);
             let at = record.root.join_path(&path).map_err(WireError::from)?;
-            if let Some(bytes) = own.read(&at, content, offset, len)? {
-                let len = u32::try_from(len).unwrap_or(u32::MAX);
+            if let Some((offset, bytes)) = own.read(&at, content, &mut random)? {
+                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 question.ranges.push(Range { path: path.as_bytes().into(), offset, len });
                 question.bytes.extend_from_slice(&bytes);
             }
@@ -123,28 +144,45 @@ struct Own {
 }
 
 impl Own {
+    /// A piece of a file, and where it begins; none: it is not known to be sound.
     fn read(
         &mut self,
         at: &RelPath,
         content: &FileContent,
-        offset: u64,
-        len: u64,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+        random: &mut Random,
+    ) -> Result<Option<(u64, Vec<u8>)>, EngineError> {
         let Ok((dir, name)) = self.dirs.parent_of(at) else { return Ok(None) };
         let Ok(file) = FileReader::open(&dir, name) else { return Ok(None) };
-        let (start, count) =
-            (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(len).unwrap_or(usize::MAX));
-        // A small file vouches for itself, however young it is.
+        let drawn = random.below(content.size);
+        let (start, len, digest) = self.part_of(content, drawn)?;
+        let Some(digest) = digest else {
+            let Some(row) = self.reader.get(self.id, at)? else { return Ok(None) };
+            if file.stat().fingerprint() != row.fingerprint || row.racy || row.digest != Some(content.digest) {
+                return Ok(None);
+            }
+            let len = content.size.min(CHALLENGE_RANGE_BYTES_MAX as u64);
+            let offset = drawn.min(content.size - len);
+            let bytes = read_range(file.file(), offset, usize::try_from(len).unwrap_or(usize::MAX));
+            return Ok(bytes.ok().map(|bytes| (offset, bytes)));
+        };
+        let all = read_range(file.file(), start, usize::try_from(len).unwrap_or(usize::MAX)).ok();
+        let Some(all) = all.filter(|all| Digest::of(all) == digest) else { return Ok(None) };
+        let len = all.len().min(CHALLENGE_RANGE_BYTES_MAX);
+        let from = usize::try_from(drawn - start).unwrap_or(usize::MAX).min(all.len() - len);
+        Ok(all.get(from..from + len).map(|piece| (start + from as u64, piece.to_vec())))
+    }
+
+    /// The piece around a place that vouches for itself, however young its file is: where it begins, its length and digest.
+    /// Without digest: none is known.
+    fn part_of(&self, content: &FileContent, place: u64) -> Result<(u64, u64, Option<Digest>), EngineError> {
         if content.size <= WHOLE_FILE_BYTES_MAX {
-            let all = read_range(file.file(), 0, usize::try_from(content.size).unwrap_or(usize::MAX)).ok();
-            let all = all.filter(|all| Digest::of(all) == content.digest);
-            return Ok(all.and_then(|all| Some(all.get(start..start.checked_add(count)?)?.to_vec())));
+            return Ok((0, content.size, Some(content.digest)));
         }
-        let Some(row) = self.reader.get(self.id, at)? else { return Ok(None) };
-        if file.stat().fingerprint() != row.fingerprint || row.racy || row.digest != Some(content.digest) {
-            return Ok(None);
-        }
-        Ok(read_range(file.file(), offset, count).ok())
+        let recipe = self.reader.recipe(self.id, &content.digest)?.filter(|recipe| recipe.size() == content.size);
+        let around = recipe.and_then(|recipe| {
+            recipe.places().find(|(start, _, len)| (*start..*start + u64::from(*len)).contains(&place))
+        });
+        Ok(around.map_or((place, 0, None), |(start, digest, len)| (start, len.into(), Some(digest))))
     }
 }
 
@@ -155,10 +193,10 @@ fn read_range(file: &std::fs::File, offset: u64, len: usize) -> std::io::Result<
 }
 
 /// Numbers that nobody can foretell.
-struct Random([u8; 32], u64);
+pub(super) struct Random([u8; 32], u64);
 
 impl Random {
-    fn new() -> Result<Self, EngineError> {
+    pub(super) fn new() -> Result<Self, EngineError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| EngineError::new(ErrorKind::Failed, format!("there are no random numbers: {e}")))?;
@@ -166,7 +204,7 @@ impl Random {
     }
 
     /// One below `n`, or 0; near enough to even.
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.1 += 1;
         let hash = blake3::keyed_hash(&self.0, &self.1.to_le_bytes());
         let first = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));

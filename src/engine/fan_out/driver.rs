@@ -7,8 +7,8 @@
 //! catch-ups ─────────────────┤
 //! the board's bell, ticks ───┘
 //! ```
-//! Nothing is done here that waits for a peer: what a target is to be told waits in its queue, what the source is to be
-//! told in `answers`. Bounded: content is taken in the content phase only, one message at a time, and while a queue is full
+//! Nothing is done here that waits for a peer (but once, before anybody was asked: see `go_live`): what a target is to be
+//! told waits in its queue, what the source is to be told in `answers`. Bounded: content is taken in the content phase only, one message at a time, and while a queue is full
 //! either none is taken or its target is dropped; so a queue is at most one message of the source longer than it may be. Nor
 //! is the source listened to while many answers or questions wait.
 
@@ -21,25 +21,24 @@ use super::Run;
 use super::board::{Answer, BoardEvent, CallId, Destination, DestinationId, Subscription};
 use super::challenge;
 use super::heal::LiveRun;
+use super::pace::Pace;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
 use super::proofs::Proofs;
 use super::receipt::{in_short, receipt};
+use super::relay::Told;
 use super::router::Router;
+use super::sampler::Sampler;
 use super::target::{Events, TargetEvent};
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
 use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, ReceiptLine, Rules, TargetId};
-use crate::backup::limits::{COMMIT_SECS, KEEPALIVE_SECS, MISSING_ROUNDS_MAX, SILENCE_SECS};
+use crate::backup::limits::{KEEPALIVE_SECS, MISSING_ROUNDS_MAX};
 use crate::backup::relpath::RelPath;
-use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::error::EngineError;
 use crate::engine::wire::{WireError, unexpected};
 use crate::net::link::{Link, LinkError, LinkSender};
-use crate::net::message::{
-    Begin, Busy, Challenge, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused,
-};
+use crate::net::message::{Begin, Busy, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused};
 
-/// Who is not needed has so long to answer after all others.
-const GRACE: Duration = Duration::from_secs(2);
 /// What targets tell and the driver has not heard.
 const EVENTS_QUEUED_MAX: usize = 64;
 /// Answers that wait for a source that does not take them; with more it is not listened to.
@@ -75,7 +74,7 @@ pub(super) struct Driver<'a> {
     /// What happened and the machine has not been told.
     happened: VecDeque<Event>,
     board: Subscription,
-    ids: BTreeMap<DestinationId, TargetId>,
+    pub(super) ids: BTreeMap<DestinationId, TargetId>,
     pub(super) conns: BTreeMap<TargetId, Conn>,
     pub(super) calls: HashMap<CallId, (TargetId, Purpose)>,
     pub(super) catching_up: BTreeMap<TargetId, CatchingUp>,
@@ -98,23 +97,30 @@ pub(super) struct Driver<'a> {
     pub(super) live: Option<LiveRun>,
     pub(super) own_receipt: Option<Committed>,
     pub(super) own_refusal: Option<Refused>,
-    question: Option<challenge::Question>,
+    /// What destinations said, where there is no own store.
+    pub(super) told: Told,
+    /// The manifest that was passed on last.
+    pub(super) sent: Option<Digest>,
+    /// The source was told that all know its base.
+    pub(super) base_known: bool,
+    pub(super) sampler: Option<Sampler>,
+    pub(super) question: Option<challenge::Question>,
     pub(super) proofs: Proofs,
-    own_is_done: bool,
-    end: Option<(Outcome, Vec<ReceiptLine>)>,
+    pub(super) own_is_done: bool,
+    pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
-fn rules(begin: &Begin) -> Rules {
+fn rules(begin: &Begin, pace: &Pace, own: bool) -> Rules {
     let secs = |secs: u32| Duration::from_secs(secs.into());
     Rules {
         run: begin.run,
-        own: true,
+        own,
         wanted: begin.copies,
         gather_for: (begin.wait_copies_secs != u32::MAX).then(|| secs(begin.wait_copies_secs)),
         retry_for: secs(begin.retry_secs),
-        stall: Duration::from_secs(SILENCE_SECS),
-        busy_max: Duration::from_secs(COMMIT_SECS),
-        grace: GRACE,
+        stall: pace.stall,
+        busy_max: pace.busy_max,
+        grace: pace.grace,
         rounds_max: u32::try_from(MISSING_ROUNDS_MAX).unwrap_or(u32::MAX),
     }
 }
@@ -129,7 +135,7 @@ impl<'a> Driver<'a> {
                 there.push((id_of(&mut ids, id), name));
             }
         }
-        let (machine, actions) = Machine::begin(rules(run.begin), there);
+        let (machine, actions) = Machine::begin(rules(run.begin, &run.hub.pace, !run.is_relay()), there);
         let (events, heard) = bounded(EVENTS_QUEUED_MAX);
         let (called, answered) = unbounded();
         let (healing, healed) = unbounded();
@@ -160,9 +166,15 @@ impl<'a> Driver<'a> {
             live: None,
             own_receipt: None,
             own_refusal: None,
+            told: Told::default(),
+            sent: None,
+            base_known: false,
+            sampler: challenge::Random::new()
+                .ok()
+                .map(|mut random| Sampler::new(run.is_relay(), move |n| random.below(n))),
             question: None,
             proofs: Proofs::default(),
-            own_is_done: false,
+            own_is_done: run.is_relay(),
             end: None,
         };
         actions.into_iter().for_each(|action| driver.act(action));
@@ -175,25 +187,32 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// Why there is no receipt.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
-        let (ticks, silent) = (tick(Duration::from_secs(1)), never());
+        let ticks = tick(Duration::from_secs(1));
         while self.end.is_none() {
-            let source = if self.is_deaf() { &silent } else { &self.ends.source };
-            select! {
-                recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
-                recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
-                    self.target_told(id, generation, event);
-                },
-                recv(self.answered) -> answer => if let Ok(answer) = answer {
-                    self.joined(answer);
-                },
-                recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
-                    self.catch_up_told(id, generation, event);
-                },
-                recv(self.board.bell()) -> _ => self.look_at_board(),
-                recv(ticks) -> _ => self.tick(),
-            }
+            self.step(&ticks)?;
         }
         self.finish()
+    }
+
+    /// Whatever happens next.
+    fn step(&mut self, ticks: &Receiver<Instant>) -> Result<(), EngineError> {
+        let silent = never();
+        let source = if self.is_deaf() { &silent } else { &self.ends.source };
+        select! {
+            recv(source) -> message => self.source_said(message.unwrap_or(Err(LinkError::Closed)))?,
+            recv(self.heard) -> told => if let Ok((id, generation, event)) = told {
+                self.target_told(id, generation, event);
+            },
+            recv(self.answered) -> answer => if let Ok(answer) = answer {
+                self.joined(answer);
+            },
+            recv(self.healed) -> told => if let Ok((id, generation, event)) = told {
+                self.catch_up_told(id, generation, event);
+            },
+            recv(self.board.bell()) -> _ => self.look_at_board(),
+            recv(ticks) -> _ => self.tick(),
+        }
+        Ok(())
     }
 
     /// Whether the source is not listened to now. A source that is gone is none to whom answers wait.
@@ -213,7 +232,13 @@ impl<'a> Driver<'a> {
         if let (Outcome::OwnFailed(_), Some(refused)) = (&outcome, self.own_refusal.take()) {
             return Err(refused.into());
         }
-        let receipt = receipt(&outcome, &lines, self.own_receipt.take(), self.run.begin.copies)?;
+        let receipt = match &self.run.lease {
+            Some(lease) => {
+                lease.finishing();
+                self.relayed(&outcome, &lines)?
+            }
+            None => receipt(&outcome, &lines, self.own_receipt.take(), self.run.begin.copies)?,
+        };
         self.answer(receipt);
         Ok(())
     }
@@ -249,7 +274,7 @@ impl<'a> Driver<'a> {
             self.tell_later(Event::Progress { target });
         }
         self.tell(Event::Tick);
-        if self.end.is_none() && self.ends.own.is_some() && self.run.hub.board.is_ending() {
+        if self.end.is_none() && self.is_gathering() && self.run.hub.board.is_ending() {
             // It waits for those who cannot come.
             let message = b"the daemon is stopping; try again later"[..].into();
             self.own_refusal = Some(Refused { kind: RefusalKind::Unavailable, message });
@@ -260,6 +285,10 @@ impl<'a> Driver<'a> {
             // Full: it has something to read.
             let _ = self.ends.busy.try_send(Busy { phase: PHASE_COMMIT });
         }
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.ends.own.is_some() || (self.run.is_relay() && self.generation == 0 && self.calls.is_empty())
     }
 
     fn look_at_board(&mut self) {
@@ -286,6 +315,8 @@ impl<'a> Driver<'a> {
         match action {
             // It takes nothing.
             Action::Announce { .. } if self.ends.answers.len() >= ANSWERS_QUEUED_MAX => {}
+            // Who did not ask hears of it only when it has to wait.
+            Action::Announce { connected, wanted } if self.run.begin.copies == 0 && connected >= wanted => {}
             Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
             Action::Start { target: TargetId::OWN } => self.start_own(),
             Action::Start { target } => self.call(target, Purpose::Run),
@@ -293,6 +324,9 @@ impl<'a> Driver<'a> {
             Action::Grant => self.grant(),
             Action::Reply { question } => {
                 if let Some(message) = self.router.reply(question) {
+                    if let (Message::Need(need), Some(sampler)) = (&message, &mut self.sampler) {
+                        sampler.replied(need);
+                    }
                     self.answer(message);
                 }
             }
@@ -309,8 +343,9 @@ impl<'a> Driver<'a> {
     fn grant(&mut self) {
         let said = || self.conns.values().filter_map(|conn| conn.granted.as_ref());
         let base_known = said().all(|granted| granted.base_known) && said().next().is_some();
-        let ask = said().any(|granted| granted.ask);
-        self.is_awaited = false;
+        // All hold the run already: nothing is needed.
+        let ask = said().any(|granted| granted.ask) || said().next().is_none();
+        (self.is_awaited, self.base_known) = (false, base_known);
         self.answer(Granted { base_known, ask });
     }
 
@@ -359,6 +394,7 @@ impl<'a> Driver<'a> {
             }
             _ => {}
         }
+        self.sampler.iter_mut().for_each(|sampler| sampler.see(&message));
         let routed = self.router.source(message)?;
         for (target, message) in routed.sends {
             self.send(target, message);
@@ -367,6 +403,8 @@ impl<'a> Driver<'a> {
             self.asked(question, &routed.unasked);
         }
         if let Some(manifest) = ended {
+            self.check_one_manifest(manifest)?;
+            self.sent = Some(manifest);
             self.conns.values_mut().for_each(|conn| conn.owes_verdict = conn.granted.is_some());
             (self.is_awaited, self.busy_said) = (true, Instant::now());
             self.tell(Event::ManifestSent { manifest });
@@ -380,47 +418,6 @@ impl<'a> Driver<'a> {
         for target in unasked {
             self.tell(Event::Answered { target: *target, question });
         }
-    }
-
-    fn challenge(&mut self, target: TargetId) {
-        if self.proofs.is_asked(target) {
-            return;
-        }
-        match self.next_challenge() {
-            Ok(Some((challenge, expected))) => {
-                self.proofs.ask(target, expected);
-                self.send(target, challenge);
-            }
-            // The own store's catalog may not know its files yet.
-            Ok(None) if !self.own_is_done => {
-                self.question = None;
-                self.proofs.defer(target);
-            }
-            // There is no content that could be asked about.
-            Ok(None) => self.proved(target, true),
-            Err(error) => {
-                tracing::warn!("what destinations hold cannot be asked about: {error}");
-                self.tell_later(Event::Lost { target, why: "the server could not check what it holds".to_owned() });
-            }
-        }
-    }
-
-    /// The own store has done all that it does after a commit.
-    pub(super) fn own_ended(&mut self) {
-        self.own_is_done = true;
-        for target in self.proofs.take_waiting() {
-            self.challenge(target);
-        }
-    }
-
-    fn next_challenge(&mut self) -> Result<Option<(Challenge, Digest)>, EngineError> {
-        if self.question.is_none() {
-            let (hub, copy) = (self.run.hub, self.run.who.copy());
-            let record = hub.store.snapshots(copy)?.by_run(self.run.begin.run)?;
-            let record = record.ok_or_else(|| EngineError::new(ErrorKind::Failed, "the snapshot is not there"))?;
-            self.question = Some(challenge::Question::about(hub, copy, &record)?);
-        }
-        self.question.as_ref().filter(|question| !question.is_empty()).map(challenge::Question::ask).transpose()
     }
 }
 
@@ -437,3 +434,6 @@ fn id_of(ids: &mut BTreeMap<DestinationId, TargetId>, id: DestinationId) -> Targ
     let next = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
     *ids.entry(id).or_insert(TargetId(next))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,14 @@
 //! One at a time a destination, [`JOBS_MAX`] in all; who lacks least goes first. What failed rests for a while (`agenda`).
 //!
 //! Always holds: a live run goes first. While its [`LiveRun`] lives no catch-up of what overlaps it begins, and none of those
-//! that were under way goes on; nor does one begin while a lease on the daemon's own copy is held. What a destination has
-//! already it says so itself, whatever has come after it: a descendant is never replaced.
+//! that were under way goes on, also not those by which an earlier run brings its own snapshot to a returner
+//! ([`LiveRun::catches_up`]); nor does one begin while a lease on the daemon's own copy is held. What is brought is the newest
+//! of its root when it begins, so a descendant is never replaced; and what a destination has already it says so itself.
 
 mod agenda;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -22,10 +24,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use self::agenda::{Agenda, JobId, Lack};
+use self::watchdog::Watchdog;
 use super::board::{CallId, Destination};
 use super::challenge::Question;
 use crate::backup::lease::Scope;
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::engine::catch_up::{self, Due};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::hub::Hub;
@@ -117,6 +121,50 @@ impl Drop for UnderWay {
 pub(in crate::engine) struct LiveRun {
     healing: Arc<Healing>,
     live: u64,
+}
+
+impl LiveRun {
+    /// This run, which has committed, brings its snapshot to a returner. The place is to be held as long as that lasts;
+    /// `stop` is asked when a later run begins.
+    ///
+    /// # Errors
+    /// A later run of the same paths has begun, or was: it has its turn, and `record` none.
+    pub(in crate::engine) fn catches_up(
+        &self,
+        hub: &Hub,
+        copy: &CopyName,
+        record: &SnapshotRecord,
+        stop: &Stop,
+    ) -> Result<OfRun, EngineError> {
+        let job = self.healing.lock().begin_of_run(self.live, stop).ok_or_else(overtaken)?;
+        let place = OfRun { healing: Arc::clone(&self.healing), job };
+        // In this order: a run that begins after that finds us.
+        if is_newest(hub, copy, record)? { Ok(place) } else { Err(overtaken()) }
+    }
+}
+
+/// See [`LiveRun::catches_up`].
+pub(in crate::engine) struct OfRun {
+    healing: Arc<Healing>,
+    job: JobId,
+}
+
+impl Drop for OfRun {
+    fn drop(&mut self) {
+        self.healing.lock().of_run_ended(self.job);
+        self.healing.ended.notify_all();
+    }
+}
+
+/// What becomes of a catch-up that a later run goes before.
+pub(in crate::engine) fn overtaken() -> EngineError {
+    EngineError::new(ErrorKind::Interrupted, "a later backup of the same paths goes first")
+}
+
+/// Whether nothing has come after it.
+fn is_newest(hub: &Hub, copy: &CopyName, record: &SnapshotRecord) -> Result<bool, EngineError> {
+    let newest = hub.store.snapshots(copy)?.newest(&record.root)?;
+    Ok(newest.is_some_and(|newest| newest.run == record.run))
 }
 
 impl Drop for LiveRun {
@@ -228,9 +276,17 @@ fn lacks(hub: &Hub, there: &[Destination]) -> Result<Vec<Lack>, EngineError> {
 /// Brings it; its number over there.
 fn catch_up(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<u64, EngineError> {
     let mut link = call(hub, lack, stop)?;
+    if !is_newest(hub, &lack.copy, &lack.record)? {
+        return Err(overtaken());
+    }
     let shown = hub.board.begin_run(lack.id, &lack.copy, &lack.record.root);
     let due = Due { copy: &lack.copy, record: &lack.record, head: lack.head };
-    let caught_up = catch_up::run(hub, &due, &mut link, stop, &|bytes, total| shown.advance(bytes, total))?;
+    let watchdog = Watchdog::new(Instant::now());
+    let told = |bytes, total| {
+        watchdog.told(bytes, total, Instant::now());
+        shown.advance(bytes, total);
+    };
+    let caught_up = watchdog.watch(stop, || catch_up::run(hub, &due, &mut link, stop, &told))?;
     // Who has something newer cannot show the older one in its plain copy.
     if !caught_up.had_it {
         prove(hub, lack, &mut link).map_err(|error| stop.or(error))?;
@@ -240,7 +296,7 @@ fn catch_up(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<u64, EngineError> {
 
 /// Has the destination show that it holds what it says.
 fn prove(hub: &Hub, lack: &Lack, link: &mut Link) -> Result<(), EngineError> {
-    let question = Question::about(hub, &lack.copy, &lack.record)?;
+    let question = Question::about(hub, &lack.copy, &lack.record, &[])?;
     if question.is_empty() {
         return Ok(());
     }

@@ -15,7 +15,10 @@
 //! link, or with the next thing that is said, and tells nobody. "say" ends when the source has taken its last answer, or is
 //! gone. The own store ends its housekeeping first. A source that is lost before the commit ends the run; what has arrived
 //! waits in staging, here and there.
+//!
+//! A relay has no own store: what is different then stands in `relay`.
 
+mod asking;
 pub(super) mod attend;
 pub(super) mod board;
 pub(super) mod challenge;
@@ -23,12 +26,19 @@ mod driver;
 pub(super) mod heal;
 #[cfg(test)]
 mod hostile;
+pub(super) mod pace;
 mod peers;
 mod proofs;
 mod receipt;
+mod relay;
 mod router;
 mod running;
+mod sampler;
+#[cfg(test)]
+mod scripted;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(super) mod whose;
 
 use std::sync::Arc;
@@ -46,6 +56,7 @@ use super::wire::WireError;
 use crate::backup::relpath::RelPath;
 use crate::net::link::{Link, LinkError, LinkReceiver, LinkSender};
 use crate::net::message::{Begin, Message, RefusalKind, Refused};
+use crate::store::leases::LeaseGuard;
 
 /// How often who listens to a silent source looks whether the run is over.
 const LOOK: Duration = Duration::from_millis(100);
@@ -56,12 +67,22 @@ struct Run<'a> {
     who: &'a Who,
     begin: &'a Begin,
     root: RelPath,
+    /// A relay's own; else the own store takes it.
+    lease: Option<LeaseGuard>,
 }
 
-/// Whether more than the own store takes part in a run. A dry run is nobody else's business.
+impl Run<'_> {
+    /// There is no own store.
+    fn is_relay(&self) -> bool {
+        self.hub.is_relay()
+    }
+}
+
+/// Whether more than the own store takes part in a run. A dry run is nobody else's business (a relay's is one
+/// destination's).
 pub(super) fn concerns(hub: &Hub, who: &Who, begin: &Begin) -> bool {
     let wanted = || hub.board.list().iter().any(|destination| destination.wants.admits(who.copy()));
-    !begin.dry_run && (begin.copies > 0 || wanted())
+    !begin.dry_run && (hub.is_relay() || begin.copies > 0 || wanted())
 }
 
 /// Serves a backup to the own store and to all destinations that want it; the receipt has been sent when this returns.
@@ -71,18 +92,22 @@ pub(super) fn concerns(hub: &Hub, who: &Who, begin: &Begin) -> bool {
 /// Why it is refused or failed. If it is that too few hold it, those who were needed never came.
 pub(super) fn serve(hub: &Arc<Hub>, who: &Who, link: &mut Link, begin: &Begin) -> Result<(), EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(WireError::from)?;
-    let run = Run { hub, who, begin, root };
+    let lease = hub.is_relay().then(|| receive::lease(hub, who, link, begin, &root)).transpose()?;
+    let run = Run { hub, who, begin, root, lease };
     let (sender, receiver) = (link.sender.clone(), &mut link.receiver);
     let over = AtomicBool::new(false);
     let (told, source) = bounded(1);
     let (answers, to_say) = unbounded();
     let (start_own, started) = bounded(1);
-    let (ours, theirs) = Link::pair();
-    let ends = Ends { source, answers, busy: sender.clone(), start_own, own: Some(ours) };
+    let (own, at_store) = if run.is_relay() { (None, None) } else { Some(Link::pair()).unzip() };
+    let ends = Ends { source, answers, busy: sender.clone(), start_own, own };
     thread::scope(|scope| {
         scope.spawn(|| listen(receiver, &told, &over));
         scope.spawn(move || say(&sender, &to_say));
-        scope.spawn(|| own_store(&run, theirs, &started));
+        if let Some(link) = at_store {
+            let (run, started) = (&run, &started);
+            scope.spawn(move || own_store(run, link, started));
+        }
         let outcome = Driver::new(&run, ends).run();
         over.store(true, Ordering::Relaxed);
         outcome

@@ -6,6 +6,7 @@ use std::thread;
 
 use super::board::{Answer, HeldHead, RunShown};
 use super::driver::Driver;
+use super::heal;
 use super::target::{Target, TargetEvent};
 use super::whose::for_whom;
 use crate::backup::bytes::escape;
@@ -20,8 +21,9 @@ use crate::engine::wire::WireError;
 use crate::net::link::Link;
 use crate::net::message::{Begin, Committed, Granted, Message, Missing, RefusalKind};
 
-/// How long a destination waits for whoever changes that root there, in seconds.
-const LEASE_WAIT_SECS: u32 = 30;
+/// How long a destination waits for whoever changes that root there, in seconds: less than what counts as a stall, so that
+/// it says why. It is asked again then.
+const LEASE_WAIT_SECS: u32 = 20;
 
 /// What a path takes beside its bytes, at least.
 const PATH_BYTES: usize = 48;
@@ -136,10 +138,12 @@ impl Driver<'_> {
         let run = self.run;
         let newest = run.hub.store.snapshots(run.who.copy()).and_then(|all| Ok(all.newest(&run.root)?));
         let parent = newest.ok().flatten().filter(|record| record.kind == RunKind::Backup).map(|record| record.run);
+        let parent = parent.or_else(|| if run.is_relay() { self.parent_at(target) } else { None });
         self.connect(target, link);
         self.send(target, for_whom(run.who, parent, true));
         // What may be deleted the own store decides, which prepares first.
-        let (force_delete, wait_secs, copies) = (true, LEASE_WAIT_SECS, 0);
+        let force_delete = run.begin.force_delete || !run.is_relay();
+        let (wait_secs, copies) = (LEASE_WAIT_SECS, 0);
         self.send(target, Begin { force_delete, wait_secs, copies, ..run.begin.clone() });
         self.tell(Event::Progress { target });
     }
@@ -183,6 +187,7 @@ impl Driver<'_> {
             TargetEvent::Heard(message) => {
                 let event = self.said(id, message).unwrap_or(progress);
                 self.tell(event);
+                self.end_if_refused();
             }
         }
     }
@@ -216,7 +221,8 @@ impl Driver<'_> {
             }
             Message::Refused(refused) => {
                 let why = escape(&refused.message.0);
-                let returns = refused.kind == RefusalKind::Unavailable;
+                let returns = matches!(refused.kind, RefusalKind::Unavailable | RefusalKind::Locked);
+                self.told_refusal(target, &refused);
                 if target == TargetId::OWN {
                     self.own_refusal = Some(refused);
                 }
@@ -249,8 +255,11 @@ impl Driver<'_> {
 
     fn granted(&mut self, target: TargetId, granted: Granted) -> Option<Event> {
         let conn = self.conns.get_mut(&target)?;
-        if conn.granted.replace(granted).is_some() {
+        if conn.granted.replace(granted.clone()).is_some() {
             return Some(Event::Refused { target, why: Reason::OutOfTurn.to_string() });
+        }
+        if self.base_known && !granted.base_known {
+            return self.begin_again(target);
         }
         self.router.join(target);
         if target == TargetId::OWN {
@@ -259,8 +268,11 @@ impl Driver<'_> {
         Some(Event::Granted { target })
     }
 
-    /// The lease is there: what heals steps back.
+    /// The lease is there: what heals steps back. This is the driver's one wait, of seconds at most and only if an older
+    /// snapshot is on its way to somebody: nobody else has been asked to take part yet (the own store is the first, and
+    /// says this once), and the source has no leave to send, so there is nothing that it could hold up.
     fn go_live(&mut self) {
+        debug_assert!(self.calls.is_empty() && self.conns.keys().eq(&[TargetId::OWN]), "only the own store is there");
         let run = self.run;
         self.live = Some(run.hub.healing.supersede(run.who.copy(), &run.root, run.begin.recursive));
     }
@@ -275,13 +287,15 @@ impl Driver<'_> {
             if !was_granted {
                 self.go_live();
             }
+        } else {
+            self.told_receipt(target, receipt, was_granted);
         }
         Some(if was_granted { Event::Committed { target, snapshot } } else { Event::AlreadyHeld { target, snapshot } })
     }
 
     /// It showed what it holds, or could not.
     pub(super) fn proved(&mut self, target: TargetId, right: bool) {
-        let (run, receipt) = (self.run, self.own_receipt.as_ref());
+        let (run, receipt) = (self.run, self.receipt_of(target));
         if let (true, Some(id), Some(receipt)) = (right, self.destination(target), receipt) {
             // It says so itself a moment later: the list is right already when the source has its receipt.
             let head = HeldHead { run: receipt.run, manifest: receipt.manifest };
@@ -316,8 +330,12 @@ impl Driver<'_> {
         self.generation += 1;
         let generation = self.generation;
         let stop = Stop::default();
-        if let Err(error) = self.spawn_catch_up(target, link, &stop) {
-            return self.tell_later(Event::Lost { target, why: error.message });
+        match self.spawn_catch_up(target, link, &stop) {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::Interrupted => {
+                return self.tell_later(Event::Refused { target, why: error.message });
+            }
+            Err(error) => return self.tell_later(Event::Lost { target, why: error.message }),
         }
         self.catching_up.insert(target, CatchingUp { generation, stop });
     }
@@ -328,11 +346,14 @@ impl Driver<'_> {
         let lost = |why: &str| EngineError::new(ErrorKind::Failed, why);
         let record = hub.store.snapshots(&copy)?.by_run(run.begin.run)?;
         let record = record.ok_or_else(|| lost("the snapshot is not there"))?;
+        let place = self.live.as_ref().ok_or_else(|| lost("the run is not known to others"))?;
+        let place = place.catches_up(hub.as_ref(), &copy, &record, &stop)?;
         let id = self.destination(target).ok_or_else(|| lost("it is not there"))?;
         let head = hub.board.find(id).and_then(|found| found.head(&copy, &run.root)).map(|head| head.manifest);
         let shown = hub.board.begin_run(id, &copy, &run.root);
         let (events, generation) = (self.healing.clone(), self.generation);
         let work = move || {
+            let _place = place;
             let told = |bytes, total| {
                 shown.advance(bytes, total);
                 let _ = events.send((target, generation, Healed::Moves));
@@ -359,7 +380,13 @@ impl Driver<'_> {
                 let snapshot = SnapshotName { run: receipt.run, manifest: receipt.manifest };
                 self.tell(Event::CaughtUp { target, snapshot });
             }
-            Err(error) if error.kind == ErrorKind::Unreachable => self.tell(Event::Lost { target, why: error.message }),
+            Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Locked) => {
+                self.tell(Event::Lost { target, why: error.message });
+            }
+            // Nobody else stops it while it counts.
+            Err(error) if error.kind == ErrorKind::Interrupted => {
+                self.tell(Event::Refused { target, why: heal::overtaken().message });
+            }
             Err(error) => self.tell(Event::Refused { target, why: error.message }),
         }
     }

@@ -328,6 +328,7 @@ impl Work<'_> {
         };
         let mut end = keeper.finish(&owners)?;
         watch.lap("new cache");
+        let mut unknown = None;
         for _ in 0..MISSING_ROUNDS_MAX {
             observer.event(&Event::Phase(Phase::Committing));
             sender.found.unseen.sort();
@@ -350,10 +351,14 @@ impl Work<'_> {
                     }
                     return Ok(summary(source, &receipt, &sender.found, Some(&end)));
                 }
-                Answer::Missing(missing) => self.resend(sender, &missing, &mut end, &header, &owners)?,
+                Answer::Missing(missing) => unknown = self.resend(sender, &missing, &mut end, &header, &owners)?,
             }
         }
-        Err(EngineError::new(ErrorKind::Failed, "files changed faster than they could be sent; run it again"))
+        let message = match unknown {
+            Some(path) => format!("the server asks for '{path}' again and again, which is no file of this backup"),
+            None => "files changed faster than they could be sent; run it again".to_owned(),
+        };
+        Err(EngineError::new(ErrorKind::Failed, message))
     }
 
     fn scan(
@@ -406,6 +411,7 @@ impl Work<'_> {
         })
     }
 
+    /// Some: a path that was asked for and cannot be given.
     fn resend(
         &self,
         sender: &mut ContentSender<'_>,
@@ -413,14 +419,17 @@ impl Work<'_> {
         end: &mut CacheEnd,
         header: &CacheHeader,
         owners: &OwnerNames,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<crate::backup::relpath::RelPath>, EngineError> {
         let source = self.attempt.source;
         let records = if end.unchanged { self.paths.open().map(|(_, r)| r) } else { Some(self.paths.open_next()?) };
         let records = records.ok_or_else(|| EngineError::new(ErrorKind::Failed, "the hash cache vanished"))?;
         sender.ask = true;
         let root = (&source.dir, source.file_name.as_deref());
-        let mut changed = resend::resend(sender, root, records, missing, client::now().minus(2, 0))?;
-        resend::rewrite(self.paths, end, header, owners, &mut changed)
+        let mut resent = resend::resend(sender, root, records, missing, client::now().minus(2, 0))?;
+        if !resent.overrides.is_empty() {
+            resend::rewrite(self.paths, end, header, owners, &mut resent.overrides)?;
+        }
+        Ok(resent.unknown)
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! A file that changed or vanished since it was scanned gets a new record (or none): the new cache is rewritten with it,
 //! and the manifest is sent again.
+//!
+//! A path that names no file of the manifest cannot be given, and stays out of it: who asked (it may be one destination of
+//! several) will miss it again, and the rounds end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::sync::Arc;
@@ -29,6 +32,14 @@ use crate::tree::safe_dir::SafeDir;
 /// New records of files that changed, none for those that are gone.
 pub(super) type Overrides = BTreeMap<RelPath, Option<CacheRecord>>;
 
+/// What became of what was asked for.
+#[derive(Default)]
+pub(super) struct Resent {
+    pub(super) overrides: Overrides,
+    /// One of the paths that are no file's.
+    pub(super) unknown: Option<RelPath>,
+}
+
 fn failed(message: String) -> EngineError {
     EngineError::new(ErrorKind::Failed, message)
 }
@@ -41,11 +52,17 @@ pub(super) fn resend(
     mut records: Reader,
     missing: &[RelPath],
     safe_before: Timestamp,
-) -> Result<Overrides, EngineError> {
-    let mut wanted = Vec::new();
-    for path in missing {
+) -> Result<Resent, EngineError> {
+    let (mut wanted, mut unknown) = (Vec::new(), None);
+    for path in missing.iter().collect::<BTreeSet<_>>() {
         let found = records.get(path).map_err(|e| failed(format!("the hash cache cannot be read: {e}")))?;
-        wanted.push(found.ok_or_else(|| failed(format!("the server asks for '{path}', which is in no manifest")))?);
+        match found.filter(|record| record.entry.file().is_some()) {
+            Some(record) => wanted.push(record),
+            None => unknown = Some(path.clone()),
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(Resent { unknown, ..Resent::default() });
     }
     let old: BTreeMap<RelPath, CacheRecord> = wanted.iter().map(|r| (r.entry.path.clone(), r.clone())).collect();
     let budget = Budget::new(WINDOW_BYTES);
@@ -73,10 +90,10 @@ pub(super) fn resend(
         let _ = feeder.join();
         sent
     })?;
-    let Sink::List(sent) = &mut sender.sink else { return Ok(Overrides::new()) };
+    let Sink::List(sent) = &mut sender.sink else { return Ok(Resent { unknown, ..Resent::default() }) };
     let mut sent: BTreeMap<RelPath, CacheRecord> =
         std::mem::take(sent).into_iter().map(|r| (r.entry.path.clone(), r)).collect();
-    Ok(old
+    let overrides = old
         .into_iter()
         .map(|(path, old)| {
             let new = sent.remove(&path).map(|mut new| {
@@ -88,7 +105,8 @@ pub(super) fn resend(
             });
             (path, new)
         })
-        .collect())
+        .collect();
+    Ok(Resent { overrides, unknown })
 }
 
 /// What is to be done for a record; no job when its folder cannot be opened. None: the run is over.

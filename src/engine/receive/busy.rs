@@ -1,7 +1,8 @@
-//! [`Busy`]: tells the client that its run goes on while nothing else is said: from the end of its manifest to the
-//! answer, whatever takes so long (the stat pass, the plan, preparing, flushes, placing).
+//! [`Busy`]: tells the client that its run goes on while nothing else is said: when what has arrived before is looked at,
+//! while a message keeps us at work (the first question waits for the stat pass, the disk may be slow), and from the end of
+//! its manifest to the answer, whatever takes so long (the plan, preparing, flushes, placing).
 //!
-//! One thread a run says so every [`EVERY`], and each phase when it begins. Nothing waits for a peer that does not
+//! One thread a run says so every [`EVERY`], and each phase after the manifest when it begins. Nothing waits for a peer that does not
 //! read: what finds no room in the link's queue is dropped, for something that will be read is queued then.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,11 @@ impl Busy {
         let mut state = self.state();
         state.phase = Some(phase);
         self.say(&state);
+    }
+
+    /// The same, but it need not be said before it has taken a while: 0 what arrived before, 1 a message.
+    pub(super) fn at_work(&self, phase: u8) {
+        self.state().phase = Some(phase);
     }
 
     /// The answer comes: nothing may follow it.
@@ -112,6 +118,20 @@ mod tests {
             rest.push(message);
         }
         assert_eq!(rest.last(), Some(&Missing { paths: Vec::new(), last: true }.into()));
+    }
+
+    #[test]
+    fn work_is_told_of_once_it_takes_a_while() {
+        let (ours, mut theirs) = Link::pair();
+        let busy = Busy::new(ours.sender.clone());
+        busy.at_work(1);
+        assert_eq!(theirs.recv_timeout(Duration::ZERO), Ok(None));
+        std::thread::scope(|scope| {
+            let ending = busy.ending();
+            scope.spawn(|| busy.run(Duration::from_millis(1)));
+            assert_eq!(theirs.recv(), Ok(message::Busy { phase: 1 }.into()));
+            drop(ending);
+        });
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) struct Run<'a> {
     pub(super) lease: LeaseGuard,
     /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
     pub(super) distrusted: Mutex<HashSet<RelPath>>,
-    busy: Busy,
+    busy: &'a Busy,
 }
 
 /// Serves a backup; its receipt has been sent when this returns, and is told. A dry run's too.
@@ -108,7 +108,12 @@ pub(super) fn serve(
 ) -> Result<Committed, EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(super::wire::WireError::from)?;
     let log = RunLog::begin(begin.run, RunKind::Backup, &root);
-    let served = serve_run(hub, who, link, (begin, terms), root, &log);
+    let busy = Busy::new(link.sender.clone());
+    let served = thread::scope(|scope| {
+        let _ending = busy.ending();
+        scope.spawn(|| busy.run(busy::EVERY));
+        serve_run(hub, who, link, (begin, terms, &busy), root, &log)
+    });
     if !begin.dry_run {
         log.end(hub, who, served.as_ref().map(|_| ()));
     }
@@ -119,7 +124,7 @@ fn serve_run(
     hub: &Hub,
     who: &Who,
     link: &mut Link,
-    (begin, terms): (&Begin, &Terms),
+    (begin, terms, busy): (&Begin, &Terms, &Busy),
     root: RelPath,
     log: &RunLog,
 ) -> Result<Committed, EngineError> {
@@ -140,7 +145,9 @@ fn serve_run(
     let copy = OpenCopy::open(hub, who.copy())?;
     ancestors::check(&copy, &snapshots, &root)?;
     let staging = hub.open_staging(who.copy(), &root)?;
+    busy.at_work(0);
     staging.adopt()?;
+    busy.leave();
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let vault = hub.vault(who.copy())?;
@@ -162,7 +169,7 @@ fn serve_run(
         vault,
         lease,
         distrusted: Mutex::default(),
-        busy: Busy::new(link.sender.clone()),
+        busy,
     };
     let served = run.serve(link);
     if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
@@ -172,7 +179,16 @@ fn serve_run(
 }
 
 /// Gets the lease, telling the client while it waits.
-fn lease(hub: &Hub, who: &Who, link: &mut Link, begin: &Begin, root: &RelPath) -> Result<LeaseGuard, EngineError> {
+///
+/// # Errors
+/// Who holds it; or the client does not wait any more.
+pub(super) fn lease(
+    hub: &Hub,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    root: &RelPath,
+) -> Result<LeaseGuard, EngineError> {
     let wait = match begin.wait_secs {
         0 => None,
         u32::MAX => Some(Duration::MAX),
@@ -270,9 +286,6 @@ impl Run<'_> {
             scope.spawn(move || result.set(look(hub, copy, root, recursive)));
             let (flusher, flush_thread) = Flusher::new(Arc::clone(&hub.own));
             scope.spawn(move || flush_thread.run(hub));
-            let busy = &self.busy;
-            let _ending = busy.ending();
-            scope.spawn(move || busy.run(busy::EVERY));
             self.exchange(link, &found, flusher)
         })
     }
@@ -355,6 +368,7 @@ impl Run<'_> {
                     Some(message) => message,
                     None => link.receiver.recv()?,
                 };
+                self.busy.at_work(1);
                 match message {
                     Message::Manifest(head) => incoming = Some(Incoming::begin(self, head)?),
                     Message::Changes(changes) => match &mut incoming {
@@ -367,6 +381,7 @@ impl Run<'_> {
                     },
                     other => content.message(&link.sender, other)?,
                 }
+                self.busy.leave();
             }
         })?;
         *received += bytes;

@@ -76,6 +76,8 @@ struct Past {
 pub(super) struct Agenda {
     number: u64,
     jobs: BTreeMap<JobId, Job>,
+    /// Catch-ups of runs that wait for their destinations: they are not ours to plan, and make room like ours.
+    of_runs: BTreeMap<JobId, (Scope, Stop)>,
     live: BTreeMap<u64, Scope>,
     past: HashMap<Key, Past>,
 }
@@ -146,10 +148,29 @@ impl Agenda {
         self.past.retain(|(id, _, _), _| ids.contains(id));
     }
 
+    /// A live run brings its own snapshot to a destination that came back. None: a later run of the same paths is under
+    /// way, and goes first.
+    pub(super) fn begin_of_run(&mut self, live: u64, stop: &Stop) -> Option<JobId> {
+        let scope = self.live.get(&live)?.clone();
+        if self.live.iter().any(|(other, held)| *other != live && held.overlaps(&scope)) {
+            return None;
+        }
+        let job = JobId(self.next_number());
+        self.of_runs.insert(job, (scope, stop.clone()));
+        Some(job)
+    }
+
+    /// It has.
+    pub(super) fn of_run_ended(&mut self, job: JobId) {
+        self.of_runs.remove(&job);
+    }
+
     /// A live run begins; the jobs that must make room for it.
     pub(super) fn live(&mut self, scope: Scope) -> (u64, Vec<(JobId, Stop)>) {
-        let overlapping = self.jobs.iter().filter(|(_, job)| job.lack.scope().overlaps(&scope));
-        let ended = overlapping.map(|(id, job)| (*id, job.stop.clone())).collect();
+        let ours = self.jobs.iter().map(|(id, job)| (*id, job.lack.scope(), &job.stop));
+        let theirs = self.of_runs.iter().map(|(id, (scope, stop))| (*id, scope.clone(), stop));
+        let overlapping = ours.chain(theirs).filter(|(_, taken, _)| taken.overlaps(&scope));
+        let ended = overlapping.map(|(id, _, stop)| (id, stop.clone())).collect();
         let live = self.next_number();
         self.live.insert(live, scope);
         (live, ended)
@@ -162,12 +183,13 @@ impl Agenda {
 
     /// Whether it is still under way.
     pub(super) fn is_active(&self, job: JobId) -> bool {
-        self.jobs.contains_key(&job)
+        self.jobs.contains_key(&job) || self.of_runs.contains_key(&job)
     }
 
     /// All that is under way.
     pub(super) fn all(&self) -> Vec<(JobId, Stop)> {
-        self.jobs.iter().map(|(id, job)| (*id, job.stop.clone())).collect()
+        let ours = self.jobs.iter().map(|(id, job)| (*id, job.stop.clone()));
+        ours.chain(self.of_runs.iter().map(|(id, (_, stop))| (*id, stop.clone()))).collect()
     }
 }
 

@@ -257,3 +257,55 @@ fn who_cannot_show_what_it_says_is_not_believed() {
     assert!(error.kind == ErrorKind::Failed && error.message.contains("cannot show it"), "{error}");
     drop(there);
 }
+
+#[test]
+fn a_run_that_waits_for_a_returner_brings_its_snapshot_only_while_no_later_one_is_there() {
+    let world = World::new();
+    let first = world.backup("a", "one");
+    world.pass_on(&world.daemon);
+    let (daemon, copy) = (&world.daemon, copy_of(&world.daemon));
+    let live = daemon.healing.supersede(&copy, &first.root, true);
+    let catch_up = || {
+        let stop = Stop::default();
+        live.catches_up(daemon, &copy, &first, &stop).map(|place| (place, stop))
+    };
+    let (place, stop) = catch_up().unwrap();
+    // A later run of those paths ends it, and waits for it.
+    let ending = thread::spawn({
+        let stop = stop.clone();
+        move || {
+            stop.pause(PATIENCE);
+            drop(place);
+        }
+    });
+    let began = Instant::now();
+    let later = daemon.healing.supersede(&copy, &first.root, true);
+    assert!(stop.is_asked() && began.elapsed() < SUPERSEDE_PATIENCE);
+    ending.join().unwrap();
+    let refused = |what: &str| {
+        let error = catch_up().err().expect(what);
+        assert_eq!((error.kind, error.message), (ErrorKind::Interrupted, overtaken().message), "{what}");
+    };
+    refused("the later one is under way");
+    drop(later);
+    drop(catch_up().unwrap());
+    world.backup("a", "two");
+    world.pass_on(daemon);
+    refused("the later one has come");
+}
+
+#[test]
+fn what_is_not_the_newest_any_more_is_not_brought() {
+    let world = World::new();
+    world.backup("a", "one");
+    world.pass_on(&world.daemon);
+    let nas = world.store("nas");
+    let there = receives(&world.daemon, &nas);
+    let lack = lacks(&world.daemon, &world.daemon.board.list()).unwrap().remove(0);
+    world.backup("a", "two");
+    world.pass_on(&world.daemon);
+    let error = catch_up(&world.daemon, &lack, &Stop::default()).unwrap_err();
+    assert_eq!((error.kind, error.message), (ErrorKind::Interrupted, overtaken().message));
+    assert!(!holds(&nas, lack.record.run));
+    drop(there);
+}
