@@ -1,7 +1,9 @@
 //! What the source is told at the end: its receipt, or why there is none. Whatever destinations say of themselves, and
 //! however many there are, it fits a message: a receipt that cannot be sent is none.
 
+use crate::backup::bytes::Bytes;
 use crate::backup::fanout::{Event, Outcome, ReceiptLine, TargetKind, TargetState};
+use crate::backup::limits::SENTENCES_BYTES_MAX;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::message::{Committed, WireCopy};
 
@@ -9,6 +11,8 @@ use crate::net::message::{Committed, WireCopy};
 const REASON_BYTES_MAX: usize = 1024;
 /// Bytes of all lines of a receipt: together with its notes (`SENTENCES_BYTES_MAX`) they fit a control frame.
 const COPIES_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of a sentence made of several reasons.
+const SENTENCE_BYTES_MAX: usize = 16 * REASON_BYTES_MAX;
 /// What a line takes beside its words, and a reason that is left out.
 const LINE_BYTES: usize = 32;
 const LEFT_OUT: &str = "…";
@@ -41,7 +45,8 @@ pub(super) fn receipt(
     match (outcome, own) {
         (Outcome::Done | Outcome::TooFew, Some(own)) => {
             let copies = copies(lines);
-            let mut notes = own.notes;
+            // Of a relay's they are a destination's words.
+            let mut notes = first_that_fit(own.notes, SENTENCES_BYTES_MAX);
             if copies.len() < lines.len() {
                 notes.push(
                     format!("{} more destinations are not listed", lines.len() - copies.len()).into_bytes().into(),
@@ -61,6 +66,30 @@ pub(super) fn receipt(
         }
         (Outcome::Abandoned, _) => Err(EngineError::new(ErrorKind::Unreachable, "the source went away")),
     }
+}
+
+fn first_that_fit(notes: Vec<Bytes>, mut room: usize) -> Vec<Bytes> {
+    let fits = |note: &Bytes| match room.checked_sub(LINE_BYTES + note.0.len()) {
+        Some(rest) => {
+            room = rest;
+            true
+        }
+        None => false,
+    };
+    notes.into_iter().take_while(fits).collect()
+}
+
+/// What is said in several parts, as many as fit a sentence that people read.
+pub(super) fn joined(parts: impl IntoIterator<Item = String>) -> String {
+    let mut all = String::new();
+    for part in parts {
+        let glue = if all.is_empty() { "" } else { "; " };
+        if all.len() + part.len() > SENTENCE_BYTES_MAX {
+            return all + glue + LEFT_OUT;
+        }
+        all = all + glue + &part;
+    }
+    all
 }
 
 /// As many as fit, with as many reasons as fit beside their names.
@@ -99,10 +128,8 @@ fn copy(line: &ReceiptLine) -> WireCopy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::bytes::Bytes;
     use crate::backup::digest::{Digest, RunId};
     use crate::backup::fanout::{Reason, TargetId};
-    use crate::backup::limits::SENTENCES_BYTES_MAX;
     use crate::net::frame::Frame;
 
     fn line(id: u32, name: &str, why: &str) -> ReceiptLine {
@@ -145,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_receipt_fits_a_message_whatever_destinations_say() {
-        let notes = vec![Bytes(vec![b'n'; SENTENCES_BYTES_MAX / 100]); 100];
+        let notes = vec![Bytes(vec![b'n'; SENTENCES_BYTES_MAX / 100 - LINE_BYTES]); 300];
         for (count, listed) in [(3, 3), (400, 400), (2000, COPIES_BYTES_MAX / (LINE_BYTES + 1023))] {
             let lines: Vec<_> = (1..=count).map(|id| line(id, &"n".repeat(1023), &"w".repeat(1024))).collect();
             let told = receipt(&Outcome::TooFew, &lines, Some(own(notes.clone())), 1).unwrap();
@@ -155,5 +182,14 @@ mod tests {
             assert!(told.copies.iter().all(|copy| !copy.reason.0.is_empty()));
             Frame::encode(told.into()).unwrap();
         }
+    }
+
+    #[test]
+    fn reasons_of_many_are_one_sentence_and_no_book() {
+        let joined_of = |count: usize| joined((0..count).map(|_| "w".repeat(1000)));
+        assert_eq!(joined(["one", "two"].map(str::to_owned)), "one; two");
+        assert_eq!(joined_of(10).len(), 10 * 1002 - 2);
+        let cut = joined_of(2000);
+        assert!(cut.ends_with("w; …") && cut.len() <= SENTENCE_BYTES_MAX + 8, "{}", cut.len());
     }
 }

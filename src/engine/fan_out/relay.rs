@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::driver::Driver;
-use super::receipt::receipt;
+use super::receipt::{joined, receipt};
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::fanout::{Event, Outcome, Reason, ReceiptLine, TargetId, TargetState};
 use crate::engine::error::{EngineError, ErrorKind};
@@ -128,8 +128,8 @@ fn why_nobody(lines: &[ReceiptLine], wanted: u32) -> String {
         TargetState::Held => None,
         TargetState::Behind(why) | TargetState::Failed(why) => Some(format!("'{}': {why}", line.name)),
     };
-    let reasons: Vec<String> = lines.iter().filter_map(reason).collect();
-    format!("fewer than {wanted} destinations could hold it, and none is known to: {}", reasons.join("; "))
+    let reasons = joined(lines.iter().filter_map(reason));
+    format!("fewer than {wanted} destinations could hold it, and none is known to: {reasons}")
 }
 
 #[cfg(test)]
