@@ -224,7 +224,7 @@ class Rsync(Tool):
     def start(self):
         (self.dir / "store").mkdir()
         owner = "uid = root\ngid = root\n" if IS_ROOT else ""
-        (self.dir / "conf").write_text(f"use chroot = no\nmunge symlinks = no\n{owner}[b]\npath = {self.dir}/store\nread only = no\n")
+        (self.dir / "conf").write_text(f"use chroot = no\n{owner}[b]\npath = {self.dir}/store\nread only = no\n")
         argv = ["rsync", "--daemon", "--no-detach", f"--config={self.dir}/conf", f"--port={self.port}"]
         self.serve([*argv, "--address=127.0.0.1"])
 

@@ -75,14 +75,24 @@ pub(super) fn space(hub: &Hub) -> (u64, u64) {
         .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
 }
 
-/// The destinations that take the copy's backups; for an administrator all of them.
+/// The destinations that take the copy's backups; for an administrator all of them. How far behind they are is counted over
+/// all copies that they take: who is up to date holds what everybody has backed up.
 pub(super) fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>, EngineError> {
     let (copy, sees_all) = (who.copy(), who.identity.may(Right::Admin));
-    let snapshots = hub.store.snapshots(copy)?;
-    let (roots, all) = (snapshots.roots()?, snapshots.list()?);
+    let mut known = Vec::new();
+    for copy in hub.store.copies()? {
+        let snapshots = hub.store.snapshots(&copy)?;
+        known.push((copy, snapshots.roots()?, snapshots.list()?));
+    }
+    let behind = |destination: &Destination| {
+        let wanted = known.iter().filter(|(copy, ..)| destination.wants.admits(copy));
+        let each = wanted
+            .flat_map(|(copy, roots, all)| roots.iter().map(move |root| behind(all, copy, &root.root, destination)));
+        each.sum()
+    };
     let shown = hub.board.list().into_iter().filter(|destination| sees_all || destination.wants.admits(copy));
     let tell = |destination: Destination| {
-        let behind = roots.iter().map(|root| behind(&all, copy, &root.root, &destination)).sum();
+        let behind = behind(&destination);
         let running: Vec<String> =
             hub.board.running(destination.id).iter().map(|run| run.words(copy, sees_all)).collect();
         WireDestination {
@@ -90,7 +100,7 @@ pub(super) fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>,
             address: destination.address.map(|address| address.to_string()).unwrap_or_default().into_bytes().into(),
             since_secs: destination.since.secs,
             space: destination.space,
-            behind: if destination.wants.admits(copy) { behind } else { 0 },
+            behind,
             running: running.join("; ").into_bytes().into(),
         }
     };

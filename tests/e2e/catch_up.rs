@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::daemon::{Daemon, World, login};
+use crate::support::daemon::{Daemon, World, is_root, login};
 use crate::support::destination::{Destination, listed};
 use crate::support::patience::wait_until;
 use crate::support::proxy::Proxy;
@@ -115,6 +115,10 @@ fn damage_in_the_daemon_s_store_is_named_and_passes_when_the_next_backup_has_put
     daemon.wait_for("destination 'nas' cannot catch up");
     assert!(daemon.log().contains("source/d/bad' of snapshot 1 cannot be passed on"), "{}", daemon.log());
     assert_eq!(behind(&client, "nas"), Some(1));
+    if is_root() {
+        // Whoever asks: what is up to date has what everybody has backed up.
+        assert_eq!(behind(&client.with(&["--user", "another"]), "nas"), Some(1));
+    }
     assert!(!copy_in(&store, &world.source).join("good").exists());
     client.push("-rd", &world.source);
     wait_until_up_to_date(&client, "nas");
