@@ -15,7 +15,7 @@ use crate::support::holder::{Holder, receipt_again};
 use crate::support::mount::Mount;
 use crate::support::patience::wait_until;
 use crate::support::proxy::Proxy;
-use crate::support::trees::{assert_same, noise, plant, write};
+use crate::support::trees::{assert_same, noise, plant, wait_staged, write};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 /// After so much silence a peer is dead.
@@ -269,6 +269,9 @@ fn who_comes_back_in_time_counts() {
 fn a_daemon_that_is_killed_in_the_middle_costs_little_twice() {
     let mut middle = Middle::new();
     let run = middle.begin("--copies 3 --retry-for 2m");
+    // What is still on its way in the daemon is lost with it.
+    let stores = middle.all.iter().map(|destination| destination.store.as_path());
+    stores.chain([middle.world.store.as_path()]).for_each(|store| wait_staged(store, 4 * MIB));
     middle.daemon = middle.daemon.restart();
     middle.proxy.open();
     let run = Outcome::end(run);

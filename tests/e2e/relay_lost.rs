@@ -14,7 +14,7 @@ use crate::support::destination::{Destination, names, wait_for_names};
 use crate::support::fake_destination::{self, Lie};
 use crate::support::holder::Holder;
 use crate::support::proxy::Proxy;
-use crate::support::trees::{assert_same, noise, write};
+use crate::support::trees::{assert_same, noise, wait_staged, write};
 
 const MIB: u64 = 1024 * 1024;
 /// What two sockets hold of a connection that is lost.
@@ -62,6 +62,8 @@ impl Middle {
 fn a_relay_that_is_killed_in_the_middle_costs_little_twice() {
     let middle = Middle::new();
     let run = middle.begin("--copies 2 --retry-for 2m");
+    // What is still on its way in the relay is lost with it.
+    middle.all.iter().for_each(|destination| wait_staged(&destination.store, 4 * MIB));
     let relay = middle.relay.restart();
     middle.proxy.open();
     Outcome::end(run).expect(0, &[]);

@@ -127,3 +127,19 @@ pub fn assert_shape(found: &Path, wanted: &State) {
     let differences = differences(&shape(found), wanted);
     assert!(differences.is_empty(), "{}:\n{}", found.display(), differences.join("\n"));
 }
+
+/// Waits until at least so many bytes of a run are in the staging of a store.
+#[track_caller]
+pub fn wait_staged(store: &Path, bytes: u64) {
+    fn held(dir: &Path) -> u64 {
+        let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+        let each = entries.flatten().map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => held(&entry.path()),
+            // A file that arrives has holes.
+            Ok(meta) => std::os::unix::fs::MetadataExt::blocks(&meta) * 512,
+            Err(_) => 0,
+        });
+        each.sum()
+    }
+    super::patience::wait_until("the content to be staged", || held(&store.join(".rbbackup/staging")) >= bytes);
+}
