@@ -121,6 +121,20 @@ fn who_misses_again_and_again_fails_alone() {
     assert!(fixture.has(&begin));
 }
 
+/// Somebody changes that root there for a moment: it is asked again another time.
+#[test]
+fn whose_root_is_locked_is_behind_and_has_not_failed() {
+    let fixture = Fixture::new();
+    let locked = fixture.destination(1);
+    let mut source = fixture.begin(wanted(0));
+    let link = locked.begun();
+    link.send(Refused { kind: RefusalKind::Locked, message: b"locked"[..].into() }).unwrap();
+    source.wait_granted();
+    send_files(&source.link, &FILES);
+    send_manifest(&source.link, &FILES);
+    assert_eq!(source.receipt(), (true, vec![("d1".into(), BEHIND, "locked".into())]));
+}
+
 /// Neither the source's answers nor a target's queue are taken by anybody: the run ends all the same.
 #[test]
 fn a_source_that_hears_nothing_and_a_target_that_takes_nothing_do_not_hang() {
