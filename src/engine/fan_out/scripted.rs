@@ -228,6 +228,12 @@ impl Source {
         (receipt.enough, of_destinations.map(|copy| (text(copy.name), copy.state, text(copy.reason))).collect())
     }
 
+    /// Why its run is refused; it stays until then.
+    pub(super) fn refusal(self) -> EngineError {
+        wait_until("the run to be refused", || self.serving.is_finished());
+        self.serving.join().unwrap().unwrap_err()
+    }
+
     /// It goes; how its run ended.
     pub(super) fn end(self) -> Result<(), EngineError> {
         drop(self.link);
