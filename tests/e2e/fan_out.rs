@@ -22,9 +22,9 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 const SILENCE: Duration = Duration::from_secs(30);
 /// User name of the source behind the wire.
 pub const SOURCE: &str = "source";
-const MIB: u64 = 1024 * 1024;
+pub const MIB: u64 = 1024 * 1024;
 /// What two sockets hold of a connection that is lost: it has passed the wire, and never arrived.
-const SOCKETS_BYTES: u64 = 6 * MIB;
+pub const SOCKETS_BYTES: u64 = 6 * MIB;
 
 pub fn start(world: &World, client: &Client, name: &str) -> Destination {
     Destination::start(client, &world.path(&format!("at-{name}")), &["--name", name, "--json"])
@@ -58,16 +58,64 @@ fn states(summary: &Value) -> Vec<&str> {
     NAMES.iter().map(|name| copy(summary, name)["state"].as_str().unwrap()).collect()
 }
 
-/// Checks 1 and 3.
-#[test]
-fn three_destinations_get_one_upload_and_then_only_the_change() {
-    let (world, _daemon, client) = World::served();
-    let all = three(&world, &client);
+/// Files of all sizes; how many bytes they have, about.
+pub fn plant_all_sizes(world: &World) -> u64 {
     plant(&world.source);
     write(&world.source.join("big"), noise(1, 4 << 20));
     for file in 0..40 {
         write(&world.source.join(format!("small/{file}")), noise(100 + file, 50_000));
     }
+    (4 << 20) + 40 * 50_000 + 700_000
+}
+
+/// Changes what [`plant_all_sizes`] made a little, and backs it up to all of them: neither the source sends much, nor does
+/// any of them receive much.
+#[track_caller]
+pub fn only_a_change_travels(world: &World, client: &Client, all: &[Destination]) {
+    write(&world.source.join("big"), [&noise(1, 4 << 20)[..], b"and more"].concat());
+    write(&world.source.join("new"), noise(2, 100_000));
+    fs::rename(world.source.join("small"), world.source.join("little")).unwrap();
+    let summary = client.push(&format!("-rd --copies {}", all.len()), &world.source);
+    assert!(summary["wire_bytes_sent"].as_u64().unwrap() < MIB, "{summary}");
+    for destination in all {
+        assert_same(&copy_in(&destination.store, &world.source), &world.source);
+        wait_until("its second summary", || summaries(destination).len() == 2);
+        let arrived = &summaries(destination)[1];
+        assert!(arrived["wire_bytes_received"].as_u64().unwrap() < MIB, "{arrived}");
+    }
+}
+
+/// What a run has that is to be stopped in its middle; how many bytes that is.
+pub fn plant_long(world: &World) -> u64 {
+    for file in 0..100 {
+        write(&world.source.join(format!("d/{file:03}")), noise(file, 50_000));
+    }
+    write(&world.source.join("big"), noise(1000, 8 << 20));
+    100 * 50_000 + (8 << 20)
+}
+
+/// A source behind a wire: it has a key of its own, for it reaches the daemon at another address.
+pub fn source_behind(world: &World, proxy: &Proxy) -> Client {
+    Client::new(&world.path("home-source"), &["-s", &proxy.address, "--user", SOURCE])
+}
+
+/// A run of [`source_behind`] that has come to its middle, where its wire stalls.
+pub fn begin_to_the_middle(world: &World, proxy: &Proxy, options: &str) -> Child {
+    proxy.pause(6 * MIB);
+    let mut args: Vec<&str> = vec!["--json", "--progress=never", "-rd"];
+    args.extend(options.split_whitespace());
+    args.push(world.source.to_str().unwrap());
+    let run = source_behind(world, proxy).start(&args);
+    proxy.wait_paused();
+    run
+}
+
+/// Checks 1 and 3.
+#[test]
+fn three_destinations_get_one_upload_and_then_only_the_change() {
+    let (world, _daemon, client) = World::served();
+    let all = three(&world, &client);
+    let content = plant_all_sizes(&world);
     let summary = client.push("-rd --copies 3", &world.source);
     assert_eq!(summary["copies"].as_array().unwrap().len(), 4, "{summary}");
     for name in NAMES {
@@ -77,24 +125,13 @@ fn three_destinations_get_one_upload_and_then_only_the_change() {
         );
     }
     assert_eq!(copy(&summary, "")["kind"], "store", "{summary}");
-    let content = (4 << 20) + 40 * 50_000 + 700_000_u64;
     let sent = summary["wire_bytes_sent"].as_u64().unwrap();
     assert!(sent > content && sent < content + MIB, "{sent} of {content}");
     assert_same(&world.copy(), &world.source);
     for destination in &all {
         assert_same(&copy_in(&destination.store, &world.source), &world.source);
     }
-    write(&world.source.join("big"), [&noise(1, 4 << 20)[..], b"and more"].concat());
-    write(&world.source.join("new"), noise(2, 100_000));
-    fs::rename(world.source.join("small"), world.source.join("little")).unwrap();
-    let summary = client.push("-rd --copies 3", &world.source);
-    assert!(summary["wire_bytes_sent"].as_u64().unwrap() < MIB, "{summary}");
-    for destination in &all {
-        assert_same(&copy_in(&destination.store, &world.source), &world.source);
-        wait_until("its second summary", || summaries(destination).len() == 2);
-        let arrived = &summaries(destination)[1];
-        assert!(arrived["wire_bytes_received"].as_u64().unwrap() < MIB, "{arrived}");
-    }
+    only_a_change_travels(&world, &client, &all);
 }
 
 /// Check 2.
@@ -165,6 +202,8 @@ struct Middle {
     client: Client,
     proxy: Proxy,
     all: Vec<Destination>,
+    /// Bytes that the source has.
+    content: u64,
 }
 
 impl Middle {
@@ -172,28 +211,13 @@ impl Middle {
         let (world, daemon, client) = World::served();
         let proxy = Proxy::to(&daemon.address);
         let all = three(&world, &client);
-        for file in 0..100 {
-            write(&world.source.join(format!("d/{file:03}")), noise(file, 50_000));
-        }
-        write(&world.source.join("big"), noise(1000, 8 << 20));
-        Self { world, daemon, client, proxy, all }
-    }
-
-    /// The source: a key of its own, for it reaches the daemon at another address.
-    fn source(&self) -> Client {
-        Client::new(&self.world.path("home-source"), &["-s", &self.proxy.address, "--user", SOURCE])
+        let content = plant_long(&world);
+        Self { world, daemon, client, proxy, all, content }
     }
 
     /// A run that has come to its middle.
     fn begin(&self, options: &str) -> Child {
-        let source = self.source();
-        self.proxy.pause(6 * MIB);
-        let mut args: Vec<&str> = vec!["--json", "--progress=never", "-rd"];
-        args.extend(options.split_whitespace());
-        args.push(self.world.source.to_str().unwrap());
-        let run = source.start(&args);
-        self.proxy.wait_paused();
-        run
+        begin_to_the_middle(&self.world, &self.proxy, options)
     }
 
     /// A run that goes on from its middle without the second destination.
@@ -276,8 +300,8 @@ fn a_daemon_that_is_killed_in_the_middle_costs_little_twice() {
     middle.proxy.open();
     let run = Outcome::end(run);
     run.expect(0, &[]);
-    let content = 100 * 50_000 + (8 << 20);
-    assert!(middle.proxy.passed() < content + SOCKETS_BYTES, "{} of {content}", middle.proxy.passed());
+    let (passed, content) = (middle.proxy.passed(), middle.content);
+    assert!(passed < content + SOCKETS_BYTES, "{passed} of {content}");
     for destination in &middle.all {
         middle.assert_held(&destination.store);
     }
@@ -287,11 +311,11 @@ fn a_daemon_that_is_killed_in_the_middle_costs_little_twice() {
 fn a_source_that_is_cut_off_goes_on_where_it_was() {
     let middle = Middle::new();
     middle.proxy.cut(4 * MIB, 2);
-    let summary = middle.source().push("-rd --copies 3", &middle.world.source);
+    let summary = source_behind(&middle.world, &middle.proxy).push("-rd --copies 3", &middle.world.source);
     assert_eq!(middle.proxy.cuts_left(), 0);
     assert_eq!(states(&summary), ["held"; 3], "{summary}");
-    let content = 100 * 50_000 + (8 << 20);
-    assert!(middle.proxy.passed() < content + 4 * MIB, "{} of {content}", middle.proxy.passed());
+    let (passed, content) = (middle.proxy.passed(), middle.content);
+    assert!(passed < content + 4 * MIB, "{passed} of {content}");
     for destination in &middle.all {
         middle.assert_held(&destination.store);
     }

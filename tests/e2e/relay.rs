@@ -8,14 +8,14 @@ use rbbackup::backup::snapshot::SnapshotRecord;
 use rbbackup::store::layout::{OpenMode, Store};
 use rbbackup::store::names::CopyName;
 
-use crate::fan_out::{copy, copy_in, start, summaries};
+use crate::fan_out::{copy, copy_in, only_a_change_travels, plant_all_sizes, start, summaries};
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, login, skipped, wait_until};
 use crate::support::destination::{Destination, wait_for_names};
 use crate::support::fake_destination::{self, Lie};
 use crate::support::holder::Holder;
 use crate::support::mount::Mount;
-use crate::support::trees::{assert_same, noise, plant, write};
+use crate::support::trees::{assert_same, noise, write};
 
 const MIB: u64 = 1024 * 1024;
 /// What a relay may keep for itself: its key, who it knows, an empty catalog.
@@ -64,31 +64,16 @@ pub fn assert_keeps_nothing(world: &World) {
 fn one_upload_reaches_all_and_the_relay_keeps_nothing() {
     let (world, relay, client) = relayed();
     let all = two(&world, &client);
-    plant(&world.source);
-    write(&world.source.join("big"), noise(1, 4 << 20));
-    for file in 0..40 {
-        write(&world.source.join(format!("small/{file}")), noise(100 + file, 50_000));
-    }
+    let content = plant_all_sizes(&world);
     let summary = client.push("-rd --copies 2", &world.source);
     let lines = summary["copies"].as_array().unwrap();
     assert!(lines.len() == 2 && lines.iter().all(|line| line["state"] == "held"), "{summary}");
     assert!(lines.iter().all(|line| line["kind"] == "destination"), "{summary}");
     assert_eq!((&summary["snapshot"], &summary["updated"]), (&1.into(), &0.into()), "{summary}");
     assert!(summary["created"].as_u64() > Some(40) && summary["files"].as_u64() > Some(40), "{summary}");
-    let content = (4 << 20) + 40 * 50_000 + 700_000_u64;
     let sent = summary["wire_bytes_sent"].as_u64().unwrap();
     assert!(sent > content && sent < content + MIB, "{sent} of {content}");
-    write(&world.source.join("big"), [&noise(1, 4 << 20)[..], b"and more"].concat());
-    write(&world.source.join("new"), noise(2, 100_000));
-    fs::rename(world.source.join("small"), world.source.join("little")).unwrap();
-    let summary = client.push("-rd --copies 2", &world.source);
-    assert!(summary["wire_bytes_sent"].as_u64().unwrap() < MIB, "{summary}");
-    for destination in &all {
-        assert_same(&copy_in(&destination.store, &world.source), &world.source);
-        wait_until("its second summary", || summaries(destination).len() == 2);
-        let arrived = &summaries(destination)[1];
-        assert!(arrived["wire_bytes_received"].as_u64().unwrap() < MIB, "{arrived}");
-    }
+    only_a_change_travels(&world, &client, &all);
     let status = client.run(&["--json", "status"]).object("status");
     assert_eq!((&status["relay"], status["roots"].as_array().map(Vec::len)), (&true.into(), Some(0)), "{status}");
     client.run(&["status"]).expect(0, &["keeps nothing", "one at 127.0.0.1", "two at"]);

@@ -6,7 +6,9 @@ use std::process::Child;
 use rbbackup::backup::digest::Digest;
 use rbbackup::net::message::{Manifest, ManifestEnd, Message, Offer};
 
-use crate::fan_out::{SOURCE, copy, copy_in, start, summaries};
+use crate::fan_out::{
+    MIB, SOCKETS_BYTES, SOURCE, begin_to_the_middle, copy, copy_in, plant_long, source_behind, start, summaries,
+};
 use crate::relay::{assert_keeps_nothing, records, relayed, two};
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, wait, wait_until};
@@ -16,10 +18,6 @@ use crate::support::holder::Holder;
 use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, wait_staged, write};
 
-const MIB: u64 = 1024 * 1024;
-/// What two sockets hold of a connection that is lost.
-const SOCKETS_BYTES: u64 = 6 * MIB;
-
 /// A source behind a wire that stalls in the middle of its content, and two destinations of a relay.
 struct Middle {
     world: World,
@@ -27,6 +25,8 @@ struct Middle {
     client: Client,
     proxy: Proxy,
     all: [Destination; 2],
+    /// Bytes that the source has.
+    content: u64,
 }
 
 impl Middle {
@@ -34,23 +34,13 @@ impl Middle {
         let (world, relay, client) = relayed();
         let proxy = Proxy::to(&relay.address);
         let all = two(&world, &client);
-        for file in 0..100 {
-            write(&world.source.join(format!("d/{file:03}")), noise(file, 50_000));
-        }
-        write(&world.source.join("big"), noise(1000, 8 << 20));
-        Self { world, relay, client, proxy, all }
+        let content = plant_long(&world);
+        Self { world, relay, client, proxy, all, content }
     }
 
-    /// A run that has come to its middle; the source has a key of its own.
+    /// A run that has come to its middle.
     fn begin(&self, options: &str) -> Child {
-        let source = Client::new(&self.world.path("home-source"), &["-s", &self.proxy.address, "--user", SOURCE]);
-        self.proxy.pause(6 * MIB);
-        let mut args: Vec<&str> = vec!["--json", "--progress=never", "-rd"];
-        args.extend(options.split_whitespace());
-        args.push(self.world.source.to_str().unwrap());
-        let run = source.start(&args);
-        self.proxy.wait_paused();
-        run
+        begin_to_the_middle(&self.world, &self.proxy, options)
     }
 
     fn copy_in(&self, destination: &Destination) -> PathBuf {
@@ -67,8 +57,8 @@ fn a_relay_that_is_killed_in_the_middle_costs_little_twice() {
     let relay = middle.relay.restart();
     middle.proxy.open();
     Outcome::end(run).expect(0, &[]);
-    let content = 100 * 50_000 + (8 << 20);
-    assert!(middle.proxy.passed() < content + SOCKETS_BYTES, "{} of {content}", middle.proxy.passed());
+    let (passed, content) = (middle.proxy.passed(), middle.content);
+    assert!(passed < content + SOCKETS_BYTES, "{passed} of {content}");
     for destination in &middle.all {
         let copy = destination.store.join("127.0.0.1").join(SOURCE);
         assert_same(&copy.join(middle.world.source.strip_prefix("/").unwrap()), &middle.world.source);
@@ -107,7 +97,7 @@ fn who_comes_back_in_time_is_sent_what_it_missed() {
 #[test]
 fn who_comes_late_and_lacks_what_the_run_builds_on_is_waited_for() {
     let mut middle = Middle::new();
-    let source = Client::new(&middle.world.path("home-source"), &["-s", &middle.proxy.address, "--user", SOURCE]);
+    let source = source_behind(&middle.world, &middle.proxy);
     source.push("-rd --copies 2", &middle.world.source);
     write(&middle.world.source.join("more"), noise(7, 9 << 20));
     let run = middle.begin("--copies 2 --retry-for 2m");
@@ -127,11 +117,11 @@ fn who_comes_late_and_lacks_what_the_run_builds_on_is_waited_for() {
 fn a_source_that_is_cut_off_goes_on_where_it_was() {
     let middle = Middle::new();
     middle.proxy.cut(4 * MIB, 2);
-    let source = Client::new(&middle.world.path("home-source"), &["-s", &middle.proxy.address, "--user", SOURCE]);
+    let source = source_behind(&middle.world, &middle.proxy);
     let summary = source.push("-rd --copies 2", &middle.world.source);
     assert_eq!(middle.proxy.cuts_left(), 0);
-    let content = 100 * 50_000 + (8 << 20);
-    assert!(middle.proxy.passed() < content + 4 * MIB, "{} of {content}", middle.proxy.passed());
+    let (passed, content) = (middle.proxy.passed(), middle.content);
+    assert!(passed < content + 4 * MIB, "{passed} of {content}");
     for (destination, name) in middle.all.iter().zip(["one", "two"]) {
         assert_eq!(copy(&summary, name)["state"], "held", "{summary}");
         assert_same(&middle.copy_in(destination), &middle.world.source);
