@@ -79,6 +79,10 @@ pub(super) fn space(hub: &Hub) -> (u64, u64) {
 /// all copies that they take: who is up to date holds what everybody has backed up.
 pub(super) fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>, EngineError> {
     let (copy, sees_all) = (who.copy(), who.identity.may(Right::Admin));
+    let there = hub.board.list();
+    if there.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut known = Vec::new();
     for copy in hub.store.copies()? {
         let snapshots = hub.store.snapshots(&copy)?;
@@ -90,7 +94,7 @@ pub(super) fn destinations(hub: &Hub, who: &Who) -> Result<Vec<WireDestination>,
             .flat_map(|(copy, roots, all)| roots.iter().map(move |root| behind(all, copy, &root.root, destination)));
         each.sum()
     };
-    let shown = hub.board.list().into_iter().filter(|destination| sees_all || destination.wants.admits(copy));
+    let shown = there.into_iter().filter(|destination| sees_all || destination.wants.admits(copy));
     let tell = |destination: Destination| {
         let behind = behind(&destination);
         let running: Vec<String> =

@@ -14,11 +14,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
-
-use crossbeam_channel::bounded;
+use std::time::Duration;
 
 use super::error::{EngineError, ErrorKind};
+use super::fan_out::summon::summon;
 use super::fan_out::whose::for_whom;
 use super::hub::{Hub, Who};
 use super::wire::{sentences, unexpected};
@@ -27,8 +26,6 @@ use crate::net::message::{Begin, Message};
 
 /// How often who waits looks whether it is over.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a destination may take to answer a call.
-const CALL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Refuses what only a store can do.
 ///
@@ -80,16 +77,10 @@ pub(super) fn dry_run(hub: &Arc<Hub>, who: &Who, link: &mut Link, begin: &Begin)
 /// A data connection to a destination, and what people call it.
 fn call(hub: &Hub, who: &Who) -> Result<(String, Link), EngineError> {
     let there = hub.board.list().into_iter().filter(|destination| destination.wants.admits(who.copy()));
-    let (answers, answer) = bounded(1);
     for destination in there {
-        let Some(call) = hub.board.call(destination.id, &answers) else { continue };
-        let until = Instant::now() + CALL_PATIENCE;
-        while Instant::now() < until && hub.board.find(destination.id).is_some_and(|d| d.visit == destination.visit) {
-            if let Ok(answer) = answer.recv_timeout(LOOK) {
-                return Ok((destination.name, answer.link));
-            }
+        if let Ok(link) = summon(&hub.board, (destination.id, destination.visit), &|| false) {
+            return Ok((destination.name, link));
         }
-        hub.board.cancel(call);
     }
     let message = "no destination is connected to this relay: there is nothing that a dry run could be compared with";
     Err(EngineError::new(ErrorKind::Copies, message))

@@ -25,8 +25,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use self::agenda::{Agenda, JobId, Lack};
 use self::watchdog::Watchdog;
-use super::board::{CallId, Destination};
+use super::board::Destination;
 use super::challenge::Question;
+use super::summon::summon;
 use crate::backup::lease::Scope;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::SnapshotRecord;
@@ -47,12 +48,8 @@ const JOBS_MAX: usize = 2;
 const EVERY: Duration = Duration::from_secs(3600);
 /// What is locked is looked at again after so long, should nobody ring before.
 const LOCKED: Duration = Duration::from_secs(5);
-/// How long a destination may take to answer a call.
-const CALL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to show what it holds.
 const PROOF_PATIENCE: Duration = Duration::from_secs(30);
-/// How often who waits looks whether all is over.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long a live run waits for the catch-ups that it ends.
 const SUPERSEDE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -275,7 +272,7 @@ fn lacks(hub: &Hub, there: &[Destination]) -> Result<Vec<Lack>, EngineError> {
 
 /// Brings it; its number over there.
 fn catch_up(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<u64, EngineError> {
-    let mut link = call(hub, lack, stop)?;
+    let mut link = summon(&hub.board, (lack.id, lack.visit), &|| stop.is_asked()).map_err(|error| stop.or(error))?;
     if !is_newest(hub, &lack.copy, &lack.record)? {
         return Err(overtaken());
     }
@@ -315,24 +312,6 @@ fn prove(hub: &Hub, lack: &Lack, link: &mut Link) -> Result<(), EngineError> {
             Some(other) => return Err(unexpected(&other, "waiting for a proof").into()),
         }
     }
-}
-
-/// Asks for a data connection.
-fn call(hub: &Hub, lack: &Lack, stop: &Stop) -> Result<Link, EngineError> {
-    let lost = |why: &str| EngineError::new(ErrorKind::Unreachable, format!("it {why}"));
-    let (answers, answer) = bounded(1);
-    let call: CallId = hub.board.call(lack.id, &answers).ok_or_else(|| lost("has left"))?;
-    let until = Instant::now() + CALL_PATIENCE;
-    while Instant::now() < until {
-        if let Ok(answer) = answer.recv_timeout(LOOK) {
-            return Ok(answer.link);
-        }
-        if stop.is_asked() || hub.board.find(lack.id).is_none_or(|there| there.visit != lack.visit) {
-            break;
-        }
-    }
-    hub.board.cancel(call);
-    Err(stop.or(lost("does not open a connection")))
 }
 
 fn tell(lack: &Lack, outcome: &Result<u64, EngineError>) {

@@ -36,6 +36,7 @@ mod running;
 mod sampler;
 #[cfg(test)]
 mod scripted;
+pub(super) mod summon;
 mod target;
 #[cfg(test)]
 mod tests;
