@@ -383,9 +383,9 @@ impl Driver<'_> {
             Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Locked) => {
                 self.tell(Event::Lost { target, why: error.message });
             }
-            // Nobody else stops it while it counts.
+            // Nobody else stops it while it counts; whether there is something newer now the next try finds out.
             Err(error) if error.kind == ErrorKind::Interrupted => {
-                self.tell(Event::Refused { target, why: heal::overtaken().message });
+                self.tell(Event::Lost { target, why: heal::overtaken().message });
             }
             Err(error) => self.tell(Event::Refused { target, why: error.message }),
         }
