@@ -26,4 +26,5 @@ pub mod retention;
 pub mod snapshot;
 pub mod sorted_file;
 pub mod timeline;
+pub mod token;
 pub mod when;

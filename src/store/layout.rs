@@ -6,7 +6,7 @@
 //!   format                "rbbackup-store VERSION\n": the version of everything below; a relay's state says "rbbackup-relay"
 //!   id                    32 hex digits
 //!   lock                  locked by the one process that writes; the kernel lets go of it, so it is never stale
-//!   key  control.sock  catalog.sqlite  registry/  snapshots/<node>@<user>/  runs/<node>@<user>/
+//!   key  succession  control.sock  catalog.sqlite  registry/  invitations/  snapshots/<node>@<user>/  runs/<node>@<user>/
 //!   retired/  staging/  journal/  vault/
 //! ```
 //!
@@ -41,7 +41,7 @@ pub const FORMAT_VERSION: u32 = 1;
 const STORE_WORD: &str = "rbbackup-store";
 const RELAY_WORD: &str = "rbbackup-relay";
 const SMALL_FILE_BYTES_MAX: u64 = 4096;
-const FOLDERS: [&str; 7] = ["registry", "snapshots", "runs", "retired", "staging", "journal", "vault"];
+const FOLDERS: [&str; 8] = ["registry", "invitations", "snapshots", "runs", "retired", "staging", "journal", "vault"];
 
 /// What a store is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,6 +364,7 @@ fn prepare(root: &Path, meta: &Path, mode: OpenMode) -> Result<File, StoreError>
     }
     durable::clear_temp(meta).map_err(fail)?;
     durable::clear_temp(&meta.join("registry")).map_err(fail)?;
+    durable::clear_temp(&meta.join("invitations")).map_err(fail)?;
     Ok(lock)
 }
 

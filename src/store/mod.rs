@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! layout      names in `.rbbackup`, opening and locking a store      registry   which key owns which folder
-//! names       checked node and user names                            catalog    cache: path -> fingerprint and digest
-//! durable     small files, written whole or not at all               snapshots  immutable records and manifests
-//! leases      who may change which paths now                         runs       one record of every run
-//! staging     what has arrived and is not committed                  present    what does the copy really hold?
-//! vault       history, in packs
+//! names       checked node and user names                            invitations who will be let in
+//! durable     small files, written whole or not at all               catalog    cache: path -> fingerprint and digest
+//! leases      who may change which paths now                         snapshots  immutable records and manifests
+//! staging     what has arrived and is not committed                  runs       one record of every run
+//! vault       history, in packs                                      present    what does the copy really hold?
 //! commit      from staging to the copy, whole or not at all          journal    what a commit will do, durable first
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod commit;
 pub mod durable;
 pub(crate) mod failpoint;
 pub mod follows;
+pub mod invitations;
 pub mod journal;
 pub mod layout;
 pub mod leases;

@@ -15,7 +15,7 @@ pub(super) const TEXT: &str = "hello";
 /// Whose runs they are.
 pub(super) fn source() -> Who {
     let copy = CopyName::new(b"10.0.0.1", b"u").unwrap();
-    let identity = Identity { copy, key: Some([3; 32]), rights: vec![Right::Backup], created: now() };
+    let identity = Identity::new(copy, Some([3; 32]), now()).with_rights(&[Right::Backup]);
     Who { identity, address: Some("10.0.0.1".parse().unwrap()), software: "rbbackup 1".to_owned() }
 }
 

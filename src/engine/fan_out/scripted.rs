@@ -74,7 +74,7 @@ impl Fixture {
         let mut hub = Hub::open(temp.path(), HubOptions::in_process()).unwrap();
         hub.pace = pace;
         let copy = CopyName::new(b"10.0.0.1", b"u").unwrap();
-        let identity = Identity { copy, key: Some([3; 32]), rights: vec![Right::Backup], created: now() };
+        let identity = Identity::new(copy, Some([3; 32]), now()).with_rights(&[Right::Backup]);
         let who = Who { identity, address: None, software: String::new() };
         Self { _temp: temp, hub: Arc::new(hub), who }
     }

@@ -38,7 +38,7 @@ pub(in crate::engine) fn who_of(told: &For) -> Result<Who, EngineError> {
     let (address, software) = peer.split_once(' ').unwrap_or((&peer, ""));
     let key = (told.key != [0; 32]).then_some(told.key);
     Ok(Who {
-        identity: Identity { copy, key, rights: vec![Right::Backup], created: now() },
+        identity: Identity::new(copy, key, now()).with_rights(&[Right::Backup]),
         address: address.parse().ok(),
         software: software.chars().take(SOFTWARE_BYTES_MAX).collect(),
     })
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn a_destination_learns_who_the_source_is() {
         let copy = CopyName::new(b"10.0.0.1", b"u").unwrap();
-        let identity = Identity { copy, key: Some([3; 32]), rights: vec![Right::Backup, Right::Admin], created: now() };
+        let identity = Identity::new(copy, Some([3; 32]), now()).with_rights(&[Right::Backup, Right::Admin]);
         let source = Who { identity, address: Some("10.0.0.1".parse().unwrap()), software: "rbbackup 1".to_owned() };
         let told = for_whom(&source, Some(RunId([4; 16])), true);
         assert_eq!((told.parent, told.hold), (Some(RunId([4; 16])), true));

@@ -66,9 +66,9 @@ pub(in crate::engine) fn serve_list(hub: &Hub, who: &Who, link: &Link) -> Result
     let mut parts = Parts::new(link, |purges, more| PurgesList { purges, more }.into());
     for purge in purges {
         let key = Some(purge.client.key).filter(|key| *key != [0; 32]);
-        let identity = known.iter().find(|known| key.is_some() && known.key == key);
-        let by = match identity {
-            Some(identity) => format!("{} at {}", identity.copy, purge.client.address),
+        let owner = key.and_then(|key| known.iter().find(|member| member.has_had(key)));
+        let by = match owner {
+            Some(member) => format!("{} at {}", member.identity.copy, purge.client.address),
             None if key.is_none() => "who administers the store".to_owned(),
             None => format!("a key that is not known any more, at {}", purge.client.address),
         };

@@ -24,7 +24,7 @@ impl World {
         let (ours, mut theirs) = Link::pair();
         let hub = Arc::clone(&self.hub);
         let copy = CopyName::new(b"10.0.0.7", b"d").unwrap();
-        let identity = Identity { copy, key: Some([7; 32]), rights: vec![Right::Receive], created: now() };
+        let identity = Identity::new(copy, Some([7; 32]), now()).with_rights(&[Right::Receive]);
         let who = Who { identity, address: Some("10.0.0.7".parse().unwrap()), software: String::new() };
         (ours, std::thread::spawn(move || serve(&hub, &who, &mut theirs, first)))
     }
