@@ -82,7 +82,8 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         let hub = Arc::clone(&hub);
         Arc::new(move |incoming| session::serve(&hub, incoming))
     };
-    let left = listener.serve(&identity, limits, &shutdown, handler).map_err(|e| failed(e.to_string()))?;
+    let left =
+        listener.serve(&identity, limits, &hub.connections, &shutdown, handler).map_err(|e| failed(e.to_string()))?;
     if left > 0 {
         tracing::warn!("{left} sessions were cut off");
     }

@@ -107,8 +107,11 @@ impl From<LeaseError> for EngineError {
 
 impl From<LinkError> for EngineError {
     fn from(error: LinkError) -> Self {
-        let lasting = matches!(error, LinkError::Protocol { .. } | LinkError::Unsendable(_));
-        let kind = if lasting { ErrorKind::Failed } else { ErrorKind::Unreachable };
+        let kind = match error {
+            LinkError::Closed | LinkError::Lost { .. } => ErrorKind::Unreachable,
+            LinkError::Revoked => ErrorKind::NotAllowed,
+            LinkError::Protocol { .. } | LinkError::Unsendable(_) => ErrorKind::Failed,
+        };
         Self::new(kind, error.to_string())
     }
 }

@@ -20,6 +20,7 @@ use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::ClientInfo;
+use crate::net::connections::Connections;
 use crate::store::catalog::{Catalog, CopyId};
 use crate::store::commit::{CommitDirs, CommitError};
 use crate::store::layout::{OpenMode, Store};
@@ -57,6 +58,8 @@ pub(crate) struct Hub {
     pub(crate) options: HubOptions,
     pub(crate) started: Instant,
     pub(crate) sessions: AtomicU32,
+    /// Of the listener, by key.
+    pub(crate) connections: Connections,
     /// A flush failed: nothing is written any more.
     closed: AtomicBool,
     /// Commits that could not be finished; their copies take nothing new.
@@ -123,6 +126,7 @@ impl Hub {
             options,
             started: Instant::now(),
             sessions: AtomicU32::new(0),
+            connections: Connections::default(),
             closed: AtomicBool::new(false),
             pending,
             exact: Mutex::default(),

@@ -9,6 +9,7 @@
 //! silence, error, cut     end both queues: Lost
 //! bytes that are no frame end both queues: Protocol
 //! a write fails           end the outbox: Lost; read on, for the peer may have said why
+//! an Ender                end both queues and throw away what is in them; drop the stream
 //! ```
 //!
 //! **Backpressure.** The reader takes the next frame from the stream only after the inbox took the last one. While it
@@ -23,6 +24,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use super::frame::{BULK_HEAD_BYTES, CodecError, FRAME_HEAD_BYTES, Frame, FrameHe
 use super::link::{CLOSE_SECS, Link, LinkCounters, LinkError, Plumbing};
 use super::message::Message;
 use super::queue::Queue;
+use super::shutdown::Shutdown;
 use crate::backup::limits::{
     BULK_FRAME_BYTES_MAX, COMMIT_SECS, HANDSHAKE_FRAME_BYTES_MAX, KEEPALIVE_SECS, SILENCE_SECS,
 };
@@ -83,17 +86,55 @@ impl Default for Timing {
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn spawn<S>(stream: S, role: Role, timing: Timing, counters: std::sync::Arc<LinkCounters>) -> (Link, JoinHandle<()>)
+pub fn spawn<S>(stream: S, role: Role, timing: Timing, counters: Arc<LinkCounters>) -> (Link, JoinHandle<()>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (link, task, _) = spawn_endable(stream, role, timing, counters);
+    (link, task)
+}
+
+/// As [`spawn`], with a handle that ends the connection from outside.
+pub(super) fn spawn_endable<S>(
+    stream: S,
+    role: Role,
+    timing: Timing,
+    counters: Arc<LinkCounters>,
+) -> (Link, JoinHandle<()>, Ender)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (link, plumbing) = Link::on_wire(counters);
+    let ender = Ender { plumbing: plumbing.clone(), ended: Shutdown::new() };
+    let ended = ender.ended.clone();
     let task = tokio::spawn(async move {
         // Whatever happens to the task, nobody waits for it in vain.
         let plumbing = EndOnDrop(plumbing);
-        run(stream, role, timing, &plumbing.0).await;
+        tokio::select! {
+            biased;
+            () = ended.triggered() => {}
+            () = run(stream, role, timing, &plumbing.0) => {}
+        }
     });
-    (link, task)
+    (link, task, ender)
+}
+
+/// Ends a connection at once, whatever it is doing. Keeps no link open.
+#[derive(Clone)]
+pub(super) struct Ender {
+    plumbing: Plumbing,
+    ended: Shutdown,
+}
+
+impl Ender {
+    /// When it returns, nothing more is delivered or queued, and whoever uses the link hears `why`. The socket is closed a
+    /// moment later.
+    pub(super) fn end(&self, why: LinkError) {
+        let Plumbing { inbox, outbox, .. } = &self.plumbing;
+        inbox.cut(why.clone());
+        outbox.cut(why);
+        self.ended.trigger();
+    }
 }
 
 struct EndOnDrop(Plumbing);

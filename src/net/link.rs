@@ -44,6 +44,9 @@ pub enum LinkError {
         /// In words.
         why: String,
     },
+    /// The key of the peer was revoked: this side ended the connection.
+    #[error("the connection was ended: the key was revoked")]
+    Revoked,
     /// The message itself fits no frame: a defect of this program. The link stays as it was.
     #[error("cannot send: {0}")]
     Unsendable(CodecError),
@@ -86,6 +89,7 @@ pub struct Link {
 }
 
 /// The far ends of a link's queues, for the connection that serves it.
+#[derive(Clone)]
 pub(super) struct Plumbing {
     pub(super) outbox: Arc<Queue<Frame>>,
     pub(super) inbox: Arc<Queue<Message>>,

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::connection::{self, Role, Timing};
+use super::connections::{ConnectionId, Connections};
 use super::identity::Identity;
 use super::link::{Link, LinkCounters};
 use super::message::{RefusalKind, Refused};
@@ -85,6 +86,8 @@ pub struct Incoming {
     pub link: Link,
     /// Who it is.
     pub peer: PeerInfo,
+    /// Which of its key's connections.
+    pub connection: ConnectionId,
 }
 
 /// Serves one connection, in a thread of its own.
@@ -119,8 +122,8 @@ impl Listener {
         self.local
     }
 
-    /// Serves until `shutdown`, then drains. Blocks; for plain threads only. Returns how many handlers were still at
-    /// work when the drain was over: 0 is a clean end.
+    /// Serves until `shutdown`, then drains; whoever has proved his key is in `connections`. Blocks; for plain threads
+    /// only. Returns how many handlers were still at work when the drain was over: 0 is a clean end.
     ///
     /// # Errors
     /// [`ListenError`], before anything was accepted.
@@ -128,6 +131,7 @@ impl Listener {
         self,
         identity: &Identity,
         limits: ListenLimits,
+        connections: &Connections,
         shutdown: &Shutdown,
         handler: Handler,
     ) -> Result<usize, ListenError> {
@@ -137,6 +141,7 @@ impl Listener {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             timing: self.timing,
             sessions: Arc::new(Sessions { max: limits.max_sessions, ..Sessions::default() }),
+            connections: connections.clone(),
             shutdown: shutdown.clone(),
             handler,
         });
@@ -167,6 +172,7 @@ struct Desk {
     acceptor: TlsAcceptor,
     timing: Timing,
     sessions: Arc<Sessions>,
+    connections: Connections,
     shutdown: Shutdown,
     handler: Handler,
 }
@@ -217,7 +223,9 @@ async fn welcome(stream: TcpStream, addr: SocketAddr, desk: Arc<Desk>, permit: O
         return debug!(%addr, "no key");
     };
     let slot = Sessions::enter(&desk.sessions);
-    let (link, connection) = connection::spawn(stream, Role::Daemon, desk.timing, counters);
+    let (link, connection, ender) = connection::spawn_endable(stream, Role::Daemon, desk.timing, counters);
+    let entry = desk.connections.enter(key, ender);
+    let id = entry.id;
     let Some(slot) = slot else {
         let message = Bytes::from(&b"the daemon is serving as many sessions as it may; try again later"[..]);
         let _ = link.send(Refused { kind: RefusalKind::Unavailable, message });
@@ -230,12 +238,12 @@ async fn welcome(stream: TcpStream, addr: SocketAddr, desk: Arc<Desk>, permit: O
     let held = slot.clone();
     tokio::spawn(async move {
         let _ = connection.await;
-        drop(held);
+        drop((entry, held));
     });
     let handler = desk.handler.clone();
     let serve = move || {
         let _slot = slot;
-        handler(Incoming { link, peer: PeerInfo::look_up(addr, local, key) });
+        handler(Incoming { link, peer: PeerInfo::look_up(addr, local, key), connection: id });
     };
     if let Err(error) = std::thread::Builder::new().name(format!("session {addr}")).spawn(serve) {
         warn!(%addr, %error, "no thread for a session");

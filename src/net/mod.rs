@@ -10,6 +10,7 @@
 //! | [`peer`], `peer_uid` | who is at the other end |
 //! | [`handshake`] | the first two messages |
 //! | [`client`], [`listener`] | the two ways to get a link |
+//! | [`connections`] | those of a listener, by key: a revoked key's are ended |
 //! | [`control`] | a third: on this machine, for who administers the store |
 //! | [`runtime`], [`shutdown`] | where the tasks run; how they are told to stop |
 //!
@@ -17,6 +18,7 @@
 
 pub mod client;
 pub mod connection;
+pub mod connections;
 pub mod control;
 pub mod frame;
 pub mod handshake;

@@ -142,6 +142,18 @@ impl<T> Queue<T> {
         self.space_task.notify_one();
     }
 
+    /// Ends the queue and throws away what is queued, in one step: nothing is popped any more. The reason is told in
+    /// place of an earlier one, which would have let what was queued be delivered.
+    pub(super) fn cut(&self, reason: LinkError) {
+        let items = {
+            let mut state = self.lock();
+            state.end = Some(reason.clone());
+            std::mem::take(&mut state.items)
+        };
+        drop(items);
+        self.end(reason);
+    }
+
     /// Throws away what is queued.
     pub(super) fn clear(&self) {
         let items = std::mem::take(&mut self.lock().items);

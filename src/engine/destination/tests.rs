@@ -61,9 +61,10 @@ impl World {
             let hub = Arc::clone(&hub);
             Arc::new(move |incoming| session::serve(&hub, incoming))
         };
-        let ending = shutdown.clone();
+        let (connections, ending) = (hub.connections.clone(), shutdown.clone());
         let serving = thread::spawn(move || {
-            listener.serve(&identity, ListenLimits { max_sessions: 9, drain: LONG }, &ending, handler).unwrap()
+            let limits = ListenLimits { max_sessions: 9, drain: LONG };
+            listener.serve(&identity, limits, &connections, &ending, handler).unwrap()
         });
         Self { temp, hub, address, shutdown, serving }
     }

@@ -25,7 +25,8 @@ impl Daemon {
         let listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
         let (key, port, shutdown) = (identity.public(), listener.local_addr().port(), Shutdown::new());
         let signal = shutdown.clone();
-        let serve = move || listener.serve(&identity, limits, &signal, Arc::new(handler)).unwrap();
+        let serve =
+            move || listener.serve(&identity, limits, &Connections::default(), &signal, Arc::new(handler)).unwrap();
         Self { key, port, shutdown, served: std::thread::spawn(serve) }
     }
 
