@@ -8,6 +8,7 @@ use super::checkup::{Manner, parse_sample, run_stats, run_verify};
 use super::daemon_config::DaemonConfig;
 use super::environment::Environment;
 use super::exit::Exit;
+use super::identities::{self, InviteArgs, RekeyArgs, RevokeArgs, SetArgs, UsersArgs};
 use super::purge::PurgeArgs;
 use super::signals;
 use super::terminal::Terminal;
@@ -33,6 +34,16 @@ pub enum AdminCommand {
     Release(ReleaseArgs),
     /// Take a path out of somebody's history for good
     Purge(PurgeOf),
+    /// Print a token with which one machine may join, once
+    Invite(InviteArgs),
+    /// Say who is known, what each may do, and who is invited
+    Users(UsersArgs),
+    /// Shut a key out, or take an invitation back
+    Revoke(RevokeArgs),
+    /// Change what an identity may do, or its quota
+    Set(SetArgs),
+    /// Give the daemon another key; clients follow by themselves
+    Rekey(RekeyArgs),
 }
 
 /// `prune`.
@@ -110,7 +121,11 @@ pub struct PurgeOf {
     json: bool,
 }
 
-fn parse_copy(text: &str) -> Result<CopyName, String> {
+/// Reads `NODE/USER`.
+///
+/// # Errors
+/// A sentence on how it is written.
+pub(super) fn parse_copy(text: &str) -> Result<CopyName, String> {
     let (node, user) = text.split_once('/').ok_or("write NODE/USER")?;
     CopyName::new(node.as_bytes(), user.as_bytes()).map_err(|e| e.to_string())
 }
@@ -124,6 +139,11 @@ pub fn run(command: &AdminCommand, terminal: &Terminal) -> Exit {
         AdminCommand::Stats(args) => (args.json, stats(args, &env, terminal)),
         AdminCommand::Release(args) => (false, release(args, &env, terminal)),
         AdminCommand::Purge(args) => (args.json, purge(args, &env, terminal)),
+        AdminCommand::Invite(args) => (args.json(), identities::invite(args, &env, terminal)),
+        AdminCommand::Users(args) => (args.json(), identities::users(args, &env, terminal)),
+        AdminCommand::Revoke(args) => (args.json(), identities::revoke(args, &env, terminal)),
+        AdminCommand::Set(args) => (args.json(), identities::set(args, &env, terminal)),
+        AdminCommand::Rekey(args) => (args.json(), identities::rekey(args, &env, terminal)),
     };
     let (exit, message) = match done {
         Ok(exit) => return exit,
@@ -138,8 +158,11 @@ pub fn run(command: &AdminCommand, terminal: &Terminal) -> Exit {
     exit
 }
 
-enum Failure {
+/// Why a command did not do what it was to.
+pub(super) enum Failure {
+    /// What was asked for cannot be meant so.
     Usage(String),
+    /// It was tried.
     Engine(EngineError),
 }
 
@@ -150,7 +173,7 @@ impl From<EngineError> for Failure {
 }
 
 /// A signal asks to stop, a second one does not ask.
-fn stop_at_signals() -> Result<Stop, Failure> {
+pub(super) fn stop_at_signals() -> Result<Stop, Failure> {
     let stop = Stop::default();
     let asked = stop.clone();
     let watching = signals::watch(move |count, _| {

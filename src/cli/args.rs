@@ -16,15 +16,17 @@ use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcom
 use self::past::AtArgs;
 pub use self::past::PastArgs;
 pub use self::receive::ReceiveArgs;
+pub use self::restore::{OverwriteMode, RestoreArgs};
 use super::checkup::parse_sample;
 use super::exit::Exit;
+use super::join::JoinArgs;
 use super::purge::PurgeArgs;
 use super::units::{parse_address, parse_time, parse_wait};
 use crate::backup::when::When;
-use crate::engine::restore::Overwrite;
 
 mod past;
 mod receive;
+mod restore;
 
 /// Copies files to a server and sends only what the server does not have.
 #[derive(Debug, Parser)]
@@ -66,6 +68,9 @@ pub struct SharedArgs {
     /// Read (or purge) the copy of another: its two folders in the store; takes the admin right, or --store
     #[arg(long, global = true, value_name = "NODE/USER", value_parser = parse_copy)]
     pub of: Option<(String, String)>,
+    /// Believe a server on another machine that is not known yet (safer: join)
+    #[arg(long, global = true, conflicts_with = "store")]
+    pub trust_first_use: bool,
     /// How long to try again when the connection is lost [default: 10m]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time)]
     pub retry_for: Option<Duration>,
@@ -178,6 +183,10 @@ enum CommandArgs {
     },
     /// Take a path out of history for good (takes the admin right, or --store)
     Purge(PurgeArgs),
+    /// Redeem an invitation: from then on the server knows this machine's key
+    Join(JoinArgs),
+    /// Take another key at the server; it forgets the one before
+    Rekey,
     /// Be a destination: keep a store in DIR, with all that a daemon passes on
     Receive(ReceiveArgs),
     /// Show the daemon, its destinations, my identity and running backups
@@ -191,53 +200,6 @@ enum CommandArgs {
         #[arg(long, value_name = "1/N", value_parser = parse_sample)]
         sample: Option<u32>,
     },
-}
-
-/// Options of a restore.
-#[derive(Clone, Debug, clap::Args)]
-pub struct RestoreArgs {
-    /// What to restore
-    #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-    /// Of when.
-    #[command(flatten)]
-    pub at: AtArgs,
-    /// Write to DIR/NAME, NAME being the last component of PATH, instead of the original place
-    #[arg(long, value_name = "DIR")]
-    pub to: Option<PathBuf>,
-    /// What happens to files that are there already
-    #[arg(long, value_name = "WHICH", default_value = "changed")]
-    pub overwrite: OverwriteMode,
-    /// Remove what the backup does not have
-    #[arg(long)]
-    pub delete: bool,
-    /// Only print what would be done
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
-}
-
-/// `--overwrite`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OverwriteMode {
-    /// Replace what differs
-    Changed,
-    /// Write all anew
-    Always,
-    /// Replace what is older than the backup's
-    Newer,
-    /// Leave alone
-    Never,
-}
-
-impl From<OverwriteMode> for Overwrite {
-    fn from(mode: OverwriteMode) -> Self {
-        match mode {
-            OverwriteMode::Changed => Self::Changed,
-            OverwriteMode::Always => Self::Always,
-            OverwriteMode::Newer => Self::Newer,
-            OverwriteMode::Never => Self::Never,
-        }
-    }
 }
 
 /// What the user asked for.
@@ -255,6 +217,10 @@ pub enum Request {
     Forget(PathBuf),
     /// `rbbackup purge PATH`
     Purge(PurgeArgs),
+    /// `rbbackup join HOST [TOKEN]`
+    Join(JoinArgs),
+    /// `rbbackup rekey`
+    Rekey,
     /// `rbbackup receive DIR`
     Receive(ReceiveArgs),
     /// `rbbackup status`
@@ -289,6 +255,14 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
             refuse_for_receive(&shared, &args)?;
             Request::Receive(args)
         }
+        CommandArgs::Join(args) => {
+            refuse_for_join(&shared)?;
+            Request::Join(args)
+        }
+        CommandArgs::Rekey => {
+            refuse_of(&shared, "'rekey'")?;
+            Request::Rekey
+        }
         CommandArgs::Status => Request::Status,
         CommandArgs::Verify { path, sample } => Request::Verify(path, sample.unwrap_or(0)),
     };
@@ -298,6 +272,16 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(SharedArgs, Re
 fn refuse_of(shared: &SharedArgs, what: &str) -> Result<(), clap::Error> {
     let message = || format!("'--of' reads another's copy; {what} changes one's own");
     shared.of.as_ref().map_or(Ok(()), |_| Err(usage_error(&message())))
+}
+
+/// The server and the user name are in the command itself, and in the token.
+fn refuse_for_join(shared: &SharedArgs) -> Result<(), clap::Error> {
+    refuse_of(shared, "'join'")?;
+    match (&shared.server, &shared.store, &shared.user) {
+        (None, None, None) => Ok(()),
+        (None, None, Some(_)) => Err(usage_error("the user name of 'join' is in the token: leave '--user' out")),
+        _ => Err(usage_error("'join' names its server itself: rbbackup join HOST TOKEN")),
+    }
 }
 
 /// What every command has and a destination can have no use for.
@@ -360,6 +344,7 @@ fn filters_in_order(matches: &ArgMatches, backup: &BackupArgs) -> Vec<FilterSour
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::restore::Overwrite;
 
     fn run(line: &str) -> Result<(SharedArgs, Request), clap::Error> {
         parse(std::iter::once("rbbackup").chain(line.split_whitespace()).map(OsString::from))
@@ -435,6 +420,20 @@ mod tests {
         refused("receive /d -r", "-r");
         refused("receive /d --copies 2", "--copies");
         refused("-r receive /d", "belongs to a backup");
+    }
+
+    #[test]
+    fn joining_takes_its_server_and_user_from_the_command_and_the_token() {
+        let Request::Join(args) = run("join nas:99 rb1abc --bind 127.0.0.2").unwrap().1 else { panic!("join") };
+        assert_eq!((args.host.as_str(), args.token.as_deref()), ("nas:99", Some("rb1abc")));
+        assert!(matches!(run("join nas -").unwrap().1, Request::Join(args) if args.token.as_deref() == Some("-")));
+        assert!(matches!(run("join nas").unwrap().1, Request::Join(args) if args.token.is_none()));
+        assert!(matches!(run("rekey -s nas").unwrap().1, Request::Rekey));
+        refused("join", "HOST");
+        refused("join nas rb1 -s other", "names its server itself");
+        refused("join nas rb1 --store /s", "names its server itself");
+        refused("join nas rb1 --user u", "in the token");
+        refused("rekey --of a/b", "'rekey' changes");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::purge::PurgeArgs;
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
-use super::{json, past, purge, receive, render};
+use super::{join, json, past, purge, receive, render};
 use crate::backup::bytes::escape;
 use crate::backup::when::When;
 use crate::engine::admin::{self, Asker};
@@ -82,6 +82,10 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
         Request::Past(args) => command.past(args),
         Request::Forget(root) => command.forget(root),
         Request::Purge(args) => command.purge(args),
+        Request::Join(args) => {
+            Ok(join::run_join(&settings, &env, terminal, args).unwrap_or_else(|error| command.refused(&error)))
+        }
+        Request::Rekey => Ok(join::run_rekey(&settings, terminal).unwrap_or_else(|error| command.refused(&error))),
         // It has signals of its own.
         Request::Receive(_) => Ok(Exit::Done),
         Request::Status => Ok(command.status()),

@@ -12,6 +12,7 @@ use crate::backup::limits::{NAME_BYTES_MAX, PORT};
 use crate::engine::client::{ClientOptions, Target};
 use crate::engine::push::PushOptions;
 use crate::engine::stop::Stop;
+use crate::engine::trust::joined_user;
 
 /// How long a lost connection is tried again, unless said otherwise: a router's restart, a daemon's update.
 const RETRY_FOR_DEFAULT: Duration = Duration::from_secs(600);
@@ -77,11 +78,13 @@ impl Settings {
         config_dir: PathBuf,
     ) -> Result<Self, SettingsError> {
         let no_cache = || "neither HOME nor XDG_CACHE_HOME is set".to_owned();
+        let target = target(args, env, &config, &config_dir)?;
         let client = ClientOptions {
-            target: target(args, env, &config, &config_dir)?,
-            user: user(args, env, &config)?,
+            user: user(args, env, &config, || joined(&config_dir, &target))?,
+            target,
             of: args.of.clone(),
             state_dir: config_dir.clone(),
+            trust_first_use: args.trust_first_use,
             cache_dir: env.cache_dir().ok_or_else(no_cache)?,
             retry_for: args.retry_for.or(config.retry_for).unwrap_or(RETRY_FOR_DEFAULT),
             stop: Stop::default(),
@@ -169,10 +172,23 @@ fn check_server(server: String) -> Result<String, SettingsError> {
     Ok(server)
 }
 
+/// The user name under which the server was joined.
+fn joined(config_dir: &Path, target: &Target) -> Option<String> {
+    match target {
+        Target::Server { server, .. } => joined_user(config_dir, server),
+        Target::Store(_) => None,
+    }
+}
+
 /// The name becomes a folder in the store, so what cannot be one is refused here already, with a sentence.
-fn user(args: &SharedArgs, env: &Environment, config: &ConfigFile) -> Result<String, SettingsError> {
-    let from_env = env.text_var("RBBACKUP_USER")?;
-    let name = args.user.clone().or(from_env).or_else(|| config.user.clone()).or_else(|| env.login.clone());
+fn user(
+    args: &SharedArgs,
+    env: &Environment,
+    config: &ConfigFile,
+    joined: impl FnOnce() -> Option<String>,
+) -> Result<String, SettingsError> {
+    let said = args.user.clone().or(env.text_var("RBBACKUP_USER")?).or_else(|| config.user.clone());
+    let name = said.or_else(joined).or_else(|| env.login.clone());
     let name = name.ok_or_else(|| "this user id has no login name; say --user NAME".to_owned())?;
     let odd = |c: char| c == '/' || c.is_control();
     if name.is_empty() || name.starts_with('.') || name.contains(odd) || name.len() > NAME_BYTES_MAX {

@@ -61,6 +61,38 @@ pub fn parse_address(text: &str, port_default: u16) -> Result<SocketAddr, String
     }
 }
 
+/// A size in bytes: `1000`, `512M`, `10G`, `1.5T`. The letters mean KiB, MiB, GiB, TiB; `GiB` may be written out.
+///
+/// # Errors
+/// A sentence that names the text.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a size; write 1000, 512M, 10G or 1.5T (1G = 1024M)");
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        "P" | "PiB" => 50,
+        _ => return Err(wrong()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(wrong);
+    }
+    let (whole, part) = number.split_once('.').ok_or_else(wrong)?;
+    if part.is_empty() || part.len() > 3 {
+        return Err(wrong());
+    }
+    let (whole, part, scale) = (whole.parse::<u64>(), part.parse::<u64>(), 10_u64.pow(part.len() as u32));
+    let (Ok(whole), Ok(part)) = (whole, part) else { return Err(wrong()) };
+    let fraction = u128::from(part) * (1_u128 << shift) / u128::from(scale);
+    let bytes = whole.checked_mul(1 << shift).and_then(|bytes| bytes.checked_add(u64::try_from(fraction).ok()?));
+    bytes.ok_or_else(wrong)
+}
+
 /// A size for people: `0 B`, `1.4 KiB`, `23 MiB`.
 pub fn show_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -128,6 +160,24 @@ mod tests {
         assert_eq!(parse_address("[::]", 8730).unwrap().to_string(), "[::]:8730");
         assert_eq!(parse_address("[::1]:5", 8730).unwrap().to_string(), "[::1]:5");
         assert!(parse_address("localhost", 0).unwrap_err().contains("'localhost'"));
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000", 1000),
+            ("512M", 512 << 20),
+            ("10G", 10 << 30),
+            ("10 GiB", 10 << 30),
+            ("1.5T", 3 << 39),
+            ("0.25k", 256),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "G", "10X", "-1", "1.2345G", "1.G", "99999999999G", "1e9", "10GB", "1.1.1M"] {
+            assert!(parse_size(bad).is_err_and(|why| why.contains("is not a size")), "{bad}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::net::control;
 use crate::net::handshake::client_hello;
 use crate::net::link::Link;
 use crate::net::message::{CopyStats, Message, Of, Prune, Release, Stats, Verify};
-use crate::store::layout::{OpenMode, Store};
+use crate::store::layout::{META_NAME, OpenMode, Store, StoreError};
 use crate::store::names::CopyName;
 
 /// Who asks.
@@ -300,8 +300,11 @@ fn ask_daemon<T>(
 
 /// The daemon of a store, if one serves it. What is no store is refused, and not made one.
 fn connect(store: &Path) -> Result<Option<Link>, EngineError> {
-    let folder = Store::open(store, OpenMode::ReadOnly)?.meta_path("");
-    control::connect(&folder).map_err(|e| {
+    control_of(store, &Store::open(store, OpenMode::ReadOnly)?.meta_path(""))
+}
+
+fn control_of(store: &Path, folder: &Path) -> Result<Option<Link>, EngineError> {
+    control::connect(folder).map_err(|e| {
         EngineError::new(ErrorKind::Failed, format!("the daemon of '{}' cannot be reached: {e}", store.display()))
     })
 }
@@ -317,11 +320,33 @@ fn converse<T>(
     done.map_err(|error| asker.stop().or(error))
 }
 
+/// The way to who serves this store, or to the store itself where nobody does.
 pub(super) fn open_admin(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
-    let (mut link, guest) = match connect(store)? {
+    let link = connect(store)?;
+    begin_admin(link, || Hub::open(store, HubOptions::in_process()), stop)
+}
+
+/// As [`open_admin`]; a relay's state will do as well.
+pub(super) fn open_any(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
+    match Store::open(store, OpenMode::ReadOnly) {
+        Err(StoreError::IsRelay { .. }) => {
+            let link = control_of(store, &store.join(META_NAME))?;
+            begin_admin(link, || Hub::open(store, HubOptions { relay: true, ..HubOptions::in_process() }), stop)
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => open_admin(store, stop),
+    }
+}
+
+fn begin_admin(
+    served: Option<Link>,
+    open: impl FnOnce() -> Result<Hub, EngineError>,
+    stop: &Stop,
+) -> Result<(Link, Option<Guest>), EngineError> {
+    let (mut link, guest) = match served {
         Some(link) => (link, None),
         None => {
-            let hub = Arc::new(Hub::open(store, HubOptions::in_process())?);
+            let hub = Arc::new(open()?);
             let (ours, theirs) = Link::pair();
             let guest = Guest::spawn(move || session::serve_admin(&hub, theirs))?;
             (ours, Some(guest))

@@ -1,14 +1,11 @@
 //! What every client command needs: the way to the store, and who we are there.
 //!
-//! `STATE_DIR/servers/<server>/<user>.key` is the key that we show to one server under one user name;
-//! `STATE_DIR/servers/<server>/pin` is that server's key, kept from the first contact. On first contact a server on this
-//! machine is believed if its socket belongs to uid 0 or to us; one elsewhere is pinned as it shows itself, and the log
-//! says so (until invitations carry its fingerprint).
+//! What we keep about a server stands in `trust::known`. On first contact a server on this machine is believed if its
+//! socket belongs to uid 0 or to us; one elsewhere has to be joined, unless the user says that whoever answers is the one.
 
-use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,15 +13,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::stop::Stop;
+use super::trust::known::Known;
+use super::trust::{follow, rekey};
 use super::{session, upkeep};
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
-use crate::net::client::{ConnectError, ConnectOptions, connect};
+use crate::net::client::{ConnectError, ConnectOptions, Connected, connect};
 use crate::net::handshake::{HandshakeError, client_hello};
 use crate::net::identity::{Identity, PublicKey};
 use crate::net::link::Link;
 use crate::net::message::{Of, Welcome};
+use crate::net::peer::PeerInfo;
 
 /// Time for TCP and TLS.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +54,8 @@ pub struct ClientOptions {
     pub of: Option<(String, String)>,
     /// Keys and known daemons.
     pub state_dir: PathBuf,
+    /// Believe a server elsewhere that is not known yet.
+    pub trust_first_use: bool,
     /// Hash caches; losing it costs a re-read.
     pub cache_dir: PathBuf,
     /// How long a lost connection is tried again.
@@ -65,12 +67,13 @@ pub struct ClientOptions {
 #[cfg(test)]
 impl ClientOptions {
     /// For tests: user `u` of a store that is opened directly; keys and caches below `home`.
-    pub(crate) fn of_store(store: &Path, home: &Path) -> Self {
+    pub(crate) fn of_store(store: &std::path::Path, home: &std::path::Path) -> Self {
         Self {
             target: Target::Store(store.to_path_buf()),
             user: "u".into(),
             of: None,
             state_dir: home.join("state"),
+            trust_first_use: false,
             cache_dir: home.join("cache"),
             retry_for: Duration::ZERO,
             stop: Stop::default(),
@@ -181,46 +184,93 @@ fn open_store(options: &ClientOptions, hub: Hub) -> Result<Session, EngineError>
     Ok(Session { link: ours, welcome, guest: Some(guest), keys: None })
 }
 
+/// The way to a server, with a key.
+pub(super) fn dial<'a>(
+    server: &str,
+    bind: Option<SocketAddr>,
+    identity: &'a Identity,
+    expected: Option<PublicKey>,
+) -> ConnectOptions<'a> {
+    ConnectOptions { server: server.to_owned(), bind, identity, expected, timeout: CONNECT_PATIENCE }
+}
+
 fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) -> Result<Session, EngineError> {
-    let known = Known::new(&options.state_dir, server, &options.user)?;
-    let (identity, expected) = (known.identity()?, known.pin()?);
-    let connected = connect(&ConnectOptions {
-        server: server.to_owned(),
-        bind,
-        identity: &identity,
-        expected,
-        timeout: CONNECT_PATIENCE,
-    })
-    .map_err(|error| connect_error(&known, error))?;
-    let peer = connected.peer;
-    if expected.is_none() && peer.addr.ip().is_loopback() {
-        let ours = rustix::process::geteuid().as_raw();
-        // The kernel tells whose the other end is as long as somebody has it: a server that was just killed is nobody's.
-        let Some(uid) = peer.uid else {
-            let message = format!(
-                "the server at {server} was gone before it could be told whose it is; it is not trusted on first contact"
-            );
-            return Err(EngineError::new(ErrorKind::Unreachable, message));
-        };
-        if uid != 0 && uid != ours {
-            let message = format!(
-                "the server at {server} runs as another user of this machine (uid {uid}); it is not trusted on first contact"
-            );
-            return Err(EngineError::new(ErrorKind::NotAllowed, message));
-        }
+    let known = Known::new(&options.state_dir, server, &options.user);
+    let mut identity = known.identity()?;
+    let connected = reach(&known, server, bind, &identity)?;
+    let (mut link, peer) = (connected.link, connected.peer);
+    let is_new = known.pin()?.is_none();
+    if is_new {
+        check_first_contact(options, server, &peer)?;
     }
-    let mut link = connected.link;
     options.stop.begin(&link.sender)?;
     let user = options.user.as_bytes();
-    let mut welcome = client_hello(&mut link, user, &software()).map_err(handshake_error)?;
+    let mut welcomed = client_hello(&mut link, user, &software()).map_err(handshake_error);
+    if matches!(&welcomed, Err(error) if error.kind == ErrorKind::NotAllowed)
+        && rekey::settle(options, &known, peer.key)?
+    {
+        identity = known.identity()?;
+        link = reach(&known, server, bind, &identity)?.link;
+        options.stop.begin(&link.sender)?;
+        welcomed = client_hello(&mut link, user, &software()).map_err(handshake_error);
+    }
+    let mut welcome = welcomed?;
     if !is_this_machine(peer.addr) {
         welcome.store_place = (0, 0);
     }
-    if expected.is_none() {
+    if is_new {
         known.keep_pin(&peer.key)?;
         tracing::info!("first contact with {server}: its key {} is kept", peer.key.fingerprint());
     }
     Ok(Session { link, welcome, guest: None, keys: Some((peer.key.fingerprint(), identity.public().fingerprint())) })
+}
+
+/// Connects to the server whose key is pinned, or which that key was signed over to.
+fn reach(known: &Known, server: &str, bind: Option<SocketAddr>, identity: &Identity) -> Result<Connected, EngineError> {
+    let pinned = known.pin()?;
+    let error = match connect(&dial(server, bind, identity, pinned)) {
+        Ok(connected) => return Ok(connected),
+        Err(error) => error,
+    };
+    if let ConnectError::WrongKey { expected, found, .. } = &error
+        && follow::is_the_same(&dial(server, bind, identity, pinned), *expected, *found)?
+    {
+        known.keep_pin(found)?;
+        tracing::warn!("the server at {server} has another key: {found}; the one that was known signed it over");
+        return connect(&dial(server, bind, identity, Some(*found))).map_err(|error| connect_error(known, error, ""));
+    }
+    Err(connect_error(known, error, ""))
+}
+
+/// Whether a server that we do not know is believed to be who it says; nothing was said to it yet.
+fn check_first_contact(options: &ClientOptions, server: &str, peer: &PeerInfo) -> Result<(), EngineError> {
+    if !peer.addr.ip().is_loopback() {
+        if options.trust_first_use {
+            return Ok(());
+        }
+        let message = format!(
+            "the server at {server} is not known here. Its administrator makes an invitation with 'rbbackupd invite {}', which \
+             'rbbackup join {server} TOKEN' redeems; or, if its key is {}, say --trust-first-use. Nothing was sent",
+            options.user,
+            peer.key.fingerprint()
+        );
+        return Err(EngineError::new(ErrorKind::NotAllowed, message));
+    }
+    let ours = rustix::process::geteuid().as_raw();
+    // The kernel tells whose the other end is as long as somebody has it: a server that was just killed is nobody's.
+    let Some(uid) = peer.uid else {
+        let message = format!(
+            "the server at {server} was gone before it could be told whose it is; it is not trusted on first contact"
+        );
+        return Err(EngineError::new(ErrorKind::Unreachable, message));
+    };
+    if uid != 0 && uid != ours {
+        let message = format!(
+            "the server at {server} runs as another user of this machine (uid {uid}); it is not trusted on first contact"
+        );
+        return Err(EngineError::new(ErrorKind::NotAllowed, message));
+    }
+    Ok(())
 }
 
 /// Whether an address is one of this machine's own: then what a server says of its disk is true of ours.
@@ -230,15 +280,18 @@ fn is_this_machine(addr: SocketAddr) -> bool {
     addr.ip().is_loopback() || UdpSocket::bind(own).is_ok()
 }
 
-fn connect_error(known: &Known, error: ConnectError) -> EngineError {
+/// `who`: who else may answer there, in words; empty: it is not what was pinned.
+pub(super) fn connect_error(known: &Known, error: ConnectError, who: &str) -> EngineError {
     match &error {
-        ConnectError::WrongKey { .. } => EngineError::new(
+        ConnectError::WrongKey { .. } if who.is_empty() => EngineError::new(
             ErrorKind::NotAllowed,
             format!(
-                "{error}. If the daemon was set up anew on purpose, remove '{}' and run this again",
+                "{error}. If the daemon was set up anew on purpose, join it with a new invitation, or remove '{}' and run \
+                 this again",
                 escape(known.pin_path().as_os_str().as_bytes())
             ),
         ),
+        ConnectError::WrongKey { .. } => EngineError::new(ErrorKind::NotAllowed, format!("{error}: it is {who}")),
         ConnectError::BadName { .. } => EngineError::new(ErrorKind::Usage, error.to_string()),
         // Some say already what to start.
         ConnectError::Unreachable { why, .. } if !why.contains("rbbackupd") => EngineError::new(
@@ -258,78 +311,9 @@ pub(super) fn handshake_error(error: HandshakeError) -> EngineError {
     }
 }
 
-/// What we keep about one server.
-struct Known {
-    dir: PathBuf,
-    user: String,
-}
-
-impl Known {
-    fn new(state_dir: &Path, server: &str, user: &str) -> Result<Self, EngineError> {
-        let dir = state_dir.join("servers").join(file_name(server));
-        fs::create_dir_all(&dir).map_err(|e| {
-            EngineError::new(ErrorKind::Failed, format!("cannot create the state folder '{}': {e}", dir.display()))
-        })?;
-        Ok(Self { dir, user: user.to_owned() })
-    }
-
-    fn identity(&self) -> Result<Identity, EngineError> {
-        let path = self.dir.join(format!("{}.key", file_name(&self.user)));
-        Identity::load_or_create(&path).map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))
-    }
-
-    fn pin_path(&self) -> PathBuf {
-        self.dir.join("pin")
-    }
-
-    fn pin(&self) -> Result<Option<PublicKey>, EngineError> {
-        let path = self.pin_path();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => {
-                let message = format!("cannot read the server's pinned key '{}': {e}", path.display());
-                return Err(EngineError::new(ErrorKind::Failed, message));
-            }
-        };
-        match PublicKey::from_hex(text.trim()) {
-            Some(key) => Ok(Some(key)),
-            None => {
-                let message = format!("the server's pinned key '{}' is damaged", path.display());
-                Err(EngineError::new(ErrorKind::Failed, message))
-            }
-        }
-    }
-
-    fn keep_pin(&self, key: &PublicKey) -> Result<(), EngineError> {
-        let (path, temporary) = (self.pin_path(), self.dir.join(format!("pin.{}", std::process::id())));
-        fs::write(&temporary, format!("{}\n", key.to_hex()))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot write '{}': {e}", path.display())))
-    }
-}
-
-/// A text as one file name: what is not a letter, digit, dot, colon or dash becomes `_` and its code.
-fn file_name(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-:.".contains(c);
-    let mut out: String =
-        text.chars().map(|c| if plain(c) { c.to_string() } else { format!("_{:x}_", c as u32) }).collect();
-    if out.starts_with('.') {
-        out.insert(0, '_');
-    }
-    escape(out.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_servers_and_users_cannot_leave_the_state_folder() {
-        assert_eq!(file_name("127.0.0.1:8730"), "127.0.0.1:8730");
-        assert_eq!(file_name("../x"), "_.._2f_x");
-        assert_ne!(file_name("a/b"), file_name("a_b"));
-    }
 
     #[test]
     fn own_addresses_are_those_that_can_be_bound() {

@@ -13,7 +13,6 @@ use super::prune::Retention;
 use super::verify::{self, VerifyOptions};
 use super::{session, upkeep};
 use crate::net::control;
-use crate::net::identity::Identity;
 use crate::net::listener::{Handler, ListenLimits, Listener};
 use crate::net::shutdown::Shutdown;
 
@@ -50,7 +49,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     let hub_options = HubOptions { trust_first_use, retention, relay };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
-    let identity = Identity::load_or_create(&hub.store.meta_path("key")).map_err(|e| failed(e.to_string()))?;
+    let key = hub.keys.show(&hub.store)?;
     let listener = Listener::bind(options.listen).map_err(|e| failed(e.to_string()))?;
     tracing::info!(
         "rbbackupd {} serves {}{} on {}, key {}",
@@ -58,7 +57,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         if relay { "as a relay, which keeps nothing but its state in " } else { "" },
         hub.store.root().display(),
         listener.local_addr(),
-        identity.public().fingerprint(),
+        hub.keys.public(&hub.store)?.fingerprint(),
     );
     if hub.options.trust_first_use {
         tracing::warn!("--trust-first-use: whoever reaches this port first under a name gets its directory");
@@ -82,8 +81,7 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         let hub = Arc::clone(&hub);
         Arc::new(move |incoming| session::serve(&hub, incoming))
     };
-    let left =
-        listener.serve(&identity, limits, &hub.connections, &shutdown, handler).map_err(|e| failed(e.to_string()))?;
+    let left = listener.serve(&key, limits, &hub.connections, &shutdown, handler).map_err(|e| failed(e.to_string()))?;
     if left > 0 {
         tracing::warn!("{left} sessions were cut off");
     }

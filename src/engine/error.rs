@@ -13,7 +13,6 @@ use crate::store::commit::CommitError;
 use crate::store::layout::StoreError;
 use crate::store::leases::LeaseError;
 use crate::store::present::PassError;
-use crate::store::registry::RegistryError;
 use crate::store::snapshots::SnapshotError;
 use crate::store::vault::VaultError;
 use crate::tree::error::TreeError;
@@ -164,18 +163,6 @@ impl From<PassError> for EngineError {
     }
 }
 
-impl From<RegistryError> for EngineError {
-    fn from(error: RegistryError) -> Self {
-        let kind = match error {
-            RegistryError::Name(_) | RegistryError::NotTrusted { .. } | RegistryError::OwnedByAnother { .. } => {
-                ErrorKind::NotAllowed
-            }
-            _ => ErrorKind::Failed,
-        };
-        Self::new(kind, error.to_string())
-    }
-}
-
 impl From<CommitError> for EngineError {
     fn from(error: CommitError) -> Self {
         let message = error.to_string();
@@ -205,6 +192,7 @@ impl From<Refused> for EngineError {
             RefusalKind::Guard => ErrorKind::Guard,
             RefusalKind::Unavailable => ErrorKind::Unreachable,
             RefusalKind::Copies => ErrorKind::Copies,
+            RefusalKind::Usage => ErrorKind::Usage,
         };
         Self::new(kind, escape(&refused.message.0))
     }
@@ -219,6 +207,7 @@ impl From<&EngineError> for Refused {
             ErrorKind::Guard => RefusalKind::Guard,
             ErrorKind::Unreachable => RefusalKind::Unavailable,
             ErrorKind::Copies => RefusalKind::Copies,
+            ErrorKind::Usage => RefusalKind::Usage,
             _ => RefusalKind::Failed,
         };
         let mut message = error.message.clone().into_bytes();

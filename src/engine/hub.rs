@@ -14,6 +14,7 @@ use super::fan_out::heal::Healing;
 use super::fan_out::pace::Pace;
 use super::prune::Retention;
 use super::recover::{self, Pending};
+use super::trust::keys::Keys;
 use super::upkeep::Bell;
 use super::vaults::Vaults;
 use crate::backup::digest::RunId;
@@ -23,6 +24,7 @@ use crate::backup::snapshot::ClientInfo;
 use crate::net::connections::Connections;
 use crate::store::catalog::{Catalog, CopyId};
 use crate::store::commit::{CommitDirs, CommitError};
+use crate::store::invitations::Invitations;
 use crate::store::layout::{OpenMode, Store};
 use crate::store::leases::Leases;
 use crate::store::names::CopyName;
@@ -54,6 +56,9 @@ pub(crate) struct Hub {
     pub(crate) own: Arc<SafeDir>,
     pub(crate) catalog: Catalog,
     pub(crate) registry: Registry,
+    pub(crate) invitations: Invitations,
+    /// The daemon's own key.
+    pub(super) keys: Keys,
     pub(crate) leases: Arc<Leases>,
     pub(crate) options: HubOptions,
     pub(crate) started: Instant,
@@ -117,11 +122,14 @@ impl Hub {
         options: HubOptions,
     ) -> Result<Self, EngineError> {
         let registry = Registry::open(&store.registry_path())?;
+        let invitations = Invitations::new(&store.meta_path("invitations"));
         Ok(Self {
             store,
             own,
             catalog,
             registry,
+            invitations,
+            keys: Keys::default(),
             leases: Leases::new(),
             options,
             started: Instant::now(),

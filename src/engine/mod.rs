@@ -25,7 +25,7 @@
 //! | verify | waits; its own brief leases refuse nobody | yes | yes |
 //! | pack, prune (one at a time) | pauses, 10 minutes at most | the same | yes: what is read is pinned, or looked for again |
 //!
-//! `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
+//! [`trust`] says who is let in. `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended, `run_id` keeps the runs of different copies apart. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
 //! the vaults, [`prune`] lets go what no rule keeps.
@@ -64,6 +64,7 @@ mod source;
 mod stats;
 pub mod stop;
 mod stopwatch;
+pub mod trust;
 mod upkeep;
 mod vaults;
 pub mod verify;

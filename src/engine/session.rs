@@ -7,37 +7,26 @@ use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::{self, attend};
 use super::hub::{Hub, Who};
+use super::trust::{admit, identities};
 use super::{
     forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, relay, restore_serve, stats, verify,
 };
 use crate::backup::bytes::escape;
+use crate::net::connections::ConnectionId;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
 use crate::net::listener::Incoming;
-use crate::net::message::{HELLO_MAGIC, Hello, Join, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
-use crate::net::peer::PeerInfo;
+use crate::net::message::{HELLO_MAGIC, Join, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Verify, Welcome};
 use crate::store::names::CopyName;
-use crate::store::registry::{Identity, Registry, Right, Trust};
+use crate::store::registry::{Identity, Registry, Right};
 
 /// Most copies that an error names.
 const COPIES_SHOWN_MAX: usize = 5;
 
 /// Serves one connection of the daemon.
-pub(crate) fn serve(hub: &Arc<Hub>, incoming: Incoming) {
-    let Incoming { mut link, peer, .. } = incoming;
-    let hello = match read_hello(&mut link) {
-        Ok(hello) => hello,
-        Err(error) => {
-            tracing::info!("{} did not say hello: {error}", peer.addr);
-            return;
-        }
-    };
-    match identify(hub, &peer, &hello) {
-        Ok(who) => converse(hub, link, &who),
-        Err(error) => {
-            tracing::warn!("{} was refused: {error}", peer.addr);
-            let _ = link.send(Refused::from(&error));
-        }
+pub(crate) fn serve(hub: &Arc<Hub>, mut incoming: Incoming) {
+    if let Some(who) = admit::greet(hub, &mut incoming) {
+        converse(hub, incoming.link, &who, Some(incoming.connection));
     }
 }
 
@@ -48,7 +37,7 @@ pub(crate) fn serve_local(hub: &Arc<Hub>, mut link: Link) {
         Ok(Who { identity, address: None, software: escape(hello.software.as_slice()) })
     });
     match served {
-        Ok(who) => converse(hub, link, &who),
+        Ok(who) => converse(hub, link, &who, None),
         Err(error) => {
             let _ = link.send(Refused::from(&error));
         }
@@ -82,7 +71,7 @@ pub(crate) fn serve_admin(hub: &Arc<Hub>, mut link: Link) {
         Ok(Who { identity, address: None, software: escape(hello.software.as_slice()) })
     });
     match served {
-        Ok(who) => converse(hub, link, &who),
+        Ok(who) => converse(hub, link, &who, None),
         Err(error) => {
             let _ = link.send(Refused::from(&error));
         }
@@ -115,40 +104,12 @@ fn hello_error(error: HandshakeError) -> EngineError {
     EngineError::new(ErrorKind::Failed, error.to_string())
 }
 
-/// Whose key is this, and may it come in?
-fn identify(hub: &Hub, peer: &PeerInfo, hello: &Hello) -> Result<Who, EngineError> {
-    let user = hello.user.as_slice();
-    let trust = if hub.options.trust_first_use {
-        Trust::FirstUse
-    } else if peer.is_loopback() {
-        Trust::LoopbackUid(peer.uid.is_some_and(|uid| user_belongs_to(user, uid)))
-    } else {
-        Trust::No
-    };
-    let mut identity = hub.registry.resolve(peer.key.0, peer.ip(), user, trust, now())?;
-    if may_receive(peer) {
-        identity.rights.push(Right::Receive);
-    }
-    Ok(Who { identity, address: Some(peer.ip()), software: escape(hello.software.as_slice()) })
-}
-
-/// Whether the peer is a program of this machine that could read the store anyway: then it may be a destination.
-fn may_receive(peer: &PeerInfo) -> bool {
-    let ours = rustix::process::geteuid().as_raw();
-    peer.is_loopback() && peer.uid.is_some_and(|uid| uid == 0 || uid == ours)
-}
-
-/// Whether a login name is that of a uid; root may use any.
-fn user_belongs_to(user: &[u8], uid: u32) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    uid == 0 || uzers::get_user_by_uid(uid).is_some_and(|known| known.name().as_bytes() == user)
-}
-
-fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
+/// `connection`: which of the daemon's it is.
+fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who, connection: Option<ConnectionId>) {
     hub.sessions.fetch_add(1, Ordering::SeqCst);
     let span = tracing::info_span!("session", who = %who.name());
     let _entered = span.enter();
-    match requests(hub, &mut link, who) {
+    match requests(hub, &mut link, who, connection) {
         Ok(None) => {}
         Ok(Some(join)) => attend::join(hub, who, link, &join),
         Err(error) => {
@@ -168,24 +129,39 @@ fn converse(hub: &Arc<Hub>, mut link: Link, who: &Who) {
     }
 }
 
+/// What a request takes; none: it is for everybody who is known, or whoever serves it looks closer.
+fn right_for(request: &Message) -> Option<Right> {
+    match request {
+        Message::Begin(_) | Message::Forget(_) => Some(Right::Backup),
+        Message::Attend(_) | Message::Join(_) => Some(Right::Receive),
+        Message::Verify(Verify { all: true, .. }) => None,
+        Message::Of(_) | Message::Purge(_) | Message::Purges(_) | Message::Prune(_) | Message::Release(_) => None,
+        Message::Status(_) | Message::Stats(_) | Message::Rekey(_) => None,
+        _ => Some(Right::Restore),
+    }
+}
+
 /// Why somebody may not do what a right is needed for, and the way out.
 fn lacks(who: &Who, right: Right) -> EngineError {
-    let name = who.name();
-    let message = match right {
-        Right::Receive => format!(
-            "{name} may not be a destination: what all sources store would be shown to it. The server's administrator \
-             stops rbbackupd, adds \"receive\" to the rights in the file of node '{}' and user '{}' in \
-             .rbbackup/registry, and starts it again",
-            who.copy().node(),
-            who.copy().user()
-        ),
-        _ => format!("{name} does not have the right to do this"),
+    let (name, copy) = (who.name(), who.copy());
+    let why = match right {
+        Right::Receive => "may not be a destination: what all sources store would be shown to it".to_owned(),
+        _ => format!("does not have the right '{}'", right.name()),
     };
+    let message = format!(
+        "{name} {why}. The server's administrator gives it with 'rbbackupd set {copy} --rights …,{}'",
+        right.name()
+    );
     EngineError::new(ErrorKind::NotAllowed, message)
 }
 
 /// Serves one request after the other. Some: a destination joins, and the link is to be given to who called it.
-fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, EngineError> {
+fn requests(
+    hub: &Arc<Hub>,
+    link: &mut Link,
+    me: &Who,
+    connection: Option<ConnectionId>,
+) -> Result<Option<Join>, EngineError> {
     let mut who = me.clone();
     let place = hub.store.root_dir().stat_self()?;
     link.send(Welcome {
@@ -204,12 +180,8 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
             Err(LinkError::Closed | LinkError::Lost { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let right = match &request {
-            Message::Begin(_) | Message::Forget(_) => Right::Backup,
-            Message::Attend(_) | Message::Join(_) => Right::Receive,
-            _ => Right::Restore,
-        };
-        if !who.identity.may(right) {
+        let Some(request) = identities::serve(hub, &who, link, request)? else { continue };
+        if let Some(right) = right_for(&request).filter(|right| !who.identity.may(*right)) {
             return Err(lacks(&who, right));
         }
         if hub.is_relay() {
@@ -244,6 +216,7 @@ fn requests(hub: &Arc<Hub>, link: &mut Link, me: &Who) -> Result<Option<Join>, E
             Message::Release(request) => prune_serve::release(hub, who, link, &request)?,
             Message::Stats(request) => stats::serve(hub, who, link, &request)?,
             Message::Status(_) => inspect_serve::status(hub, who, link)?,
+            Message::Rekey(request) => identities::rekey(hub, me, link, connection, &request)?,
             Message::Attend(first) => {
                 attend::serve(hub, who, link, first)?;
                 return Ok(None);

@@ -1,18 +1,23 @@
-//! The first two messages: `Hello` and what answers it.
+//! The first messages: `Hello`, perhaps with `Redeem`, and what answers them; or `Succeed` instead.
 //!
 //! ```text
 //! client                     daemon
-//! Hello            ->        within HANDSHAKE_SECS of the connection
+//! Hello [Redeem]   ->        within HANDSHAKE_SECS of the connection
 //!                  <-        Welcome | VersionMismatch | Refused, within SILENCE_SECS
+//! Succeed          ->
+//!                  <-        Succession
 //! ```
 //!
 //! The daemon's engine sends `Welcome` or `Refused` itself, after it asked the registry; a version that it does not
 //! speak is answered here.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::link::{Link, LinkError};
-use super::message::{HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, Refused, VersionMismatch, Welcome};
+use super::message::{
+    FEATURE_REDEEM, HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, Redeem, Refused, Succeed, Succession,
+    VersionMismatch, Welcome,
+};
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::limits::{HANDSHAKE_SECS, SILENCE_SECS};
 
@@ -50,30 +55,77 @@ pub enum HandshakeError {
     },
 }
 
+/// What a peer says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Who it is, and the invitation that it has.
+    Hello(Hello, Option<Redeem>),
+    /// It knows the daemon under another key.
+    Succeed(Succeed),
+}
+
 /// Says `Hello` and waits to be welcome.
 ///
 /// # Errors
 /// [`HandshakeError`].
 pub fn client_hello(link: &mut Link, user: &[u8], software: &str) -> Result<Welcome, HandshakeError> {
-    let hello = Hello {
-        magic: HELLO_MAGIC,
-        version: PROTOCOL_VERSION,
-        features: 0,
-        software: Bytes::from(software.as_bytes()),
-        user: Bytes::from(user),
-    };
-    // A daemon that is full says so and closes without having listened: its word counts more than our failure.
-    let sent = link.send(hello);
-    match link.recv_timeout(Duration::from_secs(SILENCE_SECS)) {
-        Ok(Some(Message::Welcome(welcome))) => check_welcome(welcome),
-        Ok(Some(Message::VersionMismatch(VersionMismatch { lowest, highest }))) => {
+    let sent = link.send(hello(0, user, software));
+    welcomed(link, sent)
+}
+
+/// Says `Hello`, shows an invitation's secret, and waits to be welcome.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub fn client_redeem(
+    link: &mut Link,
+    user: &[u8],
+    software: &str,
+    secret: [u8; 16],
+) -> Result<Welcome, HandshakeError> {
+    let sent = link.send(hello(FEATURE_REDEEM, user, software)).and_then(|()| link.send(Redeem { secret }));
+    welcomed(link, sent)
+}
+
+/// Asks how the daemon came from the key `from` to its present one.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub fn client_succeed(link: &mut Link, from: [u8; 32]) -> Result<Succession, HandshakeError> {
+    let sent = link.send(Succeed { from });
+    match answer(link, sent)? {
+        Message::Succession(succession) => Ok(succession),
+        other => Err(unexpected(&other, "Succession")),
+    }
+}
+
+fn hello(features: u64, user: &[u8], software: &str) -> Hello {
+    let software = Bytes::from(software.as_bytes());
+    Hello { magic: HELLO_MAGIC, version: PROTOCOL_VERSION, features, software, user: Bytes::from(user) }
+}
+
+fn welcomed(link: &mut Link, sent: Result<(), LinkError>) -> Result<Welcome, HandshakeError> {
+    match answer(link, sent)? {
+        Message::Welcome(welcome) => check_welcome(welcome),
+        Message::VersionMismatch(VersionMismatch { lowest, highest }) => {
             Err(HandshakeError::Version { lowest, highest })
         }
+        other => Err(unexpected(&other, "Welcome")),
+    }
+}
+
+/// A daemon that is full says so and closes without having listened: its word counts more than our failure to send.
+fn answer(link: &mut Link, sent: Result<(), LinkError>) -> Result<Message, HandshakeError> {
+    match link.recv_timeout(Duration::from_secs(SILENCE_SECS)) {
         Ok(Some(Message::Refused(refused))) => Err(HandshakeError::Refused(refused)),
-        Ok(Some(other)) => Err(HandshakeError::Unexpected { what: format!("{} instead of Welcome", other.name()) }),
+        Ok(Some(message)) => Ok(message),
         Ok(None) => Err(HandshakeError::Silent { secs: SILENCE_SECS }),
         Err(error) => Err(sent.err().unwrap_or(error).into()),
     }
+}
+
+fn unexpected(message: &Message, instead_of: &str) -> HandshakeError {
+    HandshakeError::Unexpected { what: format!("{} instead of {instead_of}", message.name()) }
 }
 
 fn check_welcome(welcome: Welcome) -> Result<Welcome, HandshakeError> {
@@ -86,30 +138,45 @@ fn check_welcome(welcome: Welcome) -> Result<Welcome, HandshakeError> {
     Ok(welcome)
 }
 
-/// Waits for `Hello`; a version that is not spoken here is answered with `VersionMismatch`.
+/// Waits for what a peer says first; a version that is not spoken here is answered with `VersionMismatch`.
 ///
 /// # Errors
 /// [`HandshakeError`]; the link is of no more use then.
-pub fn read_hello(link: &mut Link) -> Result<Hello, HandshakeError> {
-    read_hello_within(link, Duration::from_secs(HANDSHAKE_SECS))
+pub fn read_first(link: &mut Link) -> Result<First, HandshakeError> {
+    read_first_within(link, Duration::from_secs(HANDSHAKE_SECS))
 }
 
-fn read_hello_within(link: &mut Link, patience: Duration) -> Result<Hello, HandshakeError> {
-    let hello = match link.recv_timeout(patience)? {
-        Some(Message::Hello(hello)) if hello.magic == HELLO_MAGIC => hello,
-        Some(Message::Hello(_)) => {
-            return Err(HandshakeError::Unexpected { what: "a Hello of something else".into() });
-        }
-        Some(other) => {
-            return Err(HandshakeError::Unexpected { what: format!("{} instead of Hello", other.name()) });
-        }
-        None => return Err(HandshakeError::Silent { secs: patience.as_secs() }),
+/// The same where nothing but a plain `Hello` makes sense: in one's own process, and on `control.sock`.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub fn read_hello(link: &mut Link) -> Result<Hello, HandshakeError> {
+    match read_first(link)? {
+        First::Hello(hello, _) => Ok(hello),
+        First::Succeed(succeed) => Err(unexpected(&succeed.into(), "Hello")),
+    }
+}
+
+fn read_first_within(link: &mut Link, patience: Duration) -> Result<First, HandshakeError> {
+    let silent = || HandshakeError::Silent { secs: patience.as_secs() };
+    let began = Instant::now();
+    let hello = match link.recv_timeout(patience)?.ok_or_else(silent)? {
+        Message::Hello(hello) if hello.magic == HELLO_MAGIC => hello,
+        Message::Hello(_) => return Err(HandshakeError::Unexpected { what: "a Hello of something else".into() }),
+        Message::Succeed(succeed) => return Ok(First::Succeed(succeed)),
+        other => return Err(unexpected(&other, "Hello")),
     };
     if hello.version != PROTOCOL_VERSION {
         let _ = link.send(VersionMismatch { lowest: PROTOCOL_VERSION, highest: PROTOCOL_VERSION });
         return Err(HandshakeError::Version { lowest: hello.version, highest: hello.version });
     }
-    Ok(hello)
+    if hello.features & FEATURE_REDEEM == 0 {
+        return Ok(First::Hello(hello, None));
+    }
+    match link.recv_timeout(patience.saturating_sub(began.elapsed()))?.ok_or_else(silent)? {
+        Message::Redeem(redeem) => Ok(First::Hello(hello, Some(redeem))),
+        other => Err(unexpected(&other, "Redeem")),
+    }
 }
 
 #[cfg(test)]
@@ -165,9 +232,37 @@ mod tests {
     }
 
     #[test]
+    fn an_invitation_comes_right_behind_hello() {
+        let (mut client, mut daemon) = Link::pair();
+        daemon.send(welcome(PROTOCOL_VERSION)).unwrap();
+        client_redeem(&mut client, b"ana", "test 1", [7; 16]).unwrap();
+        let Ok(First::Hello(hello, Some(redeem))) = read_first(&mut daemon) else { panic!("an invitation") };
+        assert_eq!((hello.user.as_slice(), redeem.secret), (&b"ana"[..], [7; 16]));
+        assert!(!format!("{redeem:?}").contains('7'));
+        // Announced, and not there.
+        client.send(super::hello(FEATURE_REDEEM, b"ana", "")).unwrap();
+        client.send(Busy { phase: 0 }).unwrap();
+        assert!(matches!(read_first(&mut daemon), Err(HandshakeError::Unexpected { .. })));
+        client.send(super::hello(FEATURE_REDEEM, b"ana", "")).unwrap();
+        let silent = read_first_within(&mut daemon, Duration::from_millis(2));
+        assert!(matches!(silent, Err(HandshakeError::Silent { .. })));
+    }
+
+    #[test]
+    fn who_knows_another_key_asks_how_it_came() {
+        let (mut client, mut daemon) = Link::pair();
+        daemon.send(Succession { steps: Vec::new() }).unwrap();
+        assert_eq!(client_succeed(&mut client, [3; 32]), Ok(Succession { steps: Vec::new() }));
+        assert_eq!(read_first(&mut daemon), Ok(First::Succeed(Succeed { from: [3; 32] })));
+        daemon.send(welcome(PROTOCOL_VERSION)).unwrap();
+        assert!(matches!(client_succeed(&mut client, [3; 32]), Err(HandshakeError::Unexpected { .. })));
+        assert!(read_hello(&mut daemon).is_err(), "no Hello");
+    }
+
+    #[test]
     fn silence_and_the_end_are_told_apart() {
         let (client, mut daemon) = Link::pair();
-        let silent = read_hello_within(&mut daemon, Duration::from_millis(2));
+        let silent = read_first_within(&mut daemon, Duration::from_millis(2));
         assert_eq!(silent, Err(HandshakeError::Silent { secs: 0 }));
         drop(client);
         assert_eq!(read_hello(&mut daemon), Err(HandshakeError::Link(LinkError::Closed)));

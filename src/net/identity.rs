@@ -15,7 +15,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::encoding::AsBigEndian;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use data_encoding::BASE64_NOPAD;
 
 const FILE_HEAD: &str = "rbbackup ed25519 key 1 ";
 /// Longest key file that is read.
@@ -113,6 +115,23 @@ impl Identity {
         Some(Self { pair, public })
     }
 
+    /// Keeps this key in `path`, in the place of what is there; durable when this returns.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub fn store(&self, path: &Path) -> Result<(), IdentityError> {
+        let io_error = |source| IdentityError::Io { action: "create", path: path.to_path_buf(), source };
+        let seed = self.pair.seed().and_then(|seed| seed.as_be_bytes());
+        let seed = seed.map_err(|_| io_error(io::Error::other("the key has no seed")))?;
+        let seed: &[u8; 32] = seed.as_ref().try_into().map_err(|_| io_error(io::Error::other("an odd seed")))?;
+        write_beside(path, seed, |temporary, path| fs::rename(temporary, path)).map_err(io_error)
+    }
+
+    /// Signs `parts`, for one purpose only.
+    pub fn sign(&self, purpose: &str, parts: &[&[u8]]) -> Vec<u8> {
+        self.pair.sign(&signed_bytes(purpose, parts)).as_ref().to_vec()
+    }
+
     /// The public half.
     pub fn public(&self) -> PublicKey {
         self.public
@@ -136,8 +155,26 @@ fn new_seed() -> Result<[u8; 32], IdentityError> {
     Ok(seed)
 }
 
-/// Writes the whole file beside its place, makes it durable, and links it into place unless somebody was faster.
+/// What a signature is over: each part with its length, so that none can be taken for another.
+fn signed_bytes(purpose: &str, parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = b"rbbackup signature 1".to_vec();
+    for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().copied()) {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// Makes the key file, and the folders above it, unless somebody was faster.
 fn create(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
+    write_beside(path, seed, |temporary, path| match fs::hard_link(temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    })
+}
+
+/// Writes the whole file beside its place, makes it durable, and has it put into place.
+fn write_beside(path: &Path, seed: &[u8; 32], place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -150,10 +187,7 @@ fn create(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         writeln!(file, "{FILE_HEAD}{}", to_hex(seed))?;
         file.sync_all()?;
-        match fs::hard_link(&temporary, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked,
-        }
+        place(&temporary, path)
     })();
     let _ = fs::remove_file(&temporary);
     done?;
@@ -167,7 +201,7 @@ pub struct PublicKey(pub [u8; 32]);
 impl PublicKey {
     /// What people compare: see the module.
     pub fn fingerprint(&self) -> String {
-        format!("SHA256:{}", base64(digest::digest(&digest::SHA256, &self.to_spki()).as_ref()))
+        format!("SHA256:{}", BASE64_NOPAD.encode(digest::digest(&digest::SHA256, &self.to_spki()).as_ref()))
     }
 
     /// 64 lower-case hex digits: what files are named by.
@@ -178,6 +212,11 @@ impl PublicKey {
     /// Back from [`PublicKey::to_hex`].
     pub fn from_hex(text: &str) -> Option<Self> {
         from_hex(text).map(Self)
+    }
+
+    /// Whether this key signed `parts` for this purpose.
+    pub fn has_signed(&self, purpose: &str, parts: &[&[u8]], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.0).verify(&signed_bytes(purpose, parts), signature).is_ok()
     }
 
     pub(super) fn to_spki(self) -> Vec<u8> {
@@ -217,18 +256,6 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
         .collect();
     let bytes: Vec<u8> = digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
     if text.len() == 64 { bytes.try_into().ok() } else { None }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - three.len()));
-        for i in 0..=three.len() {
-            text.push(char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize]));
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -286,11 +313,34 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let pairs = [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("foobar", "Zm9vYmFy")];
-        for (plain, text) in pairs {
-            assert_eq!(base64(plain.as_bytes()), text);
-        }
+    fn a_signature_is_for_one_key_one_purpose_and_one_message() {
+        let (one, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let signature = one.sign("purpose", &[b"ab", b"c"]);
+        assert_eq!(signature.len(), 64);
+        assert!(one.public().has_signed("purpose", &[b"ab", b"c"], &signature));
+        assert!(!other.public().has_signed("purpose", &[b"ab", b"c"], &signature));
+        assert!(!one.public().has_signed("porpoise", &[b"ab", b"c"], &signature));
+        assert!(!one.public().has_signed("purpose", &[b"a", b"bc"], &signature), "where a part ends counts");
+        assert!(!one.public().has_signed("purpose", &[b"ab", b"c"], &signature[1..]));
+        assert!(!one.public().has_signed("purpose", &[b"ab", b"c"], &[0; 64]));
+        assert!(!PublicKey([0xFF; 32]).has_signed("purpose", &[], &signature), "that is no key");
+    }
+
+    #[test]
+    fn a_new_key_is_written_whole_beside_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let old = Identity::load_or_create(&path).unwrap().public();
+        let new = Identity::generate().unwrap();
+        let next = folder.path().join("key.next");
+        fs::write(&next, "left by a crash").unwrap();
+        new.store(&next).unwrap();
+        assert_eq!(fs::metadata(&next).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            (Identity::load(&path).unwrap().public(), Identity::load(&next).unwrap().public()),
+            (old, new.public())
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -26,12 +26,12 @@ use tracing::{debug, warn};
 
 use super::connection::{self, Role, Timing};
 use super::connections::{ConnectionId, Connections};
-use super::identity::Identity;
 use super::link::{Link, LinkCounters};
 use super::message::{RefusalKind, Refused};
 use super::peer::{PeerInfo, canonical};
 use super::shutdown::Shutdown;
 use super::socket::Socket;
+use super::tls::ServerKey;
 use super::{runtime, tls};
 use crate::backup::bytes::Bytes;
 use crate::backup::limits::{HANDSHAKE_SECS, SESSIONS_MAX};
@@ -129,14 +129,14 @@ impl Listener {
     /// [`ListenError`], before anything was accepted.
     pub fn serve(
         self,
-        identity: &Identity,
+        key: &Arc<ServerKey>,
         limits: ListenLimits,
         connections: &Connections,
         shutdown: &Shutdown,
         handler: Handler,
     ) -> Result<usize, ListenError> {
         let runtime = runtime::handle().map_err(ListenError::Runtime)?;
-        let config = tls::server_config(identity).map_err(|e| ListenError::Tls { why: e.to_string() })?;
+        let config = tls::server_config(Arc::clone(key)).map_err(|e| ListenError::Tls { why: e.to_string() })?;
         let desk = Arc::new(Desk {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             timing: self.timing,

@@ -9,8 +9,10 @@
 //!
 //! ```text
 //! client                                   daemon
-//! Hello                          ->
+//! Hello, perhaps with Redeem     ->
 //!                                <-        Welcome | VersionMismatch | Refused
+//! Succeed (instead of Hello)     ->
+//!                                <-        Succession; the connection ends
 //! Begin                          ->
 //!                                <-        Waiting* then Granted | Committed (run id known) | Refused
 //! Offer, FileOpen, ChunkOffer    ->
@@ -37,6 +39,14 @@
 //!                                <-        PurgesList+ | Refused
 //! Prune | Release                ->
 //!                                <-        Pruned | Released | Refused
+//! Rekey                          ->
+//!                                <-        Rekeyed | Refused
+//! Invite | Users                 ->        (through control.sock only, as all that follow)
+//!                                <-        Invited | UserList+ | Refused
+//! Revoke | Uninvite | Change     ->
+//!                                <-        Settled | Refused
+//! RekeyDaemon                    ->
+//!                                <-        DaemonRekeyed | Refused
 //! ```
 //!
 //! A destination speaks first and is a client, until it has joined a run; then the daemon is the client:
@@ -60,6 +70,7 @@ mod entry;
 mod past;
 mod read;
 mod run;
+mod trust;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +93,11 @@ pub use run::{
     ManifestEnd, Missing, Need, Offer, PlanLines, Waiting, WireChange, WireChunk,
 };
 
+pub use trust::{
+    Change, DaemonRekeyed, FEATURE_REDEEM, Invite, Invited, Redeem, Rekey, RekeyDaemon, Rekeyed, Revoke, Settled,
+    Succeed, Succession, Uninvite, UserList, Users, WireInvitation, WireStep, WireUser,
+};
+
 use crate::backup::bytes::Bytes;
 
 /// Version of the protocol. Until 1.0 only this one is spoken.
@@ -96,7 +112,7 @@ pub struct Hello {
     pub magic: u32,
     /// [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// Optional abilities; none so far.
+    /// Bits: 1, an invitation comes with it ([`Redeem`]).
     pub features: u64,
     /// Program and version, for logs.
     pub software: Bytes,
@@ -153,6 +169,8 @@ pub enum RefusalKind {
     Unavailable,
     /// Fewer destinations than asked: exit 15.
     Copies,
+    /// What was asked for cannot be meant so: exit 2.
+    Usage,
 }
 
 /// The request is refused; the connection closes.
@@ -253,6 +271,9 @@ messages! {
         50 Of, 51 Verify, 52 Damage, 53 Verified, 54 Stats, 55 CopyStats, 56 StatsEnd,
         57 Purge, 58 PurgeList, 59 Purged,
         60 Prune, 61 Pruned, 62 Release, 63 Released,
+        67 Redeem, 68 Succeed, 69 Succession, 70 Rekey, 71 Rekeyed,
+        72 Invite, 73 Invited, 74 Users, 75 UserList, 76 Revoke, 77 Uninvite, 78 Change, 79 Settled,
+        80 RekeyDaemon, 81 DaemonRekeyed,
         128 Proof,
     }
     bulk { 64 Files, 65 Chunks, 66 Content, }

@@ -34,4 +34,4 @@ pub mod shutdown;
 pub mod socket;
 #[cfg(test)]
 mod testing;
-mod tls;
+pub mod tls;

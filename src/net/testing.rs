@@ -37,7 +37,7 @@ pub(super) fn welcome() -> Message {
 pub(super) fn streams() -> (ClientStream, ServerStream) {
     let configs = |client: Identity, server: Identity| {
         let client = tls::client_config(&client, Some(server.public()), Arc::default()).unwrap();
-        (client, tls::server_config(&server).unwrap())
+        (client, tls::server_config(Arc::new(tls::ServerKey::new(&server).unwrap())).unwrap())
     };
     let (client, server) = configs(Identity::generate().unwrap(), Identity::generate().unwrap());
     runtime::handle().unwrap().block_on(async {

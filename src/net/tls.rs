@@ -7,6 +7,8 @@
 //! Always holds: the signature is really checked, or anybody could show a key that is not his; nothing but TLS 1.3; no
 //! tickets and no resumption, which would skip the check; the crypto provider is named, never the process's default.
 //!
+//! A daemon's key may be exchanged while it listens ([`ServerKey`]).
+//!
 //! A client's handshake succeeds *before* the daemon has judged its key: only `Welcome` says that it is in.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +20,7 @@ use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, ServerConfig,
@@ -56,15 +58,51 @@ pub(super) fn client_config(
     Ok(config)
 }
 
+/// The key that a daemon shows: it may be exchanged while it listens, for connections that come later.
+#[derive(Debug)]
+pub struct ServerKey {
+    certified: Mutex<Arc<CertifiedKey>>,
+}
+
+impl ServerKey {
+    /// Begins with this key.
+    ///
+    /// # Errors
+    /// The key does not serve for TLS, in words.
+    pub fn new(identity: &Identity) -> Result<Self, String> {
+        let certified = certified_key(identity, &provider()).map_err(|e| e.to_string())?;
+        Ok(Self { certified: Mutex::new(certified) })
+    }
+
+    /// Shows another one from now on.
+    ///
+    /// # Errors
+    /// The key does not serve for TLS, in words; the one before goes on.
+    pub fn exchange(&self, identity: &Identity) -> Result<(), String> {
+        let certified = certified_key(identity, &provider()).map_err(|e| e.to_string())?;
+        *self.certified.lock().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for ServerKey {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.certified.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
 /// A daemon's side. Any Ed25519 key may come in; the caller decides.
-pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
+pub(super) fn server_config(key: Arc<ServerKey>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(provider());
     let verifier = Verifier { algorithms: provider.signature_verification_algorithms, expected: None, seen: None };
-    let key = certified_key(identity, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+        .with_cert_resolver(key);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

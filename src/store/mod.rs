@@ -8,6 +8,7 @@
 //! staging     what has arrived and is not committed                  runs       one record of every run
 //! vault       history, in packs                                      present    what does the copy really hold?
 //! commit      from staging to the copy, whole or not at all          journal    what a commit will do, durable first
+//! succession  from one key of the daemon to the next                  follows    whose backups a destination keeps
 //! ```
 //!
 //! It knows `tree` and `backup`, never `net`.
@@ -27,5 +28,6 @@ pub mod registry;
 pub mod runs;
 pub mod snapshots;
 pub mod staging;
+pub mod succession;
 pub mod vault;
 pub mod verified;

@@ -4,10 +4,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{World, shell};
+use crate::support::daemon::{World, rbbackupd, shell};
 use crate::support::state::{Kind, State, read};
 use crate::support::trees::{noise, write};
 
@@ -83,7 +82,7 @@ impl Stored {
         for how in DAMAGES {
             let store = self.damaged(path, how);
             let what = format!("{how} {}", path.display());
-            let verified = run_daemon(&["verify", store.to_str().unwrap()]);
+            let verified = rbbackupd(&["verify", store.to_str().unwrap()]);
             no_panic(&verified, &what);
             if !harmless.contains(&how) || verified.code != 0 {
                 assert_eq!(verified.code, 1, "{what}: {}", verified.said());
@@ -129,10 +128,6 @@ impl Stored {
             }
         }
     }
-}
-
-fn run_daemon(args: &[&str]) -> Outcome {
-    Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
 }
 
 fn no_panic(outcome: &Outcome, what: &str) {
@@ -195,7 +190,7 @@ fn other_files_of_the_store() {
     stored.survives(Path::new(".rbbackup/format"), &[]);
     // Another id that is one: clients read their sources again, and that is all.
     stored.survives(Path::new(".rbbackup/id"), &["flip", "garbage"]);
-    run_daemon(&["verify", stored.world.store.to_str().unwrap()]).expect(0, &["all intact"]);
+    rbbackupd(&["verify", stored.world.store.to_str().unwrap()]).expect(0, &["all intact"]);
     for path in below_store(&stored, ".rbbackup/runs").iter().chain(&below_store(&stored, ".rbbackup/verified")) {
         stored.survives(path, &DAMAGES);
     }

@@ -1,11 +1,10 @@
 //! Issue 4: destinations. The daemon's list of who is connected is true; who may be one; what a destination says when it
 //! cannot be.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
-use crate::support::daemon::{Daemon, World, is_root, skipped};
+use crate::support::daemon::{Daemon, World, is_root, rbbackupd, skipped};
 use crate::support::destination::{Destination, listed, names, wait_for_names};
 use crate::support::patience::wait_until;
 use crate::support::trees::write;
@@ -171,22 +170,15 @@ fn to_be_a_destination_is_a_right_of_its_own() {
         return skipped("being two users needs root");
     }
     let world = World::new();
-    let mut daemon = world.daemon();
+    let daemon = world.daemon();
     let nobody = world.client(&daemon, "nobody").as_uid(65534);
     let store = nobody.home.join("d");
     let refused = nobody.run(&["receive", store.to_str().unwrap()]);
-    refused.expect(12, &["may not be a destination", "\"receive\"", "node '127.0.0.1'", "user 'nobody'", "registry"]);
+    refused.expect(12, &["may not be a destination", "rbbackupd set 127.0.0.1/nobody --rights …,receive"]);
     let root = world.client(&daemon, "root");
     assert!(names(&root).is_empty());
-    daemon.stop();
-    let registry = world.store.join(".rbbackup/registry");
-    for file in fs::read_dir(registry).unwrap().map(|file| file.unwrap().path()) {
-        let text = fs::read_to_string(&file).unwrap();
-        if text.contains("user = \"nobody\"") {
-            fs::write(&file, text.replace("\"backup\"", "\"backup\", \"receive\"")).unwrap();
-        }
-    }
-    let _daemon = daemon.restart();
+    let set = ["set", "127.0.0.1/nobody", "--rights", "receive", "--store", world.store.to_str().unwrap()];
+    rbbackupd(&set).expect(0, &["may receive"]);
     let mut destination = Destination::start(&nobody, &store, &["--name", "nobody's"]);
     wait_for_names(&root, &["nobody's"]);
     assert!(destination.stop().success(), "{}", destination.said());
@@ -202,7 +194,7 @@ fn whoever_the_daemon_lets_in_is_no_destination_yet() {
     let daemon = Daemon::start(&world.store, &["--trust-first-use"]);
     let nobody = world.client(&daemon, "nobody").as_uid(65534).with(&["--user", "ana", "--bind", "127.0.0.2"]);
     let store = nobody.home.join("d");
-    nobody.run(&["receive", store.to_str().unwrap()]).expect(12, &["may not be a destination", "user 'ana'"]);
+    nobody.run(&["receive", store.to_str().unwrap()]).expect(12, &["may not be a destination", "set 127.0.0.2/ana"]);
 }
 
 /// A daemon with another key is not obeyed.

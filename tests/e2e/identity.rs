@@ -79,23 +79,15 @@ fn another_key_does_not_get_a_directory_that_is_taken() {
     thief.try_push("-r", &world.source).expect(12, &[]);
 }
 
-/// The way out that the refusal tells: a machine that replaces a dead one gets its directory, and sends nothing again.
+/// The way out that the refusal tells (issue 5, item 2).
 #[test]
-fn a_machine_that_replaces_a_dead_one_gets_its_directory_from_the_administrator() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    write(&world.source.join("file"), "kept");
-    world.client(&daemon, "dead").push("-r", &world.source);
-    let replacement = world.client(&daemon, "new");
-    let refused = replacement.try_push("-r", &world.source);
-    refused.expect(12, &["node '127.0.0.1'", &format!("user '{}'", login()), ".rbbackup/registry"]);
-    daemon.stop();
-    for identity in fs::read_dir(world.store.join(".rbbackup/registry")).unwrap() {
-        fs::remove_file(identity.unwrap().path()).unwrap();
-    }
-    let _daemon = daemon.restart();
-    let summary = replacement.push("-r", &world.source);
-    assert_eq!((&summary["snapshot"], &summary["content_bytes_sent"]), (&2.into(), &0.into()), "{summary}");
+fn another_machine_behind_the_same_address_is_told_both_ways_out() {
+    let (world, daemon, client) = World::served();
+    write(&world.source.join("file"), "mine");
+    client.push("-r", &world.source);
+    let refused = world.client(&daemon, "new").try_push("-r", &world.source);
+    let replace = format!("rbbackupd invite {} --node 127.0.0.1 --replace-key", login());
+    refused.expect(12, &[&replace, &format!("rbbackupd invite {} --node NAME", login())]);
 }
 
 /// A daemon with another key at a known address is not talked to.

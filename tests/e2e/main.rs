@@ -20,6 +20,7 @@ mod forget;
 mod hostile;
 mod identity;
 mod interrupt;
+mod join;
 mod long;
 mod metadata;
 mod output;

@@ -10,16 +10,12 @@ use serde_json::Value;
 
 use crate::past::Rounds;
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, login, shell, wait_until};
+use crate::support::daemon::{Daemon, World, login, rbbackupd, shell, wait_until};
 use crate::support::rng::Rng;
 use crate::support::trees::noise;
 
 /// Keeps two of everything, however young.
 const TWO: &str = "[retention]\nlast = 2\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 0\nmin-age = 0\n";
-
-fn rbbackupd(args: &[&str]) -> Outcome {
-    Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
-}
 
 fn prune(world: &World, config: &str, options: &[&str]) -> Outcome {
     let path = world.path("rbbackupd.toml");

@@ -2,17 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{World, login, wait_until};
+use crate::support::client::Client;
+use crate::support::daemon::{World, login, rbbackupd, wait_until};
 use crate::support::trees::{assert_same, noise, plant, set_mode, write};
-
-fn rbbackupd(args: &[&str]) -> Outcome {
-    Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
-}
 
 /// Flips one bit in the middle, without changing anything else that can be helped.
 fn flip(path: &Path) {

@@ -92,6 +92,13 @@ impl Client {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// As [`Client::start`], with a pipe to write into.
+    pub fn start_with_stdin<S: AsRef<OsStr>>(&self, args: &[S]) -> Child {
+        let args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
+        let mut command = self.command(&args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// A backup with `--json` that must succeed; its summary.
     #[track_caller]
     pub fn push(&self, flags: &str, root: &Path) -> Value {

@@ -81,6 +81,11 @@ pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+/// A command of an administrator.
+pub fn rbbackupd(args: &[&str]) -> Outcome {
+    Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
+}
+
 /// A running daemon; killed when dropped.
 pub struct Daemon {
     child: Child,

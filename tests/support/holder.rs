@@ -64,13 +64,27 @@ pub fn receipt_again(daemon: &Daemon, client: &Client, root: &Path, run: [u8; 16
 }
 
 fn dial(daemon: &Daemon, client: &Client) -> Link {
-    let key = client.home.join(".config/rbbackup/servers").join(&daemon.address).join(format!("{}.key", login()));
+    dial_as(daemon, client, &login())
+}
+
+/// What the daemon says to a request that it does not serve.
+pub fn refusal_of(mut link: Link, request: impl Into<Message>) -> String {
+    link.send(request).unwrap();
+    match link.recv_timeout(PATIENCE).unwrap() {
+        Some(Message::Refused(refused)) => String::from_utf8(refused.message.0).unwrap(),
+        other => panic!("{other:?} instead of a refusal"),
+    }
+}
+
+/// A conversation under a client's key and user name; the client must have been there before.
+pub fn dial_as(daemon: &Daemon, client: &Client, user: &str) -> Link {
+    let key = client.home.join(".config/rbbackup/servers").join(&daemon.address).join(format!("{user}.key"));
     assert!(key.is_file(), "the client has no key yet: {}", key.display());
     let identity = Identity::load_or_create(&key).unwrap();
     let server = daemon.address.clone();
     let options = ConnectOptions { server, bind: None, identity: &identity, expected: None, timeout: PATIENCE };
     let mut link = connect(&options).unwrap().link;
-    client_hello(&mut link, login().as_bytes(), "a test").unwrap();
+    client_hello(&mut link, user.as_bytes(), "a test").unwrap();
     link
 }
 

@@ -18,6 +18,7 @@ use crate::net::identity::Identity;
 use crate::net::link::Link;
 use crate::net::listener::{Handler, ListenLimits, Listener};
 use crate::net::message::{Commit, Message};
+use crate::net::tls::ServerKey;
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -61,16 +62,18 @@ impl World {
             let hub = Arc::clone(&hub);
             Arc::new(move |incoming| session::serve(&hub, incoming))
         };
+        let shown = Arc::new(ServerKey::new(&identity).unwrap());
         let (connections, ending) = (hub.connections.clone(), shutdown.clone());
         let serving = thread::spawn(move || {
             let limits = ListenLimits { max_sessions: 9, drain: LONG };
-            listener.serve(&identity, limits, &connections, &ending, handler).unwrap()
+            listener.serve(&shown, limits, &connections, &ending, handler).unwrap()
         });
         Self { temp, hub, address, shutdown, serving }
     }
 
     fn destination(&self, shutdown: &Shutdown) -> JoinHandle<Result<(), EngineError>> {
         let client = ClientOptions {
+            trust_first_use: false,
             target: Target::Server { server: self.address.to_string(), bind: None },
             user: uzers::get_current_username().unwrap().to_str().unwrap().to_owned(),
             of: None,

@@ -14,6 +14,7 @@ use crate::net::listener::{Incoming, ListenLimits, Listener};
 use crate::net::message::{Busy, Chunks, HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION};
 use crate::net::shutdown::Shutdown;
 use crate::net::testing::welcome;
+use crate::net::tls::ServerKey;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,17 +29,16 @@ struct Served {
 
 impl Served {
     fn start() -> Self {
-        let (identity, connections, shutdown) =
-            (Identity::generate().unwrap(), Connections::default(), Shutdown::new());
+        let (connections, shutdown) = (Connections::default(), Shutdown::new());
+        let shown = Arc::new(ServerKey::new(&Identity::generate().unwrap()).unwrap());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().port();
         let (give, incoming) = mpsc::channel();
         let give = Mutex::new(give);
         let (known, signal) = (connections.clone(), shutdown.clone());
         let handler = Arc::new(move |incoming: Incoming| give.lock().unwrap().send(incoming).unwrap());
-        let serving = thread::spawn(move || {
-            listener.serve(&identity, ListenLimits::default(), &known, &signal, handler).unwrap()
-        });
+        let serving =
+            thread::spawn(move || listener.serve(&shown, ListenLimits::default(), &known, &signal, handler).unwrap());
         Self { connections, port, shutdown, incoming, serving }
     }
 
@@ -92,7 +92,7 @@ fn a_revoked_key_loses_all_its_connections_at_once_and_nobody_else_any() {
     let served = Served::start();
     let (thief, owner) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let mut stolen: Vec<_> = (0..3).map(|_| served.welcomed(&thief)).collect();
-    let (mut good, mut here) = served.welcomed(&owner);
+    let (good, mut here) = served.welcomed(&owner);
     assert_eq!((served.connections.count(&thief.public()), served.connections.count(&owner.public())), (3, 1));
 
     assert_eq!(served.connections.end(&thief.public()), 3);

@@ -331,8 +331,51 @@ fn copies() -> Vec<Message> {
     ]
 }
 
+fn trust() -> Vec<Message> {
+    let (node, user) = (b("attic"), b("ana"));
+    let (rights, quota_bytes, expires_secs) = (Some(0b1011), Some(1 << 33), 1_760_000_000);
+    let known = WireUser {
+        node: node.clone(),
+        user: user.clone(),
+        key: [3; 32],
+        rights: 0b0011,
+        quota_bytes: None,
+        created_secs: 1_750_000_000,
+        revoked_secs: Some(1_760_000_000),
+        newest_secs: 1_755_000_000,
+        connections: 300,
+    };
+    let invited = WireInvitation {
+        id: [8; 8],
+        user: user.clone(),
+        node: b(""),
+        rights: None,
+        quota_bytes,
+        replace: true,
+        expires_secs,
+    };
+    vec![
+        Redeem { secret: [5; 16] }.into(),
+        Succeed { from: [3; 32] }.into(),
+        Succession { steps: vec![WireStep { key: [4; 32], signature: vec![6; 64].into() }] }.into(),
+        Rekey { key: [4; 32], signature: vec![6; 64].into() }.into(),
+        Rekeyed {}.into(),
+        Invite { user: user.clone(), node: node.clone(), rights, quota_bytes, valid_secs: 86_400, replace: false }
+            .into(),
+        Invited { id: [8; 8], secret: [5; 16], daemon: [3; 32], expires_secs }.into(),
+        Users {}.into(),
+        UserList { users: vec![known], invitations: vec![invited], more: true }.into(),
+        Revoke { node: node.clone(), user: user.clone() }.into(),
+        Uninvite { id: [8; 8] }.into(),
+        Change { node, user, rights, quota_bytes: Some(None) }.into(),
+        Settled { connections: 2 }.into(),
+        RekeyDaemon {}.into(),
+        DaemonRekeyed { key: [4; 32] }.into(),
+    ]
+}
+
 fn samples() -> Vec<Message> {
-    [session(), backup(), restore(), past(), admin(), copies()].concat()
+    [session(), backup(), restore(), past(), admin(), copies(), trust()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::*;
 use crate::net::client::{ConnectError, ConnectOptions, Connected, connect};
 use crate::net::handshake::{HandshakeError, client_hello, read_hello};
-use crate::net::identity::PublicKey;
+use crate::net::identity::{Identity, PublicKey};
 use crate::net::message::Message;
 use crate::net::testing::welcome;
 
@@ -25,8 +25,9 @@ impl Daemon {
         let listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
         let (key, port, shutdown) = (identity.public(), listener.local_addr().port(), Shutdown::new());
         let signal = shutdown.clone();
+        let shown = Arc::new(ServerKey::new(&identity).unwrap());
         let serve =
-            move || listener.serve(&identity, limits, &Connections::default(), &signal, Arc::new(handler)).unwrap();
+            move || listener.serve(&shown, limits, &Connections::default(), &signal, Arc::new(handler)).unwrap();
         Self { key, port, shutdown, served: std::thread::spawn(serve) }
     }
 
