@@ -3,18 +3,17 @@
 //! ```text
 //! layout      names in `.rbbackup`, opening and locking a store      registry   which key owns which folder
 //! names       checked node and user names                            invitations who will be let in
-//! durable     small files, written whole or not at all               catalog    cache: path -> fingerprint and digest
+//!                                                                    catalog    cache: path -> fingerprint and digest
 //! leases      who may change which paths now                         snapshots  immutable records and manifests
 //! staging     what has arrived and is not committed                  runs       one record of every run
 //! vault       history, in packs                                      present    what does the copy really hold?
 //! commit      from staging to the copy, whole or not at all          journal    what a commit will do, durable first
 //! ```
 //!
-//! It knows `tree` and `backup`, never `net`.
+//! It knows `tree` and `backup`, never `net`. Its own small files are written by `tree::own`.
 
 pub mod catalog;
 pub mod commit;
-pub mod durable;
 pub(crate) mod failpoint;
 pub mod follows;
 pub mod invitations;
@@ -29,3 +28,5 @@ pub mod snapshots;
 pub mod staging;
 pub mod vault;
 pub mod verified;
+
+pub(crate) use crate::tree::own as durable;
