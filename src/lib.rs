@@ -11,6 +11,8 @@
 //! | L1 | [`net`] | the transport: frames, messages, TLS, links |
 //! | L0 | [`backup`] | the logic, pure: no sockets, no tokio, no file system, no clock, no randomness |
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod backup;
 pub mod cli;
 pub mod engine;

@@ -1,10 +1,13 @@
 //! Keeps the house tidy: reads `src/**.rs` and fails when a rule of its architecture is broken.
 //!
 //! Imports point down, `backup` stays pure, tokio stays in the transport, files and functions stay small, every file says
-//! what it is, nothing is unwrapped outside tests. The rules stand in `tidy/rules.rs`; below, each is shown to be able to fail.
+//! what it is, nothing is unwrapped outside tests, and outside `tree` nothing goes to the disk by path. The rules stand in
+//! `tidy/`; below, each is shown to be able to fail.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "tidy/disk.rs"]
+mod disk;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/source.rs"]
@@ -179,6 +182,56 @@ fn files_without_header_name_or_layer_are_found() {
     assert_eq!(lines(rules::name, "tree/utils.rs", ""), [1]);
     assert_eq!(lines(rules::known_layer, "attic/x.rs", ""), [1]);
     assert_eq!(lines(rules::known_layer, "bin/x.rs", ""), []);
+}
+
+#[test]
+fn paths_on_disk_are_found_outside_the_tree() {
+    let store = |text| lines(disk::paths_on_disk, "store/x.rs", text);
+    assert_eq!(store("use std::fs::{File, Metadata};\nfn f(file: &File) { file.metadata() }\nFile::from(fd);"), []);
+    assert_eq!(
+        store("use std::fs;\nuse std::fs::{self, File};\nuse std::fs::rename;\nuse std::{io, fs};"),
+        [1, 2, 3, 4]
+    );
+    assert_eq!(store("let f = std::fs::read(path);\nFile::open(path);\nstd::fs::File::create(path);"), [1, 2, 3]);
+    assert_eq!(store("use std::fs::OpenOptions;\nlet d = DirBuilder::new();"), [1, 2]);
+    assert_eq!(
+        store("use std::os::unix::fs::FileExt;\nuse std::os::unix::fs::symlink;\nuse std::os::unix::fs;"),
+        [2, 3]
+    );
+    assert_eq!(
+        store("rustix::fs::ioctl_ficlone(a, b);\nrustix::fs::stat(path);\nuse rustix::fs::{CWD, fallocate};"),
+        [2, 3]
+    );
+    assert_eq!(store("use rustix::fs;\nuse tokio::fs;\nuse tokio::fs::File;\nuse walkdir::WalkDir;"), [1, 2, 3, 4]);
+    assert_eq!(store("path.exists();\npath.canonicalize();\nx.map(Path::exists);\npath.read_link();"), [3, 2, 1, 4]);
+    assert_eq!(store("statement.exists([1]);\ndir.read_link(name);\nentry.is_dir();"), []);
+    assert_eq!(store("#[cfg(test)]\nmod tests {\n use std::fs;\n p.exists();\n}\nuse std::fs;"), [6], "tests may");
+    assert_eq!(lines(disk::paths_on_disk, "tree/x.rs", "use std::fs;"), []);
+    assert_eq!(lines(disk::paths_on_disk, "net/x.rs", "use std::fs;"), [1], "only files on the list");
+    assert_eq!(lines(disk::paths_on_disk, "net/control.rs", "use std::fs;"), []);
+}
+
+#[test]
+fn whoever_may_go_to_the_disk_by_path_does() {
+    let house = house();
+    for (path, why) in disk::MAY {
+        let file = house.iter().find(|file| file.path == *path).unwrap_or_else(|| panic!("{path} is gone"));
+        assert!(!disk::found(file).is_empty(), "{path} needs no exception any more");
+        assert!(why.len() > 20, "{path}: say why");
+    }
+}
+
+/// A text cannot tell `Path::is_dir` from `Entry::is_dir`; clippy can, as long as it is told.
+#[test]
+fn clippy_is_told_which_methods_of_paths_are_for_the_tree() {
+    let read = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let told = read("clippy.toml");
+    for method in ["is_dir", "is_file", "is_symlink", "metadata", "exists", "canonicalize"] {
+        assert!(told.contains(&format!("\"std::path::Path::{method}\"")), "{method}");
+    }
+    assert!(read("src/lib.rs").contains("#![cfg_attr(not(test), warn(clippy::disallowed_methods))]"));
+    let allowed = house().into_iter().filter(|file| file.source.code.contains("allow(clippy::disallowed_methods)"));
+    assert_eq!(allowed.map(|file| file.path).collect::<Vec<_>>(), ["tree/mod.rs"]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::engine::purge::Purger;
 use crate::engine::push::{PushOptions, push};
 use crate::engine::restore::{RestoreOptions, RestoreSummary, restore};
 use crate::engine::{client::ClientOptions, inspect};
+use crate::tree::operator;
 
 /// The whole client: `argv` with the program's name in, exit code out.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
@@ -111,7 +112,7 @@ impl Command<'_> {
     ) -> Result<Exit, String> {
         let mut options = self.settings.push_options(args, self.env).map_err(|e| e.to_string())?;
         self.each(&self.absolute_all(&args.paths)?, |path, reporter| {
-            if let Err(error) = std::fs::symlink_metadata(path) {
+            if let Err(error) = operator::look_at_name(path) {
                 return fail(reporter, path, &why_missing(&error), Exit::Failed);
             }
             path.clone_into(&mut options.root);

@@ -14,6 +14,10 @@ use serde::{Deserialize, Deserializer};
 use super::args::ProgressMode;
 use super::units::{parse_address, parse_time, parse_wait};
 use crate::backup::bytes::escape;
+use crate::tree::operator;
+
+/// A configuration has a page or two.
+pub(super) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The file's keys; each is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -78,7 +82,7 @@ impl ConfigFile {
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let shown = escape(path.as_os_str().as_encoded_bytes());
-        match std::fs::read_to_string(path) {
+        match operator::read_text(path, CONFIG_BYTES_MAX) {
             Ok(text) => Self::parse(&text, &shown),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Read { path: shown, source }),

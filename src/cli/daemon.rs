@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
@@ -22,6 +21,7 @@ use crate::backup::bytes::escape;
 use crate::backup::limits::{PORT, SESSIONS_MAX};
 use crate::engine::daemon::{self, DaemonOptions};
 use crate::net::shutdown::Shutdown;
+use crate::tree::operator;
 
 /// Keeps what rbbackup sends: the newest copy as plain files, and what came before.
 #[derive(Debug, Parser)]
@@ -163,8 +163,7 @@ fn relay_state(args: &Args, env: &Environment) -> Result<PathBuf, String> {
     let state = env.relay_dir(rustix::process::geteuid().is_root());
     let state = state.ok_or("there is no folder for the relay's state: name one with --state DIR")?;
     let above = state.parent().unwrap_or(Path::new("/"));
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(above);
-    made.map_err(|e| format!("cannot create the folder '{}': {e}", above.display()))?;
+    operator::make_dirs(above, 0o700).map_err(|e| format!("cannot create the folder '{}': {e}", above.display()))?;
     Ok(state)
 }
 

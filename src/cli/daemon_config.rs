@@ -17,13 +17,14 @@ use std::path::Path;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::config::{ConfigError, parse_toml};
+use super::config::{CONFIG_BYTES_MAX, ConfigError, parse_toml};
 use super::units::parse_wait;
 use crate::backup::bytes::escape;
 use crate::backup::retention::Policy;
 use crate::engine::prune::Retention;
 use crate::engine::verify::VerifyOptions;
 use crate::store::names::CopyName;
+use crate::tree::operator;
 
 /// Where it is looked for when the command line names none.
 pub const CONFIG_PATH: &str = "/etc/rbbackup/rbbackupd.toml";
@@ -109,7 +110,7 @@ impl DaemonConfig {
     pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
         let path = named.unwrap_or(Path::new(CONFIG_PATH));
         let shown = escape(path.as_os_str().as_encoded_bytes());
-        match std::fs::read_to_string(path) {
+        match operator::read_text(path, CONFIG_BYTES_MAX) {
             Ok(text) => Self::parse(&text, &shown),
             Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Read { path: shown, source }),

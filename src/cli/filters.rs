@@ -6,6 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use super::args::FilterSource;
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX};
+use crate::tree::operator;
+
+/// Comments and all; of what is left, much less may travel.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Reads `sources` in order.
 ///
@@ -18,7 +22,8 @@ pub fn collect(sources: &[FilterSource]) -> Result<Vec<Bytes>, String> {
             FilterSource::Pattern(pattern) => patterns.push(Bytes::from(pattern.as_bytes())),
             FilterSource::File(path) => {
                 let shown = escape(path.as_os_str().as_bytes());
-                let content = std::fs::read(path).map_err(|e| format!("cannot read the patterns in '{shown}': {e}"))?;
+                let content = operator::read(path, FILE_BYTES_MAX)
+                    .map_err(|e| format!("cannot read the patterns in '{shown}': {e}"))?;
                 patterns.extend(lines(&content));
             }
         }

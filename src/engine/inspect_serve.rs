@@ -14,6 +14,7 @@ use crate::net::link::Link;
 use crate::net::message::{StatusReply, WireDestination};
 use crate::store::names::CopyName;
 use crate::store::registry::Right;
+use crate::tree::file_system::space_of;
 
 /// Bytes of the roots that are told of.
 const ROOTS_BYTES_MAX: usize = 512 * 1024;
@@ -71,8 +72,7 @@ fn retired(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
 
 /// Free and total bytes of the store's file system.
 pub(super) fn space(hub: &Hub) -> (u64, u64) {
-    rustix::fs::statvfs(hub.store.root())
-        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
+    space_of(hub.store.root_dir())
 }
 
 /// The destinations that take the copy's backups; for an administrator all of them. How far behind they are is counted over

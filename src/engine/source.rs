@@ -11,6 +11,7 @@ use crate::backup::bytes::escape;
 use crate::backup::filter::Filter;
 use crate::backup::relpath::RelPath;
 use crate::tree::file_system::lasting_id;
+use crate::tree::operator;
 use crate::tree::safe_dir::SafeDir;
 use crate::tree::walk::WalkOptions;
 
@@ -36,12 +37,12 @@ impl Source {
         let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
         let name = RelPath::from_absolute(root.as_os_str().as_bytes())
             .map_err(|e| EngineError::new(ErrorKind::Usage, format!("cannot back up '{shown}': {e}")))?;
-        let meta = std::fs::metadata(root).or_else(|_| std::fs::symlink_metadata(root));
+        let meta = operator::look(root).or_else(|_| operator::look_at_name(root));
         let meta = meta.map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => failed(format!("'{shown}' does not exist")),
             _ => failed(format!("cannot open '{shown}': {e}")),
         })?;
-        if std::fs::symlink_metadata(root).is_ok_and(|meta| meta.file_type().is_socket()) {
+        if operator::look_at_name(root).is_ok_and(|meta| meta.file_type().is_socket()) {
             return Err(failed(format!("'{shown}' is a socket: only the program that made it can use it")));
         }
         let open = |path: &Path| SafeDir::open_operator(path).map(Arc::new).map_err(|e| failed(e.to_string()));
@@ -81,8 +82,8 @@ impl Source {
 
 /// Whether `root` is the directory (device, inode) or lies below it: each run would hold all that the ones before held.
 fn lies_within(root: &Path, dir: (u64, u64)) -> bool {
-    let place = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
-    let is_dir = |at: &Path| std::fs::metadata(at).is_ok_and(|meta| (meta.dev(), meta.ino()) == dir);
+    let place = operator::resolve(root).unwrap_or_else(|_| root.to_path_buf());
+    let is_dir = |at: &Path| operator::look(at).is_ok_and(|meta| (meta.dev(), meta.ino()) == dir);
     place.ancestors().any(is_dir)
 }
 

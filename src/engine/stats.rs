@@ -12,6 +12,7 @@ use crate::net::message::{CopyStats, RootStats, Stats, StatsEnd};
 use crate::store::names::CopyName;
 use crate::store::registry::Right;
 use crate::store::verified::VerifiedState;
+use crate::tree::own;
 
 /// Bytes of the roots that one message tells of; the largest are not more important than the others, but there is an end.
 const ROOTS_BYTES_MAX: usize = 512 * 1024;
@@ -45,7 +46,7 @@ fn of_copy(hub: &Hub, copy: &CopyName) -> Result<CopyStats, EngineError> {
     let (mut packs, mut pack_bytes, mut raw_bytes) = (0, 0, 0);
     for pack in vault.packs()? {
         // A damaged one takes its space too.
-        let length = std::fs::metadata(vault.pack_path(pack)).map_or(0, |meta| meta.len());
+        let length = own::look(&vault.pack_path(pack)).map_or(0, |found| found.size);
         (packs, pack_bytes) = (packs + 1, pack_bytes + length);
         let raw = vault.index(pack).map_or(0, |index| index.blobs.iter().map(|blob| u64::from(blob.raw)).sum());
         raw_bytes += raw;

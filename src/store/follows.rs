@@ -5,10 +5,10 @@
 
 use std::io;
 
-use super::durable;
 use super::layout::{Store, StoreError};
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
+use crate::tree::own;
 
 const FILE: &str = "follows";
 const BYTES_MAX: u64 = 64;
@@ -32,7 +32,7 @@ impl Store {
     pub fn follows(&self) -> Result<Option<[u8; 16]>, StoreError> {
         let path = self.meta_path(FILE);
         let shown = || escape(path.as_os_str().as_encoded_bytes());
-        let bytes = match durable::read_file(&path, BYTES_MAX) {
+        let bytes = match own::read_file(&path, BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { path: shown(), source }),
@@ -54,7 +54,7 @@ impl Store {
             None => {}
         }
         let meta = self.meta_path("");
-        let written = durable::write_file(&meta, FILE, format!("{}\n", RunId(server)).as_bytes());
+        let written = own::write_file(&meta, FILE, format!("{}\n", RunId(server)).as_bytes());
         let shown = || escape(self.meta_path(FILE).as_os_str().as_encoded_bytes());
         written.map_err(|source| StoreError::Io { path: shown(), source })?;
         Ok(Followed::Yes)
@@ -67,7 +67,7 @@ impl Store {
     pub fn follow_nobody(&self) -> Result<(), StoreError> {
         let path = self.meta_path(FILE);
         let shown = || escape(path.as_os_str().as_encoded_bytes());
-        let removed = std::fs::remove_file(&path).and_then(|()| durable::sync_dir(&self.meta_path("")));
+        let removed = own::remove(&path).and_then(|()| own::sync_dir(&self.meta_path("")));
         removed.map_err(|source| StoreError::Io { path: shown(), source })
     }
 }

@@ -16,13 +16,11 @@
 //! checked names of nodes and users ([`super::names`]).
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::durable;
 use super::names::{CopyName, NameError};
 use super::runs::Runs;
 use super::snapshots::{SnapshotError, Snapshots};
@@ -32,6 +30,8 @@ use crate::backup::relpath::{PathError, RelPath};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::StorePolicy;
 use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
+use crate::tree::{operator, own};
 
 /// The store's own folder; no node can have this name.
 pub const META_NAME: &str = ".rbbackup";
@@ -177,15 +177,15 @@ impl Store {
     /// [`StoreError`].
     pub fn open(path: &Path, mode: OpenMode) -> Result<Self, StoreError> {
         let shown = show(path);
-        let root = fs::canonicalize(path).map_err(|e| match e.kind() {
+        let root = operator::resolve(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => StoreError::NotThere { path: shown.clone() },
             _ => StoreError::Io { path: shown.clone(), source: e },
         })?;
-        if !root.is_dir() {
+        if !operator::is_dir(&root) {
             return Err(StoreError::NotADirectory { path: shown });
         }
         let meta = root.join(META_NAME);
-        if fs::symlink_metadata(&meta).is_ok_and(|found| !found.is_dir()) {
+        if own::look(&meta).is_ok_and(|found| found.kind != FileKind::Dir) {
             return Err(StoreError::Damaged { path: show(&meta), why: "it is not a folder".into() });
         }
         let lock = match mode {
@@ -217,8 +217,8 @@ impl Store {
     }
 
     fn create_and_open(path: &Path, mode: OpenMode) -> Result<Self, StoreError> {
-        if fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            durable::make_dir(path).map_err(|e| refine(path, e))?;
+        if operator::is_absent(path) {
+            operator::make_dir(path, 0o700).map_err(|e| refine(path, e))?;
         }
         Self::open(path, mode)
     }
@@ -231,7 +231,7 @@ impl Store {
         match Self::open(path, OpenMode::ReadOnly) {
             Ok(_) => Ok(true),
             Err(StoreError::NotAStore { .. }) => Ok(false),
-            Err(StoreError::NotThere { .. }) if path.parent().is_some_and(Path::is_dir) => Ok(false),
+            Err(StoreError::NotThere { .. }) if path.parent().is_some_and(operator::is_dir) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -336,8 +336,8 @@ impl Store {
         let dir = self.meta_path("snapshots");
         let fail = |source| StoreError::Io { path: show(&dir), source };
         let mut copies = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(fail)? {
-            copies.extend(CopyName::from_component(entry.map_err(fail)?.file_name().as_encoded_bytes()));
+        for name in own::names(&dir).map_err(fail)? {
+            copies.extend(CopyName::from_component(name.as_encoded_bytes()));
         }
         copies.sort();
         Ok(copies)
@@ -349,34 +349,30 @@ fn prepare(root: &Path, meta: &Path, mode: OpenMode) -> Result<File, StoreError>
     let fail = |e| refine(root, e);
     // Before anything is touched: it may be the wrong folder.
     check_format(meta, mode)?;
-    durable::make_dir(meta).map_err(fail)?;
-    let bits = fs::metadata(meta).map_err(fail)?.permissions().mode() & 0o7777;
-    if bits != 0o700 {
-        fs::set_permissions(meta, fs::Permissions::from_mode(0o700)).map_err(fail)?;
-    }
+    own::make_dir(meta).map_err(fail)?;
+    own::make_private(meta).map_err(fail)?;
     let lock = take_lock(root, meta)?;
     if !check_format(meta, mode)? {
         create(meta, mode).map_err(fail)?;
-        durable::sync_dir(root).map_err(fail)?;
+        own::sync_dir(root).map_err(fail)?;
     }
     for name in FOLDERS {
-        durable::make_dir(&meta.join(name)).map_err(fail)?;
+        own::make_dir(&meta.join(name)).map_err(fail)?;
     }
-    durable::clear_temp(meta).map_err(fail)?;
-    durable::clear_temp(&meta.join("registry")).map_err(fail)?;
-    durable::clear_temp(&meta.join("invitations")).map_err(fail)?;
+    own::clear_temp(meta).map_err(fail)?;
+    own::clear_temp(&meta.join("registry")).map_err(fail)?;
+    own::clear_temp(&meta.join("invitations")).map_err(fail)?;
     Ok(lock)
 }
 
 fn take_lock(root: &Path, meta: &Path) -> Result<File, StoreError> {
     let path = meta.join("lock");
     let fail = |e| refine(root, e);
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut file = open.map_err(fail)?;
+    let mut file = own::open_or_create(&path).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let pid = durable::read_file(&path, SMALL_FILE_BYTES_MAX).unwrap_or_default();
+            let pid = own::read_file(&path, SMALL_FILE_BYTES_MAX).unwrap_or_default();
             let pid = String::from_utf8_lossy(&pid).trim().parse::<u32>().ok();
             let holder = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
             return Err(StoreError::InUse { path: show(root), holder });
@@ -389,20 +385,20 @@ fn take_lock(root: &Path, meta: &Path) -> Result<File, StoreError> {
 }
 
 fn create(meta: &Path, mode: OpenMode) -> io::Result<()> {
-    if fs::read_dir(meta.join("snapshots")).is_ok_and(|mut names| names.next().is_some()) {
+    if own::names(&meta.join("snapshots")).is_ok_and(|names| !names.is_empty()) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its file 'format' is missing, but it has snapshots"));
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
-    durable::write_file(meta, "id", format!("{}\n", RunId(id)).as_bytes())?;
+    own::write_file(meta, "id", format!("{}\n", RunId(id)).as_bytes())?;
     let word = if mode == OpenMode::Relay { RELAY_WORD } else { STORE_WORD };
-    durable::write_file(meta, "format", format!("{word} {FORMAT_VERSION}\n").as_bytes())
+    own::write_file(meta, "format", format!("{word} {FORMAT_VERSION}\n").as_bytes())
 }
 
 /// Whether there is a store of our version (a relay's state, for a relay); false: there is none.
 fn check_format(meta: &Path, mode: OpenMode) -> Result<bool, StoreError> {
     let path = meta.join("format");
-    let text = match durable::read_file(&path, SMALL_FILE_BYTES_MAX) {
+    let text = match own::read_file(&path, SMALL_FILE_BYTES_MAX) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(source) => return Err(StoreError::Io { path: show(&path), source }),
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -421,8 +417,8 @@ fn check_format(meta: &Path, mode: OpenMode) -> Result<bool, StoreError> {
 
 fn read_id(meta: &Path) -> Result<[u8; 16], StoreError> {
     let path = meta.join("id");
-    let bytes = durable::read_file(&path, SMALL_FILE_BYTES_MAX)
-        .map_err(|source| StoreError::Io { path: show(&path), source })?;
+    let bytes =
+        own::read_file(&path, SMALL_FILE_BYTES_MAX).map_err(|source| StoreError::Io { path: show(&path), source })?;
     let id = RunId::from_hex(String::from_utf8_lossy(&bytes).trim());
     id.map(|id| id.0).ok_or_else(|| StoreError::Damaged { path: show(&path), why: "it is not 32 hex digits".into() })
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! layout      names in `.rbbackup`, opening and locking a store      registry   which key owns which folder
 //! names       checked node and user names                            invitations who will be let in
-//! durable     small files, written whole or not at all               catalog    cache: path -> fingerprint and digest
+//!                                                                    catalog    cache: path -> fingerprint and digest
 //! leases      who may change which paths now                         snapshots  immutable records and manifests
 //! staging     what has arrived and is not committed                  runs       one record of every run
 //! vault       history, in packs                                      present    what does the copy really hold?
@@ -11,11 +11,10 @@
 //! succession  from one key of the daemon to the next                  follows    whose backups a destination keeps
 //! ```
 //!
-//! It knows `tree` and `backup`, never `net`.
+//! It knows `tree` and `backup`, never `net`. Its own small files are written by `tree::own`.
 
 pub mod catalog;
 pub mod commit;
-pub mod durable;
 pub(crate) mod failpoint;
 pub mod follows;
 pub mod invitations;
@@ -31,3 +30,5 @@ pub mod staging;
 pub mod succession;
 pub mod vault;
 pub mod verified;
+
+pub(crate) use crate::tree::own as durable;

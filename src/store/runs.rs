@@ -5,12 +5,11 @@
 //! oldest go when there are too many: a client that is refused again and again shall not fill the disk.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::durable;
 use crate::backup::snapshot::{RecordError, RunRecord};
+use crate::tree::own;
 
 const SUFFIX: &str = ".run";
 const RECORD_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -49,9 +48,9 @@ impl Runs {
     /// [`RunsError`]; a run that is committed stays committed.
     pub fn put(&self, record: &RunRecord) -> Result<(), RunsError> {
         let fail = |source| RunsError::Io { path: self.dir.clone(), source };
-        durable::make_dir(&self.dir).map_err(fail)?;
+        own::make_dir(&self.dir).map_err(fail)?;
         let name = format!("{:012}.{:09}-{}{SUFFIX}", record.ended.secs.max(0), record.ended.nanos, record.run);
-        durable::write_file_lazily(&self.dir, &name, &record.encode()?).map_err(fail)?;
+        own::write_file_lazily(&self.dir, &name, &record.encode()?).map_err(fail)?;
         self.keep(RECORDS_MAX)
     }
 
@@ -59,7 +58,7 @@ impl Runs {
     fn keep(&self, count_max: usize) -> Result<(), RunsError> {
         for name in self.names()?.iter().skip(count_max) {
             let path = self.dir.join(name);
-            fs::remove_file(&path).map_err(|source| RunsError::Io { path, source })?;
+            own::remove(&path).map_err(|source| RunsError::Io { path, source })?;
         }
         Ok(())
     }
@@ -70,7 +69,7 @@ impl Runs {
     /// [`RunsError::Io`].
     pub fn newest(&self, count_max: usize) -> Result<Vec<RunRecord>, RunsError> {
         let read = |name: &OsString| {
-            let bytes = durable::read_file(&self.dir.join(name), RECORD_BYTES_MAX).ok()?;
+            let bytes = own::read_file(&self.dir.join(name), RECORD_BYTES_MAX).ok()?;
             RunRecord::decode(&bytes).ok()
         };
         Ok(self.names()?.iter().filter_map(read).take(count_max).collect())
@@ -79,27 +78,23 @@ impl Runs {
     /// All names, newest first.
     fn names(&self) -> Result<Vec<OsString>, RunsError> {
         let fail = |source| RunsError::Io { path: self.dir.clone(), source };
-        let mut names = Vec::new();
-        match fs::read_dir(&self.dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(fail(e)),
-            Ok(entries) => {
-                for entry in entries {
-                    let name = entry.map_err(fail)?.file_name();
-                    let shown = name.as_encoded_bytes();
-                    if shown.ends_with(SUFFIX.as_bytes()) && !shown.starts_with(durable::TEMP_PREFIX.as_bytes()) {
-                        names.push(name);
-                    }
-                }
-            }
-        }
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        let mut names = match own::names(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(fail)?,
+        };
+        names.retain(|name| {
+            let name = name.as_encoded_bytes();
+            name.ends_with(SUFFIX.as_bytes()) && !name.starts_with(own::TEMP_PREFIX.as_bytes())
+        });
+        names.reverse();
         Ok(names)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::backup::digest::RunId;
     use crate::backup::fingerprint::Timestamp;

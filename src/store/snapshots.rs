@@ -18,19 +18,18 @@
 //! by the process that has the store's lock, which alone adds some; a process that only reads looks again each time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::durable;
 use super::layout::OpenMode;
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::purge::{Hidden, PurgeRecord, Purges};
 use crate::backup::relpath::{PathError, RelPath};
 use crate::backup::snapshot::{ManifestRef, RecordError, RunKind, SnapshotRecord};
 use crate::backup::sorted_file::SortedError;
+use crate::tree::own;
 
 mod check;
 mod draft;
@@ -301,47 +300,47 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn bytes_on_disk(&self) -> Result<u64, SnapshotError> {
-        let entries = match fs::read_dir(&self.dir) {
+        let names = match own::names(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
             other => other.map_err(|e| io_error(&self.dir, e))?,
         };
-        Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum())
+        Ok(names.iter().filter_map(|name| own::look(&self.dir.join(name)).ok()).map(|found| found.size).sum())
     }
 
     fn place_manifest(&self, record: &SnapshotRecord, draft: Option<&str>) -> Result<(), SnapshotError> {
         let Some(suffix) = manifests::suffix(record.manifest_file) else { return Ok(()) };
         let place = self.path(record.number, suffix);
         let fail = |e| io_error(&place, e);
-        if let Some(draft) = draft.map(|name| self.dir.join(name)).filter(|draft| draft.exists()) {
+        if let Some(draft) = draft.map(|name| self.dir.join(name)).filter(|draft| own::is_file(draft)) {
             // Cheap when the commit's flush has just written it. Whatever its error, what is on disk is not known then.
-            File::open(&draft).and_then(|file| file.sync_all()).map_err(io::Error::other).map_err(fail)?;
-            fs::rename(&draft, &place).map_err(fail)?;
-        } else if !place.exists() {
+            own::open(&draft).and_then(|file| file.sync_all()).map_err(io::Error::other).map_err(fail)?;
+            own::rename(&draft, &place).map_err(fail)?;
+        } else if !own::is_file(&place) {
             return Err(fail(io::Error::from(io::ErrorKind::NotFound)));
         }
         // The directory is flushed before the record is written: no record without its manifest.
-        durable::sync_dir(&self.dir).map_err(fail)
+        own::sync_dir(&self.dir).map_err(fail)
     }
 
     /// By renaming its draft, which needs no space, if that is whole.
     fn place_record(&self, record: &SnapshotRecord, bytes: &[u8]) -> io::Result<()> {
         let name = name_of(record.number, RECORD_SUFFIX);
-        let is_whole = |draft: &PathBuf| durable::read_file(draft, RECORD_BYTES_MAX).is_ok_and(|found| found == bytes);
+        let is_whole = |draft: &PathBuf| own::read_file(draft, RECORD_BYTES_MAX).is_ok_and(|found| found == bytes);
         let Some(draft) = self.record_drafts(record.run).into_iter().find(is_whole) else {
-            return durable::write_file(&self.dir, &name, bytes);
+            return own::write_file(&self.dir, &name, bytes);
         };
-        File::open(&draft).and_then(|file| file.sync_all()).map_err(io::Error::other)?;
-        fs::rename(&draft, self.dir.join(name))?;
-        durable::sync_dir(&self.dir).map_err(io::Error::other)
+        own::open(&draft).and_then(|file| file.sync_all()).map_err(io::Error::other)?;
+        own::rename(&draft, &self.dir.join(name))?;
+        own::sync_dir(&self.dir).map_err(io::Error::other)
     }
 
     fn make_dir(&self) -> Result<(), SnapshotError> {
-        if self.dir.is_dir() {
+        if own::is_dir(&self.dir) {
             return Ok(());
         }
         let fail = |e| io_error(&self.dir, e);
-        durable::make_dir(&self.dir).map_err(fail)?;
-        self.dir.parent().map_or(Ok(()), durable::sync_dir).map_err(fail)
+        own::make_dir(&self.dir).map_err(fail)?;
+        self.dir.parent().map_or(Ok(()), own::sync_dir).map_err(fail)
     }
 
     fn newest_where(
@@ -362,12 +361,12 @@ impl Snapshots {
         if state.loaded && self.mode == OpenMode::Write {
             return Ok(state);
         }
-        let changed = self.dir.metadata().and_then(|found| found.modified()).ok();
+        let changed = own::metadata(&self.dir).and_then(|found| found.modified()).ok();
         if state.settled.is_some() && state.settled == changed {
             return Ok(state);
         }
         let settled = changed.filter(|at| at.elapsed().is_ok_and(|since| since >= SETTLES_AFTER));
-        let entries = match fs::read_dir(&self.dir) {
+        let names = match own::names(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 state.loaded = true;
                 return Ok(state);
@@ -375,19 +374,20 @@ impl Snapshots {
             other => other.map_err(|e| io_error(&self.dir, e))?,
         };
         let (mut listed, mut expired) = (BTreeSet::new(), BTreeSet::new());
-        for entry in entries {
-            let entry = entry.map_err(|e| io_error(&self.dir, e))?;
-            let name = entry.file_name();
-            state.released.extend(number_in(&name, RELEASED_SUFFIX));
-            if let Some(number) = number_in(&name, RECORD_SUFFIX) {
+        for name in &names {
+            let path = self.dir.join(name);
+            state.released.extend(number_in(name, RELEASED_SUFFIX));
+            if let Some(number) = number_in(name, RECORD_SUFFIX) {
                 listed.insert(number);
-                state.learn(&entry.path(), number, false)?;
-            } else if let Some(number) = number_in(&name, BASE_SUFFIX) {
+                state.learn(&path, number, false)?;
+            } else if let Some(number) = number_in(name, BASE_SUFFIX) {
                 expired.insert(number);
-                state.learn(&entry.path(), number, true)?;
-            } else {
-                state.learn_purge(&entry.path())?;
+                state.learn(&path, number, true)?;
             }
+        }
+        // Behind the records: one that is good takes back what was said of its number.
+        for name in &names {
+            state.learn_purge(&self.dir.join(name))?;
         }
         // Who only reads sees snapshots expire.
         state.records.retain(|number, _| listed.contains(number));
@@ -399,7 +399,7 @@ impl Snapshots {
 
 /// None: it has just expired, or went.
 fn read_record(path: &Path, number: u64) -> Result<Option<Result<SnapshotRecord, RecordError>>, SnapshotError> {
-    let bytes = match durable::read_file(path, RECORD_BYTES_MAX) {
+    let bytes = match own::read_file(path, RECORD_BYTES_MAX) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| io_error(path, e))?,
     };

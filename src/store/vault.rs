@@ -13,16 +13,16 @@
 //! unfinished.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::durable::{self, TEMP_PREFIX};
 use super::layout::{OpenMode, Store};
 use super::names::CopyName;
+use crate::tree::own::{self, TEMP_PREFIX};
 
 mod find;
 mod pack;
@@ -115,7 +115,7 @@ impl Vault {
     pub fn open(store: &Store, copy: &CopyName) -> Result<Self, VaultError> {
         let dir = store.meta_path("vault").join(copy.component());
         if store.mode() == OpenMode::Write {
-            durable::clear_temp(&dir).map_err(|source| VaultError::io(&dir, source))?;
+            own::clear_temp(&dir).map_err(|source| VaultError::io(&dir, source))?;
         }
         let (open, unlisted, temps) = (Mutex::default(), find::Unlisted::default(), AtomicU64::new(0));
         Ok(Self { dir, mode: store.mode(), open, unlisted, temps })
@@ -149,7 +149,7 @@ impl Vault {
 
     /// Whether the pack's file is there; its bytes are not looked at.
     pub fn has(&self, pack: PackId) -> bool {
-        self.pack_path(pack).is_file()
+        own::is_file(&self.pack_path(pack))
     }
 
     /// What a pack holds, by its own index, which is verified. Its blobs are not.
@@ -229,12 +229,12 @@ impl Vault {
     pub fn remove(&self, pack: PackId) -> Result<(), VaultError> {
         self.close(pack);
         let path = self.pack_path(pack);
-        match fs::remove_file(&path) {
+        match own::remove(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|source| VaultError::io(&path, source))?,
         }
         let folder = path.parent().unwrap_or(&self.dir);
-        durable::sync_dir(folder).map_err(|source| VaultError::io(folder, source))
+        own::sync_dir(folder).map_err(|source| VaultError::io(folder, source))
     }
 
     /// The next blob of it is read from the file that has its name then.
@@ -252,7 +252,7 @@ impl Vault {
             return Ok(Arc::clone(file));
         }
         let path = self.pack_path(pack);
-        let file = Arc::new(File::open(&path).map_err(|source| match source.kind() {
+        let file = Arc::new(own::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => VaultError::Gone { pack },
             _ => VaultError::io(&path, source),
         })?);
@@ -264,7 +264,7 @@ impl Vault {
 
     /// A name for a pack that is being written; the vault's folder is made.
     fn temp_path(&self) -> Result<PathBuf, VaultError> {
-        durable::make_dir(&self.dir).map_err(|source| VaultError::io(&self.dir, source))?;
+        own::make_dir(&self.dir).map_err(|source| VaultError::io(&self.dir, source))?;
         Ok(self.dir.join(format!("{TEMP_PREFIX}{}", self.temps.fetch_add(1, Ordering::SeqCst))))
     }
 
@@ -274,8 +274,8 @@ impl Vault {
         let folder = path.parent().unwrap_or(&self.dir);
         // Also those that are there: who made them may have been killed before they were durable.
         let above = self.dir.parent().unwrap_or(&self.dir);
-        let made = durable::make_dir(folder).and_then(|()| durable::sync_dir(&self.dir));
-        made.and_then(|()| durable::sync_dir(above)).map_err(|source| VaultError::io(folder, source))?;
+        let made = own::make_dir(folder).and_then(|()| own::sync_dir(&self.dir));
+        made.and_then(|()| own::sync_dir(above)).map_err(|source| VaultError::io(folder, source))?;
         Ok(folder.to_path_buf())
     }
 }
@@ -292,14 +292,9 @@ fn damage_or_io(path: &Path, source: io::Error) -> VaultError {
 
 /// Names in a folder that are text; none if it is not there, or is no folder.
 fn names(dir: &Path) -> Result<Vec<String>, VaultError> {
-    let fail = |source| VaultError::io(dir, source);
-    let entries = match fs::read_dir(dir) {
+    let found = match own::names(dir) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
-        other => other.map_err(fail)?,
+        other => other.map_err(|source| VaultError::io(dir, source))?,
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        found.extend(entry.map_err(fail)?.file_name().into_string());
-    }
-    Ok(found)
+    Ok(found.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }

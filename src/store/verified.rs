@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::durable;
 use super::names::CopyName;
+use crate::tree::own;
 
 const BYTES_MAX: u64 = 16 * 1024;
 const VERSION: u32 = 1;
@@ -38,7 +38,7 @@ impl VerifiedState {
 
     /// As it was left; none: never verified, or it cannot be understood.
     pub fn load(folder: &Path, copy: &CopyName) -> Option<Self> {
-        let bytes = durable::read_file(&folder.join(copy.component()), BYTES_MAX).ok()?;
+        let bytes = own::read_file(&folder.join(copy.component()), BYTES_MAX).ok()?;
         let state: Self = toml::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
         Some(state).filter(|state| state.version == VERSION)
     }
@@ -48,9 +48,9 @@ impl VerifiedState {
     /// # Errors
     /// The disk's.
     pub fn save(&self, folder: &Path, copy: &CopyName) -> io::Result<()> {
-        durable::make_dir(folder)?;
+        own::make_dir(folder)?;
         let text = toml::to_string(self).map_err(io::Error::other)?;
-        durable::write_file_lazily(folder, &copy.component(), text.as_bytes())
+        own::write_file_lazily(folder, &copy.component(), text.as_bytes())
     }
 }
 

@@ -26,6 +26,12 @@ pub fn inodes_are_believed(at: impl AsFd) -> bool {
     !rustix::fs::fstatfs(at).is_ok_and(|fs| INODES_MADE_UP.contains(&(fs.f_type as u32)))
 }
 
+/// Free (for who is not root) and total bytes; 0 when nothing is known.
+pub fn space_of(at: impl AsFd) -> (u64, u64) {
+    rustix::fs::fstatvfs(at)
+        .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
+}
+
 /// What names the file system of `root` also after devices were numbered anew; 0 when nothing does.
 ///
 /// ext4, btrfs and zfs put their UUID into `f_fsid`. Others (xfs, vfat, f2fs) put the device number there; their UUID is

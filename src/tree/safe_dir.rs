@@ -67,6 +67,14 @@ impl SafeDir {
         Ok(Self { fd, label: bytes.into() })
     }
 
+    /// `/`, to open what is below: neither listed nor flushed, so that who may see little of the disk can begin here.
+    pub(super) fn top() -> Result<Self, TreeError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, c"/", flags, Mode::empty())
+            .map_err(|e| TreeError::new("open the folder", b"/", b"", e))?;
+        Ok(Self { fd, label: b"/".as_slice().into() })
+    }
+
     /// Opens the directory at `path` below this one; the empty path gives this directory again.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The rules of the house, each a function from one file to what is wrong with it.
 
+use crate::disk::paths_on_disk;
 use crate::source::Source;
 
 /// Layers, and what each may import besides itself. DESIGN 4, narrowed: `tree` and `net` do not know each other,
@@ -75,19 +76,22 @@ impl File {
         path.split('/').filter(|part| *part != "mod" && *part != "lib").collect()
     }
 
-    fn finding(&self, at: usize, what: &str) -> String {
+    /// What is wrong, and where.
+    pub fn finding(&self, at: usize, what: &str) -> String {
         format!("src/{}:{}: {what}", self.path, self.source.line(at))
     }
 
-    fn in_test(&self, at: usize) -> bool {
+    /// Whether this position reaches no user.
+    pub fn in_test(&self, at: usize) -> bool {
         self.is_test || self.source.is_test(at)
     }
 }
 
 /// All rules.
 pub fn all(file: &File) -> Vec<String> {
-    let rules = [header, name, known_layer, arrows, purity, sync_only, file_lines, function_lines, no_panics];
-    rules.iter().flat_map(|rule| rule(file)).collect()
+    let of_words: [fn(&File) -> Vec<String>; 6] = [arrows, purity, sync_only, function_lines, no_panics, paths_on_disk];
+    let of_files: [fn(&File) -> Vec<String>; 4] = [header, name, known_layer, file_lines];
+    of_files.iter().chain(&of_words).flat_map(|rule| rule(file)).collect()
 }
 
 /// A file says first what it is.

@@ -23,6 +23,7 @@ use crate::backup::relpath::RelPath;
 use crate::backup::retention::{Candidate, Policy, Reason, Verdict, decide};
 use crate::store::names::CopyName;
 use crate::store::snapshots::Snapshots;
+use crate::tree::own;
 
 mod foresee;
 mod mark;
@@ -228,7 +229,7 @@ fn prune_copy(
 /// The record tells whose it is what its run retired, until that is packed.
 fn is_packed(hub: &Hub) -> impl Fn(RunId) -> bool + use<> {
     let retired = hub.store.meta_path("retired");
-    move |run| !retired.join(run.to_hex()).exists()
+    move |run| !own::exists(&retired.join(run.to_hex())).unwrap_or(true)
 }
 
 /// Gives back what was purged from a copy and nothing else needs, and nothing else; `Hub::housekeeping` is held. What it

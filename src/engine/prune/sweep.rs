@@ -15,7 +15,6 @@
 //! young packs, too: any pack that has some of it is rewritten.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -28,6 +27,7 @@ use crate::store::failpoint::failpoint;
 use crate::store::names::CopyName;
 use crate::store::snapshots::Snapshots;
 use crate::store::vault::{Blob, BlobPlace, PACK_BYTES_TARGET, PackId, PackWriter, Vault, VaultError};
+use crate::tree::own;
 
 /// A pack of whose bytes less than this is needed is rewritten.
 const NEEDED_PERCENT_MIN: u64 = 60;
@@ -129,7 +129,7 @@ pub(super) fn sweep(
 
 fn look(vault: &Vault, id: PackId, oldest: Timestamp) -> Result<Pack, EngineError> {
     let path = vault.pack_path(id);
-    let found = path.metadata().and_then(|found| Ok((found.len(), found.modified()?)));
+    let found = own::metadata(&path).and_then(|found| Ok((found.len(), found.modified()?)));
     let (bytes, modified) =
         found.map_err(|e| EngineError::new(ErrorKind::Failed, format!("cannot use '{}': {e}", path.display())))?;
     Ok(Pack { id, young: is_after(modified, oldest), bytes, modified })
@@ -245,7 +245,7 @@ impl Sweeper<'_> {
         if let Some(youngest) = from.max_by_key(|pack| pack.modified) {
             // Without it the pack counts as young for longer: nothing is lost.
             let path = self.vault.pack_path(index.pack);
-            let _ = File::open(path).and_then(|file| file.set_modified(youngest.modified));
+            let _ = own::open(&path).and_then(|file| file.set_modified(youngest.modified));
             // The same blobs in the same order make the same pack: it may be one of the old ones, which stays then.
             if youngest.young { new } else { old }.insert(index.pack);
         }

@@ -5,7 +5,7 @@
 //! nothing is hashed; at the first difference the equal records so far are copied over. Published by rename when the
 //! run is committed, so a lost run costs a re-read and never a wrong backup.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use crate::backup::hash_cache::{CACHE_MAGIC, CacheHeader, CacheRecord};
 use crate::backup::manifest::ManifestHasher;
 use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::tree::{operator, own};
 
 pub(super) type Reader = SortedReader<BufReader<File>, CacheRecord>;
 type Writer = SortedWriter<BufWriter<File>, CacheRecord>;
@@ -32,7 +33,7 @@ impl CachePaths {
     pub(super) fn new(cache_dir: &Path, store: [u8; 16], user: &[u8], root: &[u8]) -> Result<Self, EngineError> {
         let store: String = store.iter().map(|b| format!("{b:02x}")).collect();
         let dir = cache_dir.join(store);
-        fs::create_dir_all(&dir)
+        let dir = operator::make_own(&dir, 0o700)
             .map_err(|e| failed(format!("cannot create the cache folder '{}': {e}", dir.display())))?;
         let name = Digest::of(&[user, b"\0", root].concat()).to_hex();
         let current = dir.join(&name[..32]);
@@ -42,7 +43,7 @@ impl CachePaths {
 
     /// The cache of the last run; none when there is none or it is damaged (that costs a re-read).
     pub(super) fn open(&self) -> Option<(CacheHeader, Reader)> {
-        let file = File::open(&self.current).ok()?;
+        let file = own::open(&self.current).ok()?;
         match SortedReader::open(BufReader::with_capacity(256 * 1024, file), CACHE_MAGIC) {
             Ok((header, reader)) => Some((header, reader)),
             Err(error) => {
@@ -54,7 +55,7 @@ impl CachePaths {
 
     /// A reader of the cache that this run wrote.
     pub(super) fn open_next(&self) -> Result<Reader, EngineError> {
-        let file = File::open(&self.next)
+        let file = own::open(&self.next)
             .map_err(|e| failed(format!("cannot read the new hash cache '{}': {e}", self.next.display())))?;
         let (_, reader) = SortedReader::open::<CacheHeader>(BufReader::with_capacity(256 * 1024, file), CACHE_MAGIC)
             .map_err(|e| failed(format!("the new hash cache '{}' is damaged: {e}", self.next.display())))?;
@@ -63,14 +64,14 @@ impl CachePaths {
 
     /// Makes the new cache the current one.
     pub(super) fn publish(&self) {
-        if let Err(error) = fs::rename(&self.next, &self.current) {
+        if let Err(error) = own::rename(&self.next, &self.current) {
             tracing::warn!("cannot keep the hash cache {}: {error}", self.current.display());
         }
     }
 
     /// Forgets the cache of a run that failed.
     pub(super) fn discard(&self) {
-        let _ = fs::remove_file(&self.next);
+        let _ = own::remove(&self.next);
     }
 }
 
@@ -142,7 +143,7 @@ impl CacheKeeper {
     /// Copies the records that were equal so far. `next`: the old cache's record that differs.
     fn start(&mut self, next: Option<Result<CacheRecord, SortedError>>) -> Result<(), EngineError> {
         let cannot = |e: &dyn std::fmt::Display| failed(format!("cannot write the hash cache: {e}"));
-        let file = File::create(&self.paths.next).map_err(|e| cannot(&e))?;
+        let file = own::create(&self.paths.next).map_err(|e| cannot(&e))?;
         let sink = BufWriter::with_capacity(256 * 1024, file);
         let mut writer = SortedWriter::create(sink, CACHE_MAGIC, &self.header).map_err(|e| cannot(&e))?;
         let mut hasher = ManifestHasher::new();

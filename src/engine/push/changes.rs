@@ -3,7 +3,7 @@
 //! The manifest travels as these changes. Noting them beside the scan, where time is to be had, spares reading both
 //! caches again when everybody waits for the commit. They go to a file without a name: O(changes), gone with the run.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::backup::hash_cache::CacheRecord;
 use crate::backup::manifest::{CHANGES_MAGIC, ChangeRecord, ManifestRecord};
 use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::EngineError;
+use crate::tree::own;
 use crate::tree::shared_read::SharedRead;
 
 fn cannot(error: &dyn std::fmt::Display) -> EngineError {
@@ -34,9 +35,8 @@ pub(super) struct ChangeNotes {
 impl ChangeNotes {
     /// `next`, then the rest of `old`, is what the new records are compared with. The file lies at `path` for a moment.
     pub(super) fn new(path: &Path, old: Option<Reader>, next: Next) -> Result<Self, EngineError> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
-        let file = file.map_err(|e| cannot(&e))?;
-        std::fs::remove_file(path).map_err(|e| cannot(&e))?;
+        let file = own::create(path).map_err(|e| cannot(&e))?;
+        own::remove(path).map_err(|e| cannot(&e))?;
         let sink = BufWriter::with_capacity(64 * 1024, file.try_clone().map_err(|e| cannot(&e))?);
         let writer = SortedWriter::create(sink, CHANGES_MAGIC, &()).map_err(|e| cannot(&e))?;
         let mut notes = Self { old, next: None, damaged: false, file, writer };

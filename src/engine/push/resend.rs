@@ -7,7 +7,6 @@
 //! several) will miss it again, and the rounds end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io::BufWriter;
 use std::sync::Arc;
 
@@ -27,6 +26,7 @@ use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::SortedWriter;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
+use crate::tree::own;
 use crate::tree::safe_dir::SafeDir;
 
 /// New records of files that changed, none for those that are gone.
@@ -159,7 +159,7 @@ pub(super) fn rewrite(
     let cannot = |e: &dyn std::fmt::Display| failed(format!("cannot rewrite the hash cache: {e}"));
     let records = if end.unchanged { paths.open().map(|(_, r)| r) } else { Some(paths.open_next()?) };
     let again = paths.next.with_extension("again");
-    let file = File::create(&again).map_err(|e| cannot(&e))?;
+    let file = own::create(&again).map_err(|e| cannot(&e))?;
     let mut writer = SortedWriter::create(BufWriter::new(file), CACHE_MAGIC, header).map_err(|e| cannot(&e))?;
     let mut hasher = ManifestHasher::new();
     let mut old = paths.open().map(|(_, reader)| reader);
@@ -178,7 +178,7 @@ pub(super) fn rewrite(
     writer.set_header(&header).map_err(|e| cannot(&e))?;
     let (sink, _) = writer.finish().map_err(|e| cannot(&e))?;
     sink.into_inner().map_err(|e| cannot(e.error()))?;
-    fs::rename(&again, &paths.next).map_err(|e| cannot(&e))?;
+    own::rename(&again, &paths.next).map_err(|e| cannot(&e))?;
     let (entries, files, bytes) = (counts.entries, counts.files, counts.bytes);
     *end = CacheEnd { unchanged: false, manifest, entries, files, bytes, changes: notes.finish()? };
     Ok(())

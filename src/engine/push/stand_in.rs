@@ -2,13 +2,13 @@
 //! which is gone with the run.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use crate::backup::bytes::escape;
 use crate::engine::client::{ClientOptions, Target, random_run_id};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::store::layout::Store;
+use crate::tree::{operator, own};
 
 /// The empty store, and the options that lead to it.
 pub(super) struct StandIn {
@@ -29,8 +29,7 @@ impl StandIn {
             return Ok(None);
         }
         let dir = client.cache_dir.join(format!("dry-run-{}", random_run_id()?));
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|e| {
+        let dir = operator::make_own(&dir, 0o700).map_err(|e| {
             EngineError::new(ErrorKind::Failed, format!("cannot create the folder '{}': {e}", dir.display()))
         })?;
         let client =
@@ -43,7 +42,7 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+        if let Err(error) = own::remove_tree(&self.dir) {
             tracing::warn!("cannot remove the folder '{}': {error}", self.dir.display());
         }
     }

@@ -1,8 +1,10 @@
 //! Where a restore goes: the operator's own path, opened once; everything below it is reached through [`SafeDir`].
+//!
+//! With `--to DIR` the operator named DIR, and DIR may be anybody's (`/tmp`): what is below it counts as below the target,
+//! and a symbolic link there is replaced, not followed. Without it the whole path is the operator's, and one that is a
+//! symbolic link to a folder is followed, as a root is when it is backed up.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +13,15 @@ use super::{Overwrite, RestoreOptions};
 use crate::backup::bytes::escape;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::tree::operator;
 use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::FileKind;
 
 /// The absolute path where the restored path will be.
 pub(super) struct Target {
     path: PathBuf,
+    /// The operator named all of it, not only the folder above.
+    is_named: bool,
 }
 
 /// The open folder in which entries are placed.
@@ -51,16 +57,17 @@ impl Target {
             (Some(to), None) => to.clone(),
         };
         if path.is_absolute() {
-            return Ok(Self { path });
+            let is_named = options.to.as_ref().is_none_or(|to| *to == path);
+            return Ok(Self { path, is_named });
         }
         Err(EngineError::new(ErrorKind::Usage, "a restore needs absolute paths"))
     }
 
     /// Whether nothing is there: no name, or an empty folder.
     pub(super) fn is_empty(&self) -> bool {
-        match fs::read_dir(&self.path) {
-            Ok(mut names) => names.next().is_none(),
-            Err(_) => fs::symlink_metadata(&self.path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound),
+        match self.open_present() {
+            Ok(Some(dir)) => dir.names().is_ok_and(|names| names.is_empty()),
+            _ => operator::is_absent(&self.path),
         }
     }
 
@@ -82,43 +89,65 @@ impl Target {
         if is_dir { self.open_folder(options) } else { self.open_parent(options.dry_run) }
     }
 
-    fn open_folder(&self, options: &RestoreOptions) -> Result<Ground, EngineError> {
-        let existed = fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir());
-        if !existed {
-            if fs::symlink_metadata(&self.path).is_ok() {
-                if matches!(options.overwrite, Overwrite::Newer | Overwrite::Never) {
-                    return Err(failed("restore a folder to", &self.path, &"something else is there"));
-                }
-                if !options.dry_run {
-                    fs::remove_file(&self.path).map_err(|e| failed("replace", &self.path, &e))?;
-                }
-            }
-            if options.dry_run {
-                return Ok(Ground { base: None, prefix: RelPath::root(), existed });
-            }
-            self.make_parent()?;
-            let made = fs::DirBuilder::new().mode(0o700).create(&self.path);
-            made.map_err(|e| failed("make the folder", &self.path, &e))?;
+    /// The folder that is there. None: there is none, or a symbolic link that is not the operator's.
+    fn open_present(&self) -> Result<Option<SafeDir>, EngineError> {
+        if !self.is_named && operator::look_at_name(&self.path).is_ok_and(|found| !found.is_dir()) {
+            return Ok(None);
         }
-        let base = Some(Arc::new(SafeDir::open_operator(&self.path)?));
-        Ok(Ground { base, prefix: RelPath::root(), existed })
+        match SafeDir::open_operator(&self.path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn open_folder(&self, options: &RestoreOptions) -> Result<Ground, EngineError> {
+        let ground =
+            |base: Option<SafeDir>, existed| Ground { base: base.map(Arc::new), prefix: RelPath::root(), existed };
+        if self.is_named
+            && let Some(dir) = self.open_present()?
+        {
+            return Ok(ground(Some(dir), true));
+        }
+        let Some(above) = self.open_above(options.dry_run)? else { return Ok(ground(None, false)) };
+        let name = self.path.file_name().unwrap_or_default().as_bytes();
+        match above.stat(name) {
+            Ok(there) if there.kind == FileKind::Dir => return Ok(ground(Some(above.open_child(name)?), true)),
+            Ok(_) if matches!(options.overwrite, Overwrite::Newer | Overwrite::Never) => {
+                return Err(failed("restore a folder to", &self.path, &"something else is there"));
+            }
+            Ok(_) if !options.dry_run => above.unlink(name)?,
+            Err(e) if !e.is_not_found() => return Err(e.into()),
+            _ => {}
+        }
+        if options.dry_run {
+            return Ok(ground(None, false));
+        }
+        above.mkdir(name, 0o700)?;
+        let made = above.open_child(name)?;
+        if made.stat_self()?.uid != rustix::process::geteuid().as_raw() {
+            return Err(failed("restore to", &self.path, &"somebody else put another folder in its place"));
+        }
+        Ok(ground(Some(made), false))
     }
 
     fn open_parent(&self, dry_run: bool) -> Result<Ground, EngineError> {
         let name = self.path.file_name().unwrap_or_default().as_bytes();
         let prefix = RelPath::new(name).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
-        let parent = self.path.parent().unwrap_or_else(|| Path::new("/"));
-        if !dry_run {
-            self.make_parent()?;
-        } else if !parent.is_dir() {
-            return Ok(Ground { base: None, prefix, existed: false });
-        }
-        Ok(Ground { base: Some(Arc::new(SafeDir::open_operator(parent)?)), prefix, existed: true })
+        let base = self.open_above(dry_run)?;
+        let existed = base.is_some();
+        Ok(Ground { base: base.map(Arc::new), prefix, existed })
     }
 
-    fn make_parent(&self) -> Result<(), EngineError> {
-        let Some(parent) = self.path.parent() else { return Ok(()) };
-        fs::create_dir_all(parent).map_err(|e| failed("make the folder", parent, &e))
+    /// The folder above, made if it is missing. None: a dry run, and it is missing.
+    fn open_above(&self, dry_run: bool) -> Result<Option<SafeDir>, EngineError> {
+        let above = self.path.parent().unwrap_or_else(|| Path::new("/"));
+        if !dry_run {
+            operator::make_dirs(above, 0o777).map_err(|e| failed("make the folder", above, &e))?;
+        } else if !operator::is_dir(above) {
+            return Ok(None);
+        }
+        Ok(Some(SafeDir::open_operator(above)?))
     }
 }
 

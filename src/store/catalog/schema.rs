@@ -5,7 +5,6 @@
 //! damage the database, and a row that is older than the copy has a fingerprint that does not match. That is why no
 //! commit here waits for the disk, and why the log is folded back only when it is large or when somebody asks.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::CatalogError;
+use crate::tree::own;
 
 /// `PRAGMA application_id`: "rbbc".
 const APPLICATION_ID: i32 = 0x7262_6263;
@@ -27,6 +27,9 @@ const WAL_PAGES_MAX: i32 = 8192;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 /// A reader waits for nobody but a process that has just opened the database after a crash.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection is one thread's; and no symbolic link is followed to it, as `tree::own` does for all else in `.rbbackup`.
+const ALWAYS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 const SCHEMA: &str = "
 CREATE TABLE copies (id INTEGER PRIMARY KEY, node TEXT NOT NULL, user TEXT NOT NULL, UNIQUE (node, user));
@@ -50,7 +53,7 @@ CREATE INDEX blobs_by_digest ON blobs (copy, prefix);
 /// Opens the writing connection; a database that is missing, damaged or of another version is made anew.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, CatalogError> {
     let marker = damage_marker(path);
-    if !marker.exists() {
+    if !own::is_file(&marker) {
         match try_open_writer(path) {
             Ok(Some(conn)) => return Ok(conn),
             Ok(None) | Err(CatalogError::Damaged { .. }) => {}
@@ -65,7 +68,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, CatalogError> {
 /// None: a database of another version.
 fn try_open_writer(path: &Path) -> Result<Option<Connection>, CatalogError> {
     let fail = |e| error(path, e);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | ALWAYS;
     let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
@@ -91,7 +94,7 @@ fn try_open_writer(path: &Path) -> Result<Option<Connection>, CatalogError> {
 /// Opens a connection that only reads; it creates and repairs nothing.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
     let fail = |e| error(path, e);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | ALWAYS;
     let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     conn.busy_timeout(READER_BUSY_TIMEOUT).map_err(fail)?;
     if !is_ours(&conn).map_err(fail)? {
@@ -130,7 +133,7 @@ pub(super) fn error(path: &Path, source: rusqlite::Error) -> CatalogError {
 /// Leaves the marker and makes the error.
 pub(super) fn damaged(path: &Path, why: String) -> CatalogError {
     // If the marker cannot be written, the damage is met again, and reported again.
-    let _ = fs::write(damage_marker(path), b"");
+    let _ = own::write_plain(&damage_marker(path), b"");
     CatalogError::Damaged { path: path.to_path_buf(), why }
 }
 
@@ -147,7 +150,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 fn remove(path: &Path) -> Result<(), CatalogError> {
     // The marker goes last: a crash in between finds it again.
     for suffix in ["", "-wal", "-shm", "-journal", "-damaged"] {
-        match fs::remove_file(beside(path, suffix)) {
+        match own::remove(&beside(path, suffix)) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 return Err(CatalogError::Io { path: path.to_path_buf(), source });
             }

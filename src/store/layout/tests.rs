@@ -1,5 +1,8 @@
 //! Opening, making, locking; what is told apart.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn copy() -> CopyName {

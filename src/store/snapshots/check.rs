@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::manifests::{CHANGES_SUFFIX, MANIFEST_SUFFIX};
 use super::{SnapshotError, Snapshots};
 use crate::backup::relpath::RelPath;
+use crate::tree::own;
 
 /// A manifest file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Snapshots {
         let mut found: Vec<Option<DamagedManifest>> = Vec::with_capacity(places.len());
         for place in &places {
             let path = self.path(place.number, if place.full { MANIFEST_SUFFIX } else { CHANGES_SUFFIX });
-            let length = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            let length = own::look(&path).map_or(0, |found| found.size);
             let error = match self.records_below(place, &RelPath::root()) {
                 Ok(mut records) => records.find_map(Result::err),
                 Err(error) => Some(error),

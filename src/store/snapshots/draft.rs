@@ -3,9 +3,8 @@
 //! Whether it becomes a full manifest, changes to the base's, or no file at all, is decided here alone: no file when
 //! nothing changed, changes while the chain is short and light ([`ChainBase::next`]), else full.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use super::{ManifestRef, RunId, SnapshotError, Snapshots, io_error, sorted_error};
@@ -16,7 +15,7 @@ use crate::backup::manifest::{
     ManifestRecord,
 };
 use crate::backup::sorted_file::{SortedReader, SortedRecord, SortedWriter};
-use crate::store::durable::TEMP_PREFIX;
+use crate::tree::own::{self, TEMP_PREFIX};
 
 /// A manifest that is written, but belongs to no committed snapshot yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +55,8 @@ struct Draft<T> {
 
 impl<T: SortedRecord> Draft<T> {
     fn create(path: PathBuf, magic: [u8; 8]) -> Result<Self, SnapshotError> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = BufWriter::with_capacity(256 * 1024, file.map_err(|e| io_error(&path, e))?);
+        let file = own::create(&path).map_err(|e| io_error(&path, e))?;
+        let file = BufWriter::with_capacity(256 * 1024, file);
         let unknown = ManifestHeader {
             digest: Digest([0; 32]),
             counts: ManifestCounts::default(),
@@ -107,7 +106,7 @@ impl Snapshots {
         };
         if !matches!(&done, Ok(ManifestDraft { name: Some(_), .. })) {
             // Not needed, or not finished; what cannot be removed now is cleared at the next start.
-            let _ = fs::remove_file(self.dir.join(&name));
+            let _ = own::remove(&self.dir.join(&name));
         }
         done
     }
@@ -193,8 +192,8 @@ impl Snapshots {
             return Ok(ManifestDraft { manifest_file, name: Some(name.to_string()), ..made });
         }
         // Too long or too heavy a chain: the changes are read back once, and the whole takes their place.
-        let file = File::open(&path).map_err(|e| io_error(&path, e))?;
-        fs::remove_file(&path).map_err(|e| io_error(&path, e))?;
+        let file = own::open(&path).map_err(|e| io_error(&path, e))?;
+        own::remove(&path).map_err(|e| io_error(&path, e))?;
         let (_, layer) =
             SortedReader::open::<ManifestHeader>(file, CHANGES_MAGIC).map_err(|e| sorted_error(&path, e))?;
         let layer = layer.map(|change: Result<ChangeRecord, _>| change.map_err(|e| sorted_error(&path, e)));

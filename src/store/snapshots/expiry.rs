@@ -9,16 +9,16 @@
 //! keeps a snapshot's manifest, and what keeps to it (prune's mark) its content, for as long as somebody reads it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    BASE_SUFFIX, ManifestRef, RECORD_SUFFIX, RELEASED_SUFFIX, SnapshotError, SnapshotRecord, Snapshots, State, durable,
+    BASE_SUFFIX, ManifestRef, RECORD_SUFFIX, RELEASED_SUFFIX, SnapshotError, SnapshotRecord, Snapshots, State,
     io_error, manifests, name_of,
 };
 use crate::store::failpoint::failpoint;
+use crate::tree::own;
 
 impl Snapshots {
     /// All records that are there, expired ones too, oldest first: for who asks whose a run was.
@@ -74,7 +74,7 @@ impl Snapshots {
             return Err(SnapshotError::Unknown { number });
         }
         let name = name_of(number, RELEASED_SUFFIX);
-        durable::write_file(&self.dir, &name, b"").map_err(|e| io_error(&self.dir.join(&name), e))?;
+        own::write_file(&self.dir, &name, b"").map_err(|e| io_error(&self.dir.join(&name), e))?;
         state.released.insert(number);
         Ok(())
     }
@@ -91,14 +91,14 @@ impl Snapshots {
         for number in numbers.iter().copied().filter(|number| Some(*number) != highest) {
             let Some(record) = state.records.get(&number).cloned() else { continue };
             let from = self.path(number, RECORD_SUFFIX);
-            fs::rename(&from, self.path(number, BASE_SUFFIX)).map_err(|e| io_error(&from, e))?;
+            own::rename(&from, &self.path(number, BASE_SUFFIX)).map_err(|e| io_error(&from, e))?;
             state.records.remove(&number);
             state.bases.insert(number, record);
             count += 1;
             failpoint("expire");
         }
         if count > 0 {
-            durable::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
+            own::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
         }
         Ok(count)
     }
@@ -122,14 +122,14 @@ impl Snapshots {
             }
             remove(&self.path(record.number, RELEASED_SUFFIX))?;
         }
-        durable::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
+        own::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
         for record in &gone {
             failpoint("expired-record");
             remove(&self.path(record.number, BASE_SUFFIX))?;
             state.bases.remove(&record.number);
             state.released.remove(&record.number);
         }
-        durable::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
+        own::sync_dir(&self.dir).map_err(|e| io_error(&self.dir, e))?;
         Ok((gone.len() as u64, bytes))
     }
 
@@ -165,7 +165,7 @@ impl Snapshots {
 
     /// Of the files of these.
     fn bytes_of(&self, state: &State, records: &[Arc<SnapshotRecord>]) -> u64 {
-        let len = |path: &Path| path.metadata().map_or(0, |found| found.len());
+        let len = |path: &Path| own::look(path).map_or(0, |found| found.size);
         let of = |record: &Arc<SnapshotRecord>| {
             let expired = state.bases.contains_key(&record.number);
             let own = len(&self.path(record.number, if expired { BASE_SUFFIX } else { RECORD_SUFFIX }));
@@ -192,7 +192,7 @@ fn stood_on(state: &State, from: impl Iterator<Item = u64>) -> BTreeSet<u64> {
 }
 
 fn remove(path: &Path) -> Result<(), SnapshotError> {
-    match fs::remove_file(path) {
+    match own::remove(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(path, e)),
         _ => Ok(()),
     }

@@ -10,6 +10,7 @@ use crate::backup::manifest::{
 use crate::backup::purge::Hidden;
 use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::{SortedError, SortedReader, SortedRecord};
+use crate::tree::own;
 
 pub(super) const MANIFEST_SUFFIX: &str = ".manifest";
 pub(super) const CHANGES_SUFFIX: &str = ".changes";
@@ -44,7 +45,7 @@ struct Layer<T> {
 
 impl<T: SortedRecord> Layer<T> {
     fn open(path: PathBuf, magic: [u8; 8], hidden: Hidden) -> Result<(ManifestHeader, Self), SnapshotError> {
-        let file = File::open(&path).map_err(|e| io_error(&path, e))?;
+        let file = own::open(&path).map_err(|e| io_error(&path, e))?;
         let (header, reader) = SortedReader::open(file, magic).map_err(|e| sorted_error(&path, e))?;
         Ok((header, Self { path, reader, hidden }))
     }

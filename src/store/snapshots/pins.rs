@@ -7,11 +7,12 @@
 //! nothing is written: a store that may only be read is pinned like any other. Where a file system has no locks there is
 //! no pin, and who reads says so when the snapshot is gone ([`SnapshotPin::is_lost`]).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::{Arc, PoisonError};
 
 use super::{BASE_SUFFIX, OpenMode, RECORD_SUFFIX, SnapshotError, Snapshots, State, io_error};
+use crate::tree::own;
 
 /// Records that are locked at once by who only reads: each is an open file. Who reads more than these (verify) holds the
 /// oldest, which expire first.
@@ -64,7 +65,7 @@ impl Snapshots {
     fn lock_record(&self, number: u64) -> Result<Option<File>, SnapshotError> {
         let path = self.path(number, RECORD_SUFFIX);
         let expired = SnapshotError::Unknown { number };
-        let file = match File::open(&path) {
+        let file = match own::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(expired),
             other => other.map_err(|e| io_error(&path, e))?,
         };
@@ -78,7 +79,7 @@ impl Snapshots {
             Ok(()) => {}
         }
         // Who prunes may have asked before it was locked.
-        if path.try_exists().map_err(|e| io_error(&path, e))? { Ok(Some(file)) } else { Err(expired) }
+        if own::exists(&path).map_err(|e| io_error(&path, e))? { Ok(Some(file)) } else { Err(expired) }
     }
 
     /// Whether an expired snapshot is being read, by this process or another.
@@ -88,7 +89,7 @@ impl Snapshots {
         }
         let path = self.path(number, BASE_SUFFIX);
         // Some file systems lock only for themselves what could be written.
-        let file = OpenOptions::new().read(true).write(true).open(&path).or_else(|_| File::open(&path));
+        let file = own::open_write(&path).or_else(|_| own::open(&path));
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 }

@@ -14,11 +14,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::segments::Place;
-use super::{ManifestRef, RECORD_BYTES_MAX, SnapshotError, Snapshots, State, durable, io_error, name_of};
+use super::{ManifestRef, RECORD_BYTES_MAX, SnapshotError, Snapshots, State, io_error, name_of};
 use crate::backup::digest::Digest;
 use crate::backup::manifest::ChangeRecord;
 use crate::backup::purge::{Hidden, PurgeRecord};
 use crate::backup::relpath::RelPath;
+use crate::tree::own;
 
 /// A manifest of which more than so many parts were purged is read whole.
 const PARTS_MAX: usize = 32;
@@ -30,10 +31,10 @@ impl State {
     pub(super) fn learn_purge(&mut self, path: &Path) -> Result<(), SnapshotError> {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
         let Some(stem) = name.strip_suffix(PURGE_SUFFIX) else { return Ok(()) };
-        if self.purges.contains_key(name) || name.starts_with(durable::TEMP_PREFIX) {
+        if self.purges.contains_key(name) || name.starts_with(own::TEMP_PREFIX) {
             return Ok(());
         }
-        let bytes = match durable::read_file(path, RECORD_BYTES_MAX) {
+        let bytes = match own::read_file(path, RECORD_BYTES_MAX) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|e| io_error(path, e))?,
         };
@@ -75,7 +76,7 @@ impl Snapshots {
         let name = format!("{}-{}{PURGE_SUFFIX}", name_of(record.until, ""), record.run);
         let path = self.dir.join(&name);
         let bytes = record.encode().map_err(|source| SnapshotError::Record { path: path.clone(), source })?;
-        durable::write_file(&self.dir, &name, &bytes).map_err(|e| io_error(&path, e))?;
+        own::write_file(&self.dir, &name, &bytes).map_err(|e| io_error(&path, e))?;
         state.add_purge(name, record.clone());
         Ok(())
     }

@@ -6,13 +6,11 @@
 //!                       ◀ take_back ─
 //! ```
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::{
-    RunId, SnapshotError, SnapshotRecord, Snapshots, begun_name, draft_name, durable, io_error, record_draft_name,
-};
+use super::{RunId, SnapshotError, SnapshotRecord, Snapshots, begun_name, draft_name, io_error, record_draft_name};
+use crate::tree::own;
 
 impl Snapshots {
     /// Writes the record's draft, unflushed: on a full disk this fails, and not what comes when the copy has changed.
@@ -23,7 +21,7 @@ impl Snapshots {
         let path = self.dir.join(record_draft_name(record.run));
         let bytes = record.encode().map_err(|source| SnapshotError::Record { path: path.clone(), source })?;
         self.make_dir()?;
-        durable::write_plain(&path, &bytes).map_err(|e| io_error(&path, e))
+        own::write_plain(&path, &bytes).map_err(|e| io_error(&path, e))
     }
 
     /// The journal comes next: from now on what the run put into `retired/` may be history. May be called again.
@@ -32,7 +30,7 @@ impl Snapshots {
     /// The disk's.
     pub fn begin(&self, run: RunId) -> Result<(), SnapshotError> {
         let path = self.dir.join(record_draft_name(run));
-        match fs::rename(&path, self.dir.join(begun_name(run))) {
+        match own::rename(&path, &self.dir.join(begun_name(run))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
             _ => Ok(()),
         }
@@ -44,7 +42,7 @@ impl Snapshots {
     /// The disk's.
     pub fn take_back(&self, run: RunId) -> Result<(), SnapshotError> {
         let path = self.dir.join(begun_name(run));
-        match fs::rename(&path, self.dir.join(record_draft_name(run))) {
+        match own::rename(&path, &self.dir.join(record_draft_name(run))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&path, e)),
             _ => Ok(()),
         }
@@ -52,7 +50,7 @@ impl Snapshots {
 
     /// Whether the draft of this run's record is here: its commit was under way.
     pub fn is_prepared(&self, run: RunId) -> bool {
-        self.record_drafts(run).iter().any(|draft| draft.exists())
+        self.record_drafts(run).iter().any(|draft| own::is_file(draft))
     }
 
     pub(super) fn record_drafts(&self, run: RunId) -> [PathBuf; 2] {
@@ -66,9 +64,8 @@ impl Snapshots {
     pub fn prepared(&self) -> Result<Vec<RunId>, SnapshotError> {
         let fail = |e| io_error(&self.dir, e);
         let mut runs = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            let hex = name.to_str().and_then(|n| n.strip_prefix(durable::TEMP_PREFIX)?.strip_suffix(".record"));
+        for name in own::names(&self.dir).map_err(fail)? {
+            let hex = name.to_str().and_then(|n| n.strip_prefix(own::TEMP_PREFIX)?.strip_suffix(".record"));
             let Some(run) = hex.and_then(RunId::from_hex) else { continue };
             if self.by_run(run)?.is_none() {
                 runs.push(run);
@@ -80,7 +77,7 @@ impl Snapshots {
     /// Removes the drafts of a run that failed before its journal; what cannot be removed goes at the next start.
     pub fn discard(&self, run: RunId) {
         for path in self.record_drafts(run).into_iter().chain([self.dir.join(draft_name(run))]) {
-            let _ = fs::remove_file(path);
+            let _ = own::remove(&path);
         }
     }
 
@@ -89,6 +86,6 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn clear_drafts(&self) -> Result<(), SnapshotError> {
-        durable::clear_temp(&self.dir).map_err(|e| io_error(&self.dir, e))
+        own::clear_temp(&self.dir).map_err(|e| io_error(&self.dir, e))
     }
 }

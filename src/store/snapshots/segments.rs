@@ -15,6 +15,7 @@ use crate::backup::purge::Hidden;
 use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::{SortedError, SortedReader};
 use crate::backup::timeline::{Layer, PathHistory, Timeline};
+use crate::tree::own;
 
 /// A smaller file is read into memory at once: hundreds of changes need no open file each.
 const WHOLE_BYTES_MAX: u64 = 64 * 1024;
@@ -202,7 +203,7 @@ impl Snapshots {
     fn reader_of<T: IntoChange>(&self, place: &Place) -> Result<SortedReader<Source, T>, SnapshotError> {
         let path = self.path(place.number, T::SUFFIX);
         let fail = |e| io_error(&path, e);
-        let mut file = File::open(&path).map_err(fail)?;
+        let mut file = own::open(&path).map_err(fail)?;
         let source = if file.metadata().map_err(fail)?.len() <= WHOLE_BYTES_MAX {
             let mut bytes = Vec::new();
             file.by_ref().take(WHOLE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;

@@ -1,5 +1,7 @@
 //! What a session would notice of the snapshots.
 
+use std::fs;
+
 use super::*;
 use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, OwnerNames, SizeClass};
 use crate::backup::fingerprint::Timestamp;

@@ -1,5 +1,7 @@
 //! What a reader of history would notice of the vault.
 
+use std::fs;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -5,16 +5,15 @@
 //! the vault is opened to write. Memory: the index, and what is compressed right now.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use super::pack::{Blob, BlobKind, Codec, Compressor, MAGIC, PACK_BLOBS_MAX, PackId, PackIndex, encode_tail, may_hold};
 use super::{Vault, VaultError};
 use crate::backup::digest::Digest;
-use crate::store::durable;
 use crate::store::failpoint::failpoint;
+use crate::tree::own;
 
 /// A pack is closed once it is this long.
 pub const PACK_BYTES_TARGET: u64 = 32 * 1024 * 1024;
@@ -104,7 +103,7 @@ impl<'a> PackWriter<'a> {
     fn begin(&self) -> Result<Open, VaultError> {
         let path = self.vault.temp_path()?;
         let fail = |source| VaultError::io(&path, source);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
+        let file = own::create_new(&path).map_err(fail)?;
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
         let compressor = Compressor::new().map_err(fail)?;
         let hasher = blake3::Hasher::new();
@@ -140,10 +139,10 @@ impl<'a> PackWriter<'a> {
         let pack = PackId::of(&open.hasher);
         let path = self.vault.pack_path(pack);
         let folder = self.vault.make_folder(pack)?;
-        fs::rename(&temp, &path).map_err(|source| VaultError::io(&path, source))?;
+        own::rename(&temp, &path).map_err(|source| VaultError::io(&path, source))?;
         // A damaged one of the same name may be open.
         self.vault.close(pack);
-        durable::sync_dir(&folder).map_err(|source| VaultError::io(&folder, source))?;
+        own::sync_dir(&folder).map_err(|source| VaultError::io(&folder, source))?;
         failpoint("pack-named");
         Ok(PackIndex { pack, bytes: open.bytes, blobs })
     }
@@ -151,7 +150,7 @@ impl<'a> PackWriter<'a> {
     fn discard(&mut self, open: Open) {
         self.keys.clear();
         // Best effort: opening the vault clears it otherwise.
-        let _ = fs::remove_file(&open.path);
+        let _ = own::remove(&open.path);
     }
 }
 

@@ -58,6 +58,18 @@ impl SafeDir {
             .map(File::from)
     }
 
+    /// Opens the file `name` to read and write it; made with `mode` less the process' umask when it is not there.
+    ///
+    /// # Errors
+    /// [`TreeError::is_escape`] when it is a symbolic link.
+    pub fn open_or_create(&self, name: &[u8], mode: u32) -> Result<File, TreeError> {
+        let flags = WRITE_FLAGS | OFlags::CREATE;
+        self.leaf("open or create", name, |name| {
+            rustix::fs::openat(self, name, flags, Mode::from_raw_mode(mode & 0o7777))
+        })
+        .map(File::from)
+    }
+
     /// A handle on `name` that only stands for the inode (`O_PATH`), a symbolic link included.
     pub(crate) fn open_handle(&self, name: &[u8]) -> Result<OwnedFd, TreeError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

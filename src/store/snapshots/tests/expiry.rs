@@ -1,5 +1,7 @@
 //! Snapshots that expire: what others stand on stays, whatever happens in between.
 
+use std::fs::{self, File};
+
 use super::*;
 
 impl Fixture {
