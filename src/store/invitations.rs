@@ -21,7 +21,6 @@
 //! same key. What has expired, or was redeemed, is kept for a while so that its holder can be told.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -243,7 +242,7 @@ impl Invitations {
     pub fn remove(&self, id: InvitationId) -> Result<bool, InvitationError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(id);
-        match fs::remove_file(&path).and_then(|()| durable::sync_dir(&self.dir)) {
+        match durable::remove(&path).and_then(|()| durable::sync_dir(&self.dir)) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(InvitationError::Io { path, source }),
@@ -257,16 +256,13 @@ impl Invitations {
     pub fn list(&self) -> Result<Vec<Invitation>, InvitationError> {
         let fail = |source| InvitationError::Io { path: self.dir.clone(), source };
         let mut all = Vec::new();
-        let entries = match fs::read_dir(&self.dir) {
+        let names = match durable::names(&self.dir) {
             // A store that is opened to be read may be without.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(all),
-            entries => entries.map_err(fail)?,
+            names => names.map_err(fail)?,
         };
-        for entry in entries {
-            let entry = entry.map_err(fail)?;
-            if entry.file_name().to_str().and_then(InvitationId::from_hex).is_some() {
-                all.push(self.read(&entry.path())?);
-            }
+        for id in names.iter().filter_map(|name| InvitationId::from_hex(name.to_str()?)) {
+            all.push(self.read(&self.path(id))?);
         }
         all.sort_by_key(|invitation| (invitation.created, invitation.id));
         Ok(all)
@@ -276,7 +272,7 @@ impl Invitations {
         for old in self.list()? {
             if now.secs.saturating_sub(old.expires.secs) > REMEMBERED_SECS {
                 let path = self.path(old.id);
-                fs::remove_file(&path).map_err(|source| InvitationError::Io { path, source })?;
+                durable::remove(&path).map_err(|source| InvitationError::Io { path, source })?;
             }
         }
         Ok(())
@@ -360,6 +356,8 @@ fn id_of(secret: &Digest) -> InvitationId {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const DAY: u64 = 24 * 3600;

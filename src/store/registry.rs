@@ -24,7 +24,6 @@
 mod file;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -267,12 +266,11 @@ impl Registry {
     pub fn open(dir: &Path) -> Result<Self, RegistryError> {
         let io = |source| RegistryError::Io { path: dir.to_path_buf(), source };
         let mut known = Known::new();
-        for entry in fs::read_dir(dir).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let path = entry.path();
-            if entry.file_name().as_encoded_bytes().starts_with(durable::TEMP_PREFIX.as_bytes()) {
+        for name in durable::names(dir).map_err(io)? {
+            if name.as_encoded_bytes().starts_with(durable::TEMP_PREFIX.as_bytes()) {
                 continue;
             }
+            let path = dir.join(name);
             let member = file::read(&path)?;
             if let Some(other) = owner(&known, member.identity.key, member.identity.copy.user()) {
                 let why = format!("its key owns '{}' already, under the same user name", other.identity.copy);

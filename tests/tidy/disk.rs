@@ -12,8 +12,6 @@ pub const MAY: &[(&str, &str)] = &[
     ("net/control.rs", "`net` does not know `tree`; the folder is the store's own, and the socket a fixed name in it"),
     ("net/peer_uid.rs", "`net` does not know `tree`; two fixed paths of /proc"),
     ("net/identity.rs", "`net` does not know `tree`; a key file that the operator or the layout named"),
-    ("engine/client.rs", "pins and keys below the operator's own state folder"),
-    ("store/registry.rs", "one folder of `.rbbackup`, names from its own listing"),
 ];
 
 /// Of `std::fs`: what is already open, or says something of it.

@@ -5,7 +5,6 @@
 //! ```
 //! Killed anywhere, the daemon starts with the old key or the new one, and whoever knows the old one finds the new.
 
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::SUCCESSION;
@@ -16,9 +15,9 @@ use crate::net::identity::{Identity, PublicKey};
 use crate::net::link::Link;
 use crate::net::message::{Succeed, Succession, WireStep};
 use crate::net::tls::ServerKey;
-use crate::store::durable;
 use crate::store::layout::Store;
 use crate::store::succession::{Step, way};
+use crate::tree::own;
 
 const KEY: &str = "key";
 const NEXT: &str = "key.next";
@@ -77,7 +76,7 @@ impl Keys {
         new.store(&next).map_err(|e| failed(e.to_string()))?;
         store.add_step(Step { from, to, signature })?;
         let key = store.meta_path(KEY);
-        fs::rename(&next, &key).and_then(|()| durable::sync_dir(&store.meta_path(""))).map_err(|e| {
+        own::rename(&next, &key).and_then(|()| own::sync_dir(&store.meta_path(""))).map_err(|e| {
             failed(format!("cannot put the new key into '{}': {e}", escape(key.as_os_str().as_encoded_bytes())))
         })?;
         if let Some(shown) = &state.shown {

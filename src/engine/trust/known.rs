@@ -10,14 +10,16 @@
 //! ```
 //! Each is written whole or not at all; keys are for their owner only.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::backup::bytes::escape;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::net::identity::{Identity, IdentityError, PublicKey};
+use crate::tree::{operator, own};
+
+/// Longest pin or user name.
+const LINE_BYTES_MAX: u64 = 4096;
 
 /// See the module.
 pub(in crate::engine) struct Known {
@@ -49,28 +51,34 @@ impl Known {
     /// Keeps a key that is not ours yet.
     pub(super) fn keep(&self, what: Unsettled, identity: &Identity) -> Result<(), EngineError> {
         let path = self.key_path(what.suffix());
-        self.make_dir()?;
+        operator::make_own(&self.dir, 0o700).map_err(|e| failed(&self.dir, "create", &e))?;
         identity.store(&path).map_err(key_error)
     }
 
     /// It is ours from now on.
     pub(super) fn settle(&self, what: Unsettled) -> Result<(), EngineError> {
         let (from, to) = (self.key_path(what.suffix()), self.key_path(""));
-        fs::rename(&from, &to)
-            .and_then(|()| fs::File::open(&self.dir)?.sync_all())
-            .map_err(|e| failed(&to, "write", &e))
+        let renamed = operator::resolve(&self.dir).and_then(|dir| {
+            let name = |path: &Path| dir.join(path.file_name().unwrap_or_default());
+            own::rename(&name(&from), &name(&to))?;
+            own::sync_dir(&dir)
+        });
+        renamed.map_err(|e| failed(&to, "write", &e))
     }
 
     /// It is nobody's; the folder goes if nothing else is in it.
     pub(super) fn forget(&self, what: Unsettled) {
-        let _ = fs::remove_file(self.key_path(what.suffix()));
-        let _ = fs::remove_dir(&self.dir);
+        let Ok(dir) = operator::resolve(&self.dir) else { return };
+        let _ = own::remove(&dir.join(self.key_path(what.suffix()).file_name().unwrap_or_default()));
+        if own::names(&dir).is_ok_and(|names| names.is_empty()) {
+            let _ = own::remove_tree(&dir);
+        }
     }
 
     /// The server's key, if it is known.
     pub(in crate::engine) fn pin(&self) -> Result<Option<PublicKey>, EngineError> {
         let path = self.pin_path();
-        let text = match fs::read_to_string(&path) {
+        let text = match operator::read_text(&path, LINE_BYTES_MAX) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed(&path, "read", &e)),
@@ -95,16 +103,9 @@ impl Known {
     }
 
     fn write(&self, name: &str, line: &str) -> Result<(), EngineError> {
-        self.make_dir()?;
-        let (path, temporary) = (self.dir.join(name), self.dir.join(format!("{name}.{}", std::process::id())));
-        fs::write(&temporary, format!("{line}\n"))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(|e| failed(&path, "write", &e))
-    }
-
-    fn make_dir(&self) -> Result<(), EngineError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
-        made.map_err(|e| failed(&self.dir, "create", &e))
+        let written = operator::make_own(&self.dir, 0o700)
+            .and_then(|dir| own::write_file(&dir, name, format!("{line}\n").as_bytes()));
+        written.map_err(|e| failed(&self.dir.join(name), "write", &e))
     }
 
     fn key_path(&self, suffix: &str) -> PathBuf {
@@ -133,7 +134,7 @@ impl Unsettled {
 /// The user name under which this server was joined, if it is another than the login name. `server`: as on the command
 /// line.
 pub fn joined_user(state_dir: &Path, server: &str) -> Option<String> {
-    let text = fs::read_to_string(dir_of(state_dir, server).join("user")).ok()?;
+    let text = operator::read_text(&dir_of(state_dir, server).join("user"), LINE_BYTES_MAX).ok()?;
     Some(text.trim_end_matches('\n').to_owned()).filter(|user| !user.is_empty())
 }
 
@@ -174,6 +175,8 @@ fn file_name(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,7 @@
 //! Whose directory is it?
 
+use std::fs;
+
 use super::*;
 
 const NOW: Timestamp = Timestamp { secs: 1_700_000_000, nanos: 0 };
