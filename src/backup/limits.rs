@@ -15,10 +15,12 @@ pub const XATTRS_COUNT_MAX: usize = 256;
 pub const CONTROL_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Longest body of a bulk frame (file content).
 pub const BULK_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Longest frame before the peer is known.
+/// Bytes that a peer may send until it is welcome, TLS and all.
 pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 64 * 1024;
-/// Seconds a peer has to finish the handshake.
+/// Seconds a peer has from the connection until it is welcome.
 pub const HANDSHAKE_SECS: u64 = 10;
+/// Connections at once that are not welcome yet.
+pub const HANDSHAKES_MAX: usize = 256;
 /// Either side sends a keepalive this often.
 pub const KEEPALIVE_SECS: u64 = 10;
 /// This much silence is a dead peer.
@@ -76,3 +78,7 @@ pub const UNSTABLE_READS_MAX: usize = 3;
 pub const PORT: u16 = 8730;
 /// Sessions at once, by default.
 pub const SESSIONS_MAX: usize = 256;
+/// Of one address (IPv6: one /64), and as many connections that are not welcome yet, by default.
+pub const ADDRESS_CONNECTIONS_MAX: usize = 64;
+/// Sessions of one identity, by default.
+pub const IDENTITY_SESSIONS_MAX: usize = 32;

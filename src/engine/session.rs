@@ -25,8 +25,13 @@ const COPIES_SHOWN_MAX: usize = 5;
 
 /// Serves one connection of the daemon.
 pub(crate) fn serve(hub: &Arc<Hub>, mut incoming: Incoming) {
-    if let Some(who) = admit::greet(hub, &mut incoming) {
-        converse(hub, incoming.link, &who, Some(incoming.connection));
+    let Some(who) = admit::greet(hub, &mut incoming) else { return };
+    match incoming.entrance.admit(who.identity.may(Right::Receive)) {
+        Ok(()) => converse(hub, incoming.link, &who, Some(incoming.connection)),
+        Err(refused) => {
+            tracing::info!("{} was refused: {}", who.name(), escape(refused.message.as_slice()));
+            let _ = incoming.link.send(refused);
+        }
     }
 }
 

@@ -19,8 +19,9 @@
 //! **Keepalive.** An idle writer sends one every [`Timing::keepalive`]; any byte ends a silence, so a long frame on a
 //! slow line is none. A writer whose peer takes nothing for [`Timing::stall`] gives up.
 //!
-//! **Before the welcome** a peer may send [`HANDSHAKE_FRAME_BYTES_MAX`] bytes in all. The limit falls when the daemon
-//! sends `Welcome`, at the client when it receives it: never by a word of an unknown client.
+//! **Before the welcome** a peer may send [`HANDSHAKE_FRAME_BYTES_MAX`] bytes in all: frames are bounded by it here, and a
+//! listener's [`Socket`](super::socket::Socket) counts every byte. The limit falls when the daemon sends `Welcome`, at the
+//! client when it receives it: never by a word of an unknown client.
 
 use std::io;
 use std::pin::Pin;
@@ -35,10 +36,11 @@ use tokio::time::{Instant, Sleep, timeout};
 use super::frame::{BULK_HEAD_BYTES, CodecError, FRAME_HEAD_BYTES, Frame, FrameHead, KEEPALIVE_FRAME, KEEPALIVE_KIND};
 use super::link::{CLOSE_SECS, Link, LinkCounters, LinkError, Plumbing};
 use super::message::Message;
+use super::probation::Probation;
 use super::queue::Queue;
 use super::shutdown::Shutdown;
 use crate::backup::limits::{
-    BULK_FRAME_BYTES_MAX, COMMIT_SECS, HANDSHAKE_FRAME_BYTES_MAX, KEEPALIVE_SECS, SILENCE_SECS,
+    BULK_FRAME_BYTES_MAX, COMMIT_SECS, HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_SECS, KEEPALIVE_SECS, SILENCE_SECS,
 };
 
 /// Frames are gathered up to this much before they are written; longer payloads are written as they are.
@@ -68,6 +70,8 @@ pub struct Timing {
     pub stall: Duration,
     /// Longest wait for the peer's goodbye after ours.
     pub linger: Duration,
+    /// At a listener: from the accepted connection to `Welcome`.
+    pub handshake: Duration,
 }
 
 impl Default for Timing {
@@ -77,6 +81,7 @@ impl Default for Timing {
             silence: Duration::from_secs(SILENCE_SECS),
             stall: Duration::from_secs(COMMIT_SECS),
             linger: Duration::from_secs(CLOSE_SECS),
+            handshake: Duration::from_secs(HANDSHAKE_SECS),
         }
     }
 }
@@ -90,30 +95,31 @@ pub fn spawn<S>(stream: S, role: Role, timing: Timing, counters: Arc<LinkCounter
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (link, task, _) = spawn_endable(stream, role, timing, counters);
+    let (link, task, _) = spawn_on_probation(stream, role, timing, counters, &Probation::new());
     (link, task)
 }
 
-/// As [`spawn`], with a handle that ends the connection from outside.
-pub(super) fn spawn_endable<S>(
+/// As [`spawn`], with a handle that ends the connection from outside; the probation is over when the peer is welcome.
+pub(super) fn spawn_on_probation<S>(
     stream: S,
     role: Role,
     timing: Timing,
     counters: Arc<LinkCounters>,
+    probation: &Probation,
 ) -> (Link, JoinHandle<()>, Ender)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (link, plumbing) = Link::on_wire(counters);
     let ender = Ender { plumbing: plumbing.clone(), ended: Shutdown::new() };
-    let ended = ender.ended.clone();
+    let (ended, probation) = (ender.ended.clone(), probation.clone());
     let task = tokio::spawn(async move {
         // Whatever happens to the task, nobody waits for it in vain.
         let plumbing = EndOnDrop(plumbing);
         tokio::select! {
             biased;
             () = ended.triggered() => {}
-            () = run(stream, role, timing, &plumbing.0) => {}
+            () = run(stream, role, timing, &plumbing.0, &probation) => {}
         }
     });
     (link, task, ender)
@@ -149,9 +155,15 @@ impl Drop for EndOnDrop {
     }
 }
 
-async fn run<S: AsyncRead + AsyncWrite>(stream: S, role: Role, timing: Timing, plumbing: &Plumbing) {
+async fn run<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    role: Role,
+    timing: Timing,
+    plumbing: &Plumbing,
+    probation: &Probation,
+) {
     let (reader, mut writer) = tokio::io::split(stream);
-    let welcomed = AtomicBool::new(false);
+    let welcomed = Welcomed { said: AtomicBool::new(false), probation };
     let mut read = std::pin::pin!(read_loop(reader, plumbing, role, timing.silence, &welcomed));
     let reason = {
         let mut write = std::pin::pin!(write_loop(&mut writer, &plumbing.outbox, role, timing, &welcomed));
@@ -164,8 +176,7 @@ async fn run<S: AsyncRead + AsyncWrite>(stream: S, role: Role, timing: Timing, p
         Ok(Ok(())) => {
             // We close. Read on, or bytes on their way here would make the kernel cut off what we have just written.
             plumbing.written.trigger();
-            let linger =
-                if welcomed.load(Ordering::Acquire) { timing.linger } else { timing.linger.min(STRANGER_LINGER) };
+            let linger = if welcomed.is_said() { timing.linger } else { timing.linger.min(STRANGER_LINGER) };
             timeout(linger, &mut read).await.unwrap_or(LinkError::Closed)
         }
         Ok(Err(lost)) => {
@@ -192,9 +203,9 @@ async fn write_loop<S: AsyncRead + AsyncWrite>(
     outbox: &Queue<Frame>,
     role: Role,
     timing: Timing,
-    welcomed: &AtomicBool,
+    welcomed: &Welcomed<'_>,
 ) -> Result<(), LinkError> {
-    let mut out = Outgoing { writer, gathered: Vec::with_capacity(GATHER_BYTES), stall: timing.stall };
+    let mut out = Outgoing { writer, gathered: Vec::new(), stall: timing.stall };
     loop {
         let next = match outbox.try_pop() {
             Ok(None) => {
@@ -206,7 +217,7 @@ async fn write_loop<S: AsyncRead + AsyncWrite>(
         match next {
             Ok(Some(frame)) => {
                 if role == Role::Daemon && frame.kind == WELCOME_KIND {
-                    welcomed.store(true, Ordering::Release);
+                    welcomed.say();
                 }
                 out.frame(frame).await?;
             }
@@ -217,6 +228,23 @@ async fn write_loop<S: AsyncRead + AsyncWrite>(
     out.flush().await?;
     let stall = out.stall;
     unless_stalled(stall, writer.shutdown()).await
+}
+
+/// Whether `Welcome` has been said: asked at every frame.
+struct Welcomed<'a> {
+    said: AtomicBool,
+    probation: &'a Probation,
+}
+
+impl Welcomed<'_> {
+    fn say(&self) {
+        self.said.store(true, Ordering::Release);
+        self.probation.end();
+    }
+
+    fn is_said(&self) -> bool {
+        self.said.load(Ordering::Acquire)
+    }
 }
 
 struct Outgoing<'a, S> {
@@ -278,7 +306,7 @@ async fn read_loop<S: AsyncRead + AsyncWrite>(
     plumbing: &Plumbing,
     role: Role,
     silence: Duration,
-    welcomed: &AtomicBool,
+    welcomed: &Welcomed<'_>,
 ) -> LinkError {
     let patience = std::pin::pin!(tokio::time::sleep(silence));
     let mut incoming = Incoming { reader, silence, patience, allowance: HANDSHAKE_FRAME_BYTES_MAX };
@@ -289,7 +317,7 @@ async fn read_loop<S: AsyncRead + AsyncWrite>(
             Err(reason) => return reason,
         };
         if role == Role::Client && matches!(message, Message::Welcome(_)) {
-            welcomed.store(true, Ordering::Release);
+            welcomed.say();
         }
         // An inbox that has ended has no receiver any more: what still comes is read and thrown away, so that the
         // peer can go on until it sees our goodbye.
@@ -309,12 +337,12 @@ struct Incoming<'a, S> {
 
 impl<S: AsyncRead + AsyncWrite> Incoming<'_, S> {
     /// The next message; none for a keepalive.
-    async fn frame(&mut self, welcomed: &AtomicBool) -> Result<Option<Message>, LinkError> {
+    async fn frame(&mut self, welcomed: &Welcomed<'_>) -> Result<Option<Message>, LinkError> {
         let mut first = [0; FRAME_HEAD_BYTES];
         if !self.fill(&mut first).await? {
             return Err(LinkError::Closed);
         }
-        let body_bytes_max = if welcomed.load(Ordering::Acquire) { BULK_FRAME_BYTES_MAX } else { self.allowance };
+        let body_bytes_max = if welcomed.is_said() { BULK_FRAME_BYTES_MAX } else { self.allowance };
         let head = FrameHead::parse(first, body_bytes_max).map_err(protocol)?;
         self.allowance = self.allowance.saturating_sub(FRAME_HEAD_BYTES + head.body_bytes);
         if head.kind == KEEPALIVE_KIND {

@@ -274,6 +274,11 @@ impl LinkReceiver {
         }
     }
 
+    /// Waits in a task until there is a message; false: it ended without one. Cancel-safe.
+    pub(super) async fn something(&self) -> bool {
+        self.inbox.something().await
+    }
+
     /// The next message; none when `patience` passed without one.
     ///
     /// # Errors

@@ -1,43 +1,50 @@
-//! [`Listener`]: accepts connections and gives each its own thread.
+//! [`Listener`]: accepts connections and gives each that has something to say its own thread.
 //!
 //! ```text
-//! accept loop --task--> TLS (HANDSHAKE_SECS) --> slot --> connection task <--link--> handler thread
-//!   at most PENDING_MAX                          at most max_sessions
+//! accept --task--> place -> TLS -> first word -> slot, thread: handler -> admit -> Welcome -> session
+//!                  \______________ HANDSHAKE_SECS, 64 KiB: a guest _____________________/
 //! ```
 //!
-//! A session holds its slot until its handler has returned *and* its connection has ended. Beyond `max_sessions` a peer
-//! hears `Refused(Unavailable)`; beyond [`PENDING_MAX`] connections without a session, the newest is dropped unheard: who
-//! says nothing costs ten seconds of one socket.
+//! **Guests.** Until `Welcome` has been sent, everything that a connection costs is bounded whatever it does: time and
+//! bytes ([`Probation`]), places for all and for each neighbourhood ([`Guests`]), threads. No thread is used for one that
+//! says nothing. Its place goes to another when there are too many.
 //!
-//! **Shutdown**: no connection is accepted any more; handlers are asked by whoever shares the signal with them; their
-//! return is waited for until [`ListenLimits::drain`] is over.
+//! **Sessions.** A handler that knows who it is with asks to be admitted ([`Entrance`]): beyond a limit the peer hears
+//! `Refused(Unavailable)`. A slot is held until the handler has returned *and* the connection has ended.
+//!
+//! **Shutdown**: no connection is accepted any more, guests go; handlers are asked by whoever shares the signal with them;
+//! their return is waited for until [`ListenLimits::drain`] is over.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::connection::{self, Role, Timing};
 use super::connections::{ConnectionId, Connections};
-use super::link::{Link, LinkCounters};
-use super::message::{RefusalKind, Refused};
-use super::peer::{PeerInfo, canonical};
+use super::guests::{Guests, Place};
+use super::identity::PublicKey;
+use super::link::{Link, LinkCounters, LinkError};
+use super::message::Refused;
+use super::peer::{Neighbourhood, PeerInfo, canonical};
+use super::probation::Probation;
+use super::sessions::{SessionLimits, Sessions, Slot};
 use super::shutdown::Shutdown;
 use super::socket::Socket;
 use super::tls::ServerKey;
 use super::{runtime, tls};
-use crate::backup::bytes::Bytes;
-use crate::backup::limits::{HANDSHAKE_SECS, SESSIONS_MAX};
+use crate::backup::limits::{ADDRESS_CONNECTIONS_MAX, HANDSHAKES_MAX, IDENTITY_SESSIONS_MAX, SESSIONS_MAX};
 
-/// Connections that may be in their handshake, or be told that there is no room.
-pub const PENDING_MAX: usize = 128;
+/// Sockets of guests that may be open: those that have a place, and those that have lost it and not heard of it yet.
+const GUEST_SOCKETS_MAX: usize = 2 * HANDSHAKES_MAX;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Pause after the system refused to accept (out of file descriptors): others must end first.
@@ -70,17 +77,26 @@ pub enum ListenError {
 pub struct ListenLimits {
     /// Sessions at once.
     pub max_sessions: usize,
+    /// Of one address (IPv6: of one /64), and as many guests.
+    pub of_address: usize,
+    /// Sessions of one key.
+    pub of_key: usize,
     /// After the shutdown signal, longest wait for handlers to return.
     pub drain: Duration,
 }
 
 impl Default for ListenLimits {
     fn default() -> Self {
-        Self { max_sessions: SESSIONS_MAX, drain: Duration::from_secs(60) }
+        Self {
+            max_sessions: SESSIONS_MAX,
+            of_address: ADDRESS_CONNECTIONS_MAX,
+            of_key: IDENTITY_SESSIONS_MAX,
+            drain: Duration::from_secs(60),
+        }
     }
 }
 
-/// A connection that has proved its key and said nothing yet.
+/// A connection that has proved its key and said something.
 pub struct Incoming {
     /// Ready to receive `Hello`.
     pub link: Link,
@@ -88,6 +104,23 @@ pub struct Incoming {
     pub peer: PeerInfo,
     /// Which of its key's connections.
     pub connection: ConnectionId,
+    /// To be asked before it is welcome.
+    pub entrance: Entrance,
+}
+
+/// Where a peer becomes a session.
+pub struct Entrance {
+    slot: Arc<Slot>,
+}
+
+impl Entrance {
+    /// To be asked once it is known who the peer is, before `Welcome`. Whoever is trusted has no limit of its own.
+    ///
+    /// # Errors
+    /// What to say to the peer: there are as many sessions as there may be.
+    pub fn admit(&self, is_trusted: bool) -> Result<(), Refused> {
+        self.slot.admit(is_trusted)
+    }
 }
 
 /// Serves one connection, in a thread of its own.
@@ -140,7 +173,13 @@ impl Listener {
         let desk = Arc::new(Desk {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             timing: self.timing,
-            sessions: Arc::new(Sessions { max: limits.max_sessions, ..Sessions::default() }),
+            guests: Guests::new(limits.of_address),
+            threads: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            sessions: Sessions::new(SessionLimits {
+                all: limits.max_sessions,
+                of_address: limits.of_address,
+                of_key: limits.of_key,
+            }),
             connections: connections.clone(),
             shutdown: shutdown.clone(),
             handler,
@@ -171,6 +210,9 @@ fn listen(addr: SocketAddr) -> rustix::io::Result<StdListener> {
 struct Desk {
     acceptor: TlsAcceptor,
     timing: Timing,
+    guests: Arc<Guests>,
+    /// For handlers of guests.
+    threads: Arc<Semaphore>,
     sessions: Arc<Sessions>,
     connections: Connections,
     shutdown: Shutdown,
@@ -178,20 +220,21 @@ struct Desk {
 }
 
 async fn accept_all(listener: TcpListener, desk: &Arc<Desk>) {
-    let pending = Arc::new(Semaphore::new(PENDING_MAX));
+    let sockets = Arc::new(Semaphore::new(GUEST_SOCKETS_MAX));
     loop {
         let accepted = tokio::select! {
             biased;
             () = desk.shutdown.triggered() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &sockets) => accepted,
         };
         match accepted {
-            Ok((stream, addr)) => match pending.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    tokio::spawn(welcome(stream, addr, desk.clone(), permit));
-                }
-                Err(_) => debug!(%addr, "dropped: too many connections are in their handshake"),
-            },
+            Ok((stream, addr, socket)) => {
+                let addr = canonical(addr);
+                let from = Neighbourhood::of(addr.ip());
+                let (place, until) = (desk.guests.enter(from), Instant::now() + desk.timing.handshake);
+                let guest = Guest { desk: desk.clone(), addr, from, place, _socket: socket, until };
+                tokio::spawn(guest.come_in(stream));
+            }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -200,99 +243,113 @@ async fn accept_all(listener: TcpListener, desk: &Arc<Desk>) {
     }
 }
 
-/// From an accepted socket to a running handler. The permit is held until there is a session, or the peer is gone.
-async fn welcome(stream: TcpStream, addr: SocketAddr, desk: Arc<Desk>, permit: OwnedSemaphorePermit) {
-    let addr = canonical(addr);
-    let handshake = async {
+/// The next connection, once there is room for its socket: sockets of guests who lost their place are closed at once.
+async fn accept(
+    listener: &TcpListener,
+    sockets: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = sockets.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, addr) = listener.accept().await?;
+    Ok((stream, addr, permit))
+}
+
+/// A connection that is not welcome yet.
+struct Guest {
+    desk: Arc<Desk>,
+    addr: SocketAddr,
+    from: Neighbourhood,
+    place: Place,
+    _socket: OwnedSemaphorePermit,
+    until: Instant,
+}
+
+/// A guest that has proved its key.
+struct Known {
+    stream: TlsStream<Socket<TcpStream>>,
+    key: PublicKey,
+    local: SocketAddr,
+    counters: Arc<LinkCounters>,
+}
+
+impl Guest {
+    /// From an accepted socket to the end of the session.
+    async fn come_in(self, stream: TcpStream) {
+        let (addr, probation) = (self.addr, Probation::new());
+        let known = tokio::select! {
+            biased;
+            why = self.must_go() => return debug!(%addr, "no TLS: {why}"),
+            known = self.handshake(stream, &probation) => match known {
+                Ok(known) => known,
+                Err(error) => return debug!(%addr, %error, "no TLS"),
+            },
+        };
+        let Known { stream, key, local, counters } = known;
+        let desk = &self.desk;
+        let (link, mut connection, ender) =
+            connection::spawn_on_probation(stream, Role::Daemon, desk.timing, counters, &probation);
+        let entry = desk.connections.enter(key, ender.clone());
+        let thread = tokio::select! {
+            biased;
+            why = self.must_go() => {
+                debug!(%addr, "it said nothing: {why}");
+                return ender.end(LinkError::Lost { why });
+            }
+            thread = first_word(&link, &desk.threads) => thread,
+        };
+        let Some(thread) = thread else { return };
+        let slot = Arc::new(desk.sessions.slot(self.from, key, thread));
+        let (held, id, handler) = (slot.clone(), entry.id, desk.handler.clone());
+        let serve = move || {
+            let entrance = Entrance { slot };
+            handler(Incoming { link, peer: PeerInfo::look_up(addr, local, key), connection: id, entrance });
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("session {addr}")).spawn(serve) {
+            warn!(%addr, %error, "no thread for a session");
+        }
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = probation.over() => {}
+            why = self.must_go() => {
+                debug!(%addr, "not welcome: {why}");
+                ender.end(LinkError::Lost { why });
+            }
+        }
+        // A session is no guest any more.
+        drop(self);
+        let _ = connection.await;
+        drop((entry, held));
+    }
+
+    async fn handshake(&self, stream: TcpStream, probation: &Probation) -> io::Result<Known> {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         let counters = Arc::<LinkCounters>::default();
-        let socket = Socket::new(stream, counters.clone());
-        let stream = desk.acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(tls::BUFFER_BYTES)));
-        Ok::<_, io::Error>((stream.await?, local, counters))
-    };
-    let (stream, local, counters) = tokio::select! {
-        () = desk.shutdown.triggered() => return,
-        done = timeout(Duration::from_secs(HANDSHAKE_SECS), handshake) => match done {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => return debug!(%addr, %error, "no TLS"),
-            Err(_) => return debug!(%addr, "no TLS in time"),
-        },
-    };
-    let Some(key) = tls::peer_key(stream.get_ref().1) else {
-        return debug!(%addr, "no key");
-    };
-    let slot = Sessions::enter(&desk.sessions);
-    let (link, connection, ender) = connection::spawn_endable(stream, Role::Daemon, desk.timing, counters);
-    let entry = desk.connections.enter(key, ender);
-    let id = entry.id;
-    let Some(slot) = slot else {
-        let message = Bytes::from(&b"the daemon is serving as many sessions as it may; try again later"[..]);
-        let _ = link.send(Refused { kind: RefusalKind::Unavailable, message });
-        drop(link);
-        let _ = connection.await;
-        return;
-    };
-    drop(permit);
-    let slot = Arc::new(slot);
-    let held = slot.clone();
-    tokio::spawn(async move {
-        let _ = connection.await;
-        drop((entry, held));
-    });
-    let handler = desk.handler.clone();
-    let serve = move || {
-        let _slot = slot;
-        handler(Incoming { link, peer: PeerInfo::look_up(addr, local, key), connection: id });
-    };
-    if let Err(error) = std::thread::Builder::new().name(format!("session {addr}")).spawn(serve) {
-        warn!(%addr, %error, "no thread for a session");
-    }
-}
-
-/// How many sessions there are.
-#[derive(Default)]
-struct Sessions {
-    max: usize,
-    count: Mutex<usize>,
-    left: Condvar,
-}
-
-struct Slot {
-    sessions: Arc<Sessions>,
-}
-
-impl Sessions {
-    fn enter(sessions: &Arc<Self>) -> Option<Slot> {
-        let mut count = sessions.count.lock().unwrap_or_else(PoisonError::into_inner);
-        if *count >= sessions.max {
-            return None;
-        }
-        *count += 1;
-        Some(Slot { sessions: sessions.clone() })
+        let socket = Socket::guest(stream, counters.clone(), probation.clone());
+        let accept = self.desk.acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(tls::BUFFER_BYTES)));
+        let stream = accept.await?;
+        let key = tls::peer_key(stream.get_ref().1).ok_or_else(|| io::Error::other("it showed no key"))?;
+        Ok(Known { stream, key, local, counters })
     }
 
-    /// Waits until all have left; says how many have not.
-    fn drain(&self, patience: Duration) -> usize {
-        let deadline = Instant::now() + patience;
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+    /// Waits until the guest may stay no longer; says why. Cancel-safe.
+    async fn must_go(&self) -> String {
+        tokio::select! {
+            () = self.desk.shutdown.triggered() => "the server stops".to_owned(),
+            () = self.place.lost() => "others came, and there were too many".to_owned(),
+            () = sleep_until(self.until) => {
+                format!("it was not welcome within {} s", self.desk.timing.handshake.as_secs())
             }
-            count = self.left.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        *count
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut count = self.sessions.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count = count.saturating_sub(1);
-        self.sessions.left.notify_all();
+/// Waits until the peer has said something and a thread may look at it; none: it went without a word.
+async fn first_word(link: &Link, threads: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if !link.receiver.something().await {
+        return None;
     }
+    threads.clone().acquire_owned().await.ok()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | [`peer`], `peer_uid` | who is at the other end |
 //! | [`handshake`] | the first two messages |
 //! | [`client`], [`listener`] | the two ways to get a link |
+//! | `guests`, `probation`, `sessions` | what who is not welcome yet may use; how many may be |
 //! | [`connections`] | those of a listener, by key: a revoked key's are ended |
 //! | [`control`] | a third: on this machine, for who administers the store |
 //! | [`runtime`], [`shutdown`] | where the tasks run; how they are told to stop |
@@ -21,6 +22,7 @@ pub mod connection;
 pub mod connections;
 pub mod control;
 pub mod frame;
+mod guests;
 pub mod handshake;
 pub mod identity;
 pub mod link;
@@ -28,8 +30,10 @@ pub mod listener;
 pub mod message;
 pub mod peer;
 mod peer_uid;
+mod probation;
 mod queue;
 pub mod runtime;
+pub mod sessions;
 pub mod shutdown;
 pub mod socket;
 #[cfg(test)]

@@ -129,6 +129,20 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Waits in a task until there is something to take; false: it ended without. Cancel-safe. Only while no other task
+    /// waits to pop.
+    pub(super) async fn something(&self) -> bool {
+        loop {
+            {
+                let state = self.lock();
+                if !state.items.is_empty() || state.end.is_some() {
+                    return !state.items.is_empty();
+                }
+            }
+            self.filled_task.notified().await;
+        }
+    }
+
     /// Ends the queue: pushes fail from now on; pops fail once it is empty. The first reason stays.
     pub(super) fn end(&self, reason: LinkError) {
         let mut state = self.lock();

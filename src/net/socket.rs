@@ -1,7 +1,7 @@
 //! [`Socket`]: a stream below TLS that counts what travels and reads ahead.
 //!
 //! rustls asks for 4 KiB at a time, four or five system calls a record; a buffer under it makes that one call for many
-//! records.
+//! records. A peer that is not welcome yet has a small buffer, and no more bytes than its [`Probation`] allows.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,9 +11,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::link::LinkCounters;
+use super::probation::Probation;
 
 /// Bytes read ahead at most.
 const AHEAD_BYTES: usize = 128 * 1024;
+/// Of a peer that is not welcome yet.
+const GUEST_AHEAD_BYTES: usize = 4 * 1024;
 
 /// A stream that counts into [`LinkCounters`]; reads are buffered, writes are not.
 pub struct Socket<S> {
@@ -23,12 +26,33 @@ pub struct Socket<S> {
     /// `ahead[from..to]` has been read and not been taken.
     from: usize,
     to: usize,
+    /// Until the peer is welcome.
+    probation: Option<Probation>,
 }
 
 impl<S> Socket<S> {
     /// Wraps `stream`.
     pub fn new(stream: S, counters: Arc<LinkCounters>) -> Self {
-        Self { stream, counters, ahead: vec![0; AHEAD_BYTES].into_boxed_slice(), from: 0, to: 0 }
+        let ahead = vec![0; AHEAD_BYTES].into_boxed_slice();
+        Self { stream, counters, ahead, from: 0, to: 0, probation: None }
+    }
+
+    /// Wraps the stream of a peer that is on probation.
+    pub(super) fn guest(stream: S, counters: Arc<LinkCounters>, probation: Probation) -> Self {
+        let ahead = vec![0; GUEST_AHEAD_BYTES].into_boxed_slice();
+        Self { stream, counters, ahead, from: 0, to: 0, probation: Some(probation) }
+    }
+
+    /// How many bytes the next read may take, never none. All that was read before has been taken.
+    fn room(&mut self) -> io::Result<usize> {
+        if self.probation.as_ref().is_some_and(Probation::is_over) {
+            self.probation = None;
+            self.ahead = vec![0; AHEAD_BYTES].into_boxed_slice();
+        }
+        match &self.probation {
+            Some(probation) => Ok(probation.bytes_left()?.min(self.ahead.len())),
+            None => Ok(self.ahead.len()),
+        }
     }
 
     /// The stream below.
@@ -41,10 +65,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.from == this.to {
-            let mut ahead = ReadBuf::new(&mut this.ahead);
+            let bytes_max = this.room()?;
+            let mut ahead = ReadBuf::new(this.ahead.get_mut(..bytes_max).unwrap_or_default());
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut ahead))?;
             (this.from, this.to) = (0, ahead.filled().len());
             this.counters.add_received(this.to);
+            if let Some(probation) = &this.probation {
+                probation.heard(this.to);
+            }
         }
         let left = this.ahead.get(this.from..this.to).unwrap_or_default();
         let taken = left.get(..buf.remaining()).unwrap_or(left);

@@ -25,6 +25,7 @@ pub(super) const QUICK: Timing = Timing {
     silence: Duration::from_millis(600),
     stall: Duration::from_secs(20),
     linger: Duration::from_secs(5),
+    handshake: Duration::from_secs(1),
 };
 
 pub(super) fn welcome() -> Message {

@@ -9,6 +9,7 @@ mod support;
 mod backup;
 mod beside;
 mod catch_up;
+mod crowd;
 mod cut;
 mod damage;
 mod delete;

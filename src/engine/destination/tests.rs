@@ -65,7 +65,7 @@ impl World {
         let shown = Arc::new(ServerKey::new(&identity).unwrap());
         let (connections, ending) = (hub.connections.clone(), shutdown.clone());
         let serving = thread::spawn(move || {
-            let limits = ListenLimits { max_sessions: 9, drain: LONG };
+            let limits = ListenLimits { max_sessions: 9, drain: LONG, ..ListenLimits::default() };
             listener.serve(&shown, limits, &connections, &ending, handler).unwrap()
         });
         Self { temp, hub, address, shutdown, serving }

@@ -6,10 +6,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::backup::bytes::Bytes;
+use crate::backup::limits::HANDSHAKE_FRAME_BYTES_MAX;
 use crate::net::client::{ConnectError, ConnectOptions, Connected, connect};
 use crate::net::handshake::{HandshakeError, client_hello, read_hello};
 use crate::net::identity::{Identity, PublicKey};
-use crate::net::message::Message;
+use crate::net::message::{Busy, HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, RefusalKind};
 use crate::net::testing::welcome;
 
 struct Daemon {
@@ -21,8 +23,13 @@ struct Daemon {
 
 impl Daemon {
     fn start(limits: ListenLimits, handler: impl Fn(Incoming) + Send + Sync + 'static) -> Self {
+        Self::timed(limits, Timing::default(), handler)
+    }
+
+    fn timed(limits: ListenLimits, timing: Timing, handler: impl Fn(Incoming) + Send + Sync + 'static) -> Self {
         let identity = Identity::generate().unwrap();
-        let listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
+        let mut listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
+        listener.timing = timing;
         let (key, port, shutdown) = (identity.public(), listener.local_addr().port(), Shutdown::new());
         let signal = shutdown.clone();
         let shown = Arc::new(ServerKey::new(&identity).unwrap());
@@ -39,6 +46,23 @@ impl Daemon {
     fn connect(&self, identity: &Identity, bind: Option<&str>) -> Connected {
         connect(&options(identity, self.port, bind, Some(self.key))).unwrap()
     }
+
+    /// A client that says hello and does not wait for an answer.
+    fn greet(&self) -> Connected {
+        let connected = self.connect(&Identity::generate().unwrap(), None);
+        connected.link.send(hello()).unwrap();
+        connected
+    }
+
+    /// A TCP connection, and nothing more.
+    fn open(&self) -> StdStream {
+        StdStream::connect(("127.0.0.1", self.port)).unwrap()
+    }
+}
+
+fn hello() -> Hello {
+    let (magic, version, bytes) = (HELLO_MAGIC, PROTOCOL_VERSION, Bytes::default());
+    Hello { magic, version, features: 0, software: bytes.clone(), user: bytes }
 }
 
 fn options<'a>(
@@ -55,10 +79,16 @@ fn options<'a>(
 fn host() -> (impl Fn(Incoming) + Send + Sync, mpsc::Receiver<PeerInfo>) {
     let (tell, told) = mpsc::channel();
     let handler = move |mut incoming: Incoming| {
-        tell.send(incoming.peer).unwrap();
-        if read_hello(&mut incoming.link).is_ok() {
-            incoming.link.send(welcome()).unwrap();
-            while incoming.link.recv().is_ok() {}
+        let _ = tell.send(incoming.peer);
+        if read_hello(&mut incoming.link).is_err() {
+            return;
+        }
+        match incoming.entrance.admit(false) {
+            Ok(()) => incoming.link.send(welcome()).unwrap(),
+            Err(refused) => return drop(incoming.link.send(refused)),
+        }
+        while let Ok(message) = incoming.link.recv() {
+            let _ = incoming.link.send(message);
         }
     };
     (handler, told)
@@ -151,9 +181,8 @@ fn a_full_daemon_says_so_and_has_room_again() {
 fn garbage_and_silence_before_tls_disturb_nobody() {
     let (handler, peers) = host();
     let daemon = Daemon::start(ListenLimits::default(), handler);
-    let open = || StdStream::connect(("127.0.0.1", daemon.port)).unwrap();
-    let silent: Vec<_> = (0..20).map(|_| open()).collect();
-    let mut noisy = open();
+    let silent: Vec<_> = (0..20).map(|_| daemon.open()).collect();
+    let mut noisy = daemon.open();
     noisy.write_all(&[0x5a; 100_000]).ok();
     let mut answer = Vec::new();
     let _ = noisy.read_to_end(&mut answer);
@@ -176,7 +205,7 @@ fn a_stop_waits_for_handlers_but_not_for_ever() {
             drop(incoming);
         };
         let daemon = Daemon::start(ListenLimits { drain, ..ListenLimits::default() }, handler);
-        let connected = daemon.connect(&Identity::generate().unwrap(), None);
+        let connected = daemon.greet();
         told.recv().unwrap();
         daemon.shutdown.trigger();
         if left == 0 {
@@ -196,7 +225,7 @@ fn a_panic_in_a_handler_costs_its_session_only() {
         drop(incoming);
         panic!("a test's panic");
     });
-    let mut connected = daemon.connect(&Identity::generate().unwrap(), None);
+    let mut connected = daemon.greet();
     assert!(connected.link.recv().is_err());
     drop(connected);
     assert_eq!(daemon.stop(), 0);
@@ -207,4 +236,151 @@ fn a_taken_address_is_named() {
     let first = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let error = Listener::bind(first.local_addr()).err().unwrap().to_string();
     assert!(error.contains(&first.local_addr().to_string()), "{error}");
+}
+
+/// Deadlines that a test can wait for, for guests only.
+fn hasty() -> Timing {
+    Timing { handshake: Duration::from_secs(2), ..Timing::default() }
+}
+
+/// Reads until the daemon closes it; how long that took.
+fn closed_after(mut stream: StdStream) -> Duration {
+    let start = std::time::Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    match stream.read_to_end(&mut Vec::new()) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("it stays open"),
+        _ => start.elapsed(),
+    }
+}
+
+#[test]
+fn the_time_of_a_guest_counts_from_the_connection_whatever_it_does() {
+    let (held, holding) = mpsc::channel();
+    // Whoever comes is never answered.
+    let daemon = Daemon::timed(ListenLimits::default(), hasty(), move |incoming| held.send(incoming).unwrap());
+    let start = std::time::Instant::now();
+    let silent = daemon.open();
+    let mut no_word = daemon.connect(&Identity::generate().unwrap(), None);
+    let mut unanswered = daemon.greet();
+    // One that goes on talking: every byte of it comes in time, and the whole does not.
+    let mut slow = daemon.open();
+    let dripping = std::thread::spawn(move || {
+        let head = [22, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3];
+        let drip = head.into_iter().chain(std::iter::repeat(7));
+        for byte in drip {
+            if slow.write_all(&[byte]).is_err() {
+                return std::time::Instant::now();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        unreachable!()
+    });
+    closed_after(silent);
+    for link in [&mut no_word.link, &mut unanswered.link] {
+        assert!(matches!(link.recv(), Err(LinkError::Lost { .. } | LinkError::Closed)));
+    }
+    let last = dripping.join().unwrap();
+    let (least, most) = (hasty().handshake, hasty().handshake * 5);
+    for took in [start.elapsed(), last - start] {
+        assert!(took >= least && took < most, "{took:?}");
+    }
+    let mut incoming = holding.recv().unwrap();
+    // What it had said is not listened to any more.
+    let Err(LinkError::Lost { why }) = incoming.link.recv() else { panic!("it is still there") };
+    assert_eq!(why, "it was not welcome within 2 s");
+    assert!(holding.try_recv().is_err(), "a handler was started for one that says nothing");
+    drop((incoming, no_word, unanswered));
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn who_is_welcome_has_all_the_time_there_is() {
+    let (handler, _peers) = host();
+    let daemon = Daemon::timed(ListenLimits::default(), hasty(), handler);
+    let mut good = daemon.connect(&Identity::generate().unwrap(), None);
+    client_hello(&mut good.link, b"u", "test").unwrap();
+    // As long as one that connects now has.
+    closed_after(daemon.open());
+    good.link.send(Busy { phase: 3 }).unwrap();
+    assert_eq!(good.link.recv(), Ok(Busy { phase: 3 }.into()));
+    drop(good);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// Says `bytes` again and again until it is not listened to; how much was taken.
+fn pour(mut stream: impl Write, bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    while taken < 64 << 20 && stream.write_all(bytes).is_ok() {
+        taken += bytes.len();
+    }
+    taken
+}
+
+/// What the kernel takes of a connection that nobody reads.
+const SOCKET_BYTES: usize = 16 << 20;
+
+#[test]
+fn a_guest_may_say_so_much_and_no_more_below_tls_too() {
+    let (handler, peers) = host();
+    let daemon = Daemon::start(ListenLimits::default(), handler);
+    let start = std::time::Instant::now();
+    // A ClientHello of 64 KiB, in records of 16 KiB, and in records of one byte.
+    let head = [1, 0, 255, 255, 3, 3];
+    let record = |bytes: &[u8]| [&[22, 3, 1][..], &(bytes.len() as u16).to_be_bytes(), bytes].concat();
+    let mut large = daemon.open();
+    large.write_all(&record(&head)).unwrap();
+    assert!(pour(large, &record(&[7; 16_000])) < SOCKET_BYTES);
+    let mut small = daemon.open();
+    small.write_all(&record(&head)).unwrap();
+    assert!(pour(small, &record(&[7])) < SOCKET_BYTES);
+    // After TLS: messages that are short enough, and together are not.
+    let mut link = daemon.connect(&Identity::generate().unwrap(), None).link;
+    let long = Message::Refused(Refused { kind: RefusalKind::Failed, message: Bytes(vec![1; 60 * 1024]) });
+    let said = std::iter::repeat_with(|| link.send(long.clone())).take_while(Result::is_ok).count();
+    assert!(said * 60 * 1024 < SOCKET_BYTES);
+    assert!(matches!(link.recv(), Err(LinkError::Lost { .. } | LinkError::Closed)));
+    assert!(start.elapsed() < Timing::default().handshake, "it took the time, not the bytes");
+    drop(link);
+    assert_eq!(daemon.stop(), 0);
+    assert!(peers.iter().count() <= 1);
+}
+
+#[test]
+fn the_allowance_is_spent_to_the_byte() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    runtime::handle().unwrap().block_on(async {
+        let (mut there, here) = tokio::io::duplex(1 << 20);
+        let probation = Probation::new();
+        let mut socket = Socket::guest(here, Arc::default(), probation.clone());
+        there.write_all(&vec![1; HANDSHAKE_FRAME_BYTES_MAX + 1]).await.unwrap();
+        let mut said = vec![0; HANDSHAKE_FRAME_BYTES_MAX];
+        socket.read_exact(&mut said).await.unwrap();
+        let error = socket.read(&mut said).await.unwrap_err().to_string();
+        assert_eq!(error, "it said more than 64 KiB before it was welcome");
+        probation.end();
+        assert_eq!(socket.read(&mut said).await.unwrap(), 1, "the limit stays after the welcome");
+    });
+}
+
+#[test]
+fn a_crowd_keeps_nobody_out() {
+    let (handler, _peers) = host();
+    let limits = ListenLimits { of_address: 8, ..ListenLimits::default() };
+    let daemon = Daemon::start(limits, handler);
+    let crowd: Vec<_> = (0..200).map(|_| daemon.open()).collect();
+    // Those of the crowd that came first had to go, without a word, long before their time.
+    let start = std::time::Instant::now();
+    let mut crowd = crowd.into_iter();
+    for stream in crowd.by_ref().take(192) {
+        closed_after(stream);
+    }
+    assert!(start.elapsed() < Duration::from_secs(9));
+    let mut good = daemon.connect(&Identity::generate().unwrap(), None);
+    client_hello(&mut good.link, b"u", "test").unwrap();
+    // A session is no guest: it stays, however many come.
+    let more: Vec<_> = (0..50).map(|_| daemon.open()).collect();
+    good.link.send(Busy { phase: 1 }).unwrap();
+    assert_eq!(good.link.recv(), Ok(Busy { phase: 1 }.into()));
+    drop((crowd, more, good));
+    assert_eq!(daemon.stop(), 0);
 }
