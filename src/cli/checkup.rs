@@ -190,7 +190,10 @@ pub fn history_lines(copy: &StatsReport) -> Vec<String> {
         (secs, 0) => format!("verified  {}, intact", show_time(secs)),
         (secs, damages) => format!("verified  {}, {}", show_time(secs), count(damages, "DAMAGE", "DAMAGES")),
     };
-    vec![history, saved, verified]
+    let quota = copy
+        .quota_bytes
+        .map(|quota| format!("quota     {} used of {}", show_bytes(copy.used_bytes), show_bytes(quota)));
+    [history, saved].into_iter().chain(quota).chain([verified]).collect()
 }
 
 #[derive(Serialize)]
@@ -208,6 +211,8 @@ struct Stats {
     retired_files: u64,
     retired_bytes: u64,
     snapshot_bytes: u64,
+    quota_bytes: Option<u64>,
+    used_bytes: u64,
     verified_secs: Option<i64>,
     damages: u64,
     roots: Vec<Root>,
@@ -247,6 +252,8 @@ fn stats_json(copy: &StatsReport) -> String {
         retired_files: copy.retired_files,
         retired_bytes: copy.retired_bytes,
         snapshot_bytes: copy.snapshot_bytes,
+        quota_bytes: copy.quota_bytes,
+        used_bytes: copy.used_bytes,
         verified_secs: known(copy.verified_secs),
         damages: copy.damages,
         roots: roots.collect(),

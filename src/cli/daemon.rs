@@ -151,6 +151,9 @@ fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
         trust_first_use: args.trust_first_use,
         retention: config.retention,
         verify: config.verify,
+        space: config.space,
+        address_connections: config.connections.of_address,
+        identity_sessions: config.connections.of_identity,
     })
 }
 

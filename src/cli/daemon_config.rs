@@ -1,4 +1,5 @@
-//! `rbbackupd.toml`: what an operator decides about a store: how much of the past is kept, how it is verified.
+//! `rbbackupd.toml`: what an operator decides about a store: how much of the past is kept, how it is verified, how much
+//! of what there may be.
 //!
 //! ```toml
 //! [retention]                                   # for all; a key that is left out has its default
@@ -11,17 +12,19 @@
 //! error that names key and line: a misspelt `daily` would otherwise be found when a snapshot is missing.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::config::{CONFIG_BYTES_MAX, ConfigError, parse_toml};
-use super::units::parse_wait;
+use super::units::{parse_size, parse_wait};
 use crate::backup::bytes::escape;
+use crate::backup::limits::{ADDRESS_CONNECTIONS_MAX, IDENTITY_SESSIONS_MAX};
 use crate::backup::retention::Policy;
 use crate::engine::prune::Retention;
+use crate::engine::room::SpaceLimits;
 use crate::engine::verify::VerifyOptions;
 use crate::store::names::CopyName;
 use crate::tree::operator;
@@ -36,6 +39,25 @@ pub struct DaemonConfig {
     pub retention: Retention,
     /// How the daemon verifies by itself.
     pub verify: VerifyOptions,
+    /// How much may be stored.
+    pub space: SpaceLimits,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
+}
+
+/// Connections at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Sessions of one address (IPv6: of one /64), and as many connections that are not welcome yet.
+    pub of_address: usize,
+    /// Sessions of one identity.
+    pub of_identity: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { of_address: ADDRESS_CONNECTIONS_MAX, of_identity: IDENTITY_SESSIONS_MAX }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -43,6 +65,7 @@ pub struct DaemonConfig {
 struct File {
     retention: RetentionKeys,
     verify: VerifyKeys,
+    limits: LimitKeys,
     #[serde(deserialize_with = "identities")]
     identity: BTreeMap<CopyName, IdentityKeys>,
 }
@@ -51,6 +74,35 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct IdentityKeys {
     retention: RetentionKeys,
+    #[serde(deserialize_with = "quota")]
+    quota: Option<Quota>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct LimitKeys {
+    connections_per_address: Option<NonZeroUsize>,
+    sessions_per_identity: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "reserve")]
+    reserve: Option<Reserve>,
+    #[serde(deserialize_with = "quota")]
+    quota: Option<Quota>,
+}
+
+/// Bytes; none: what fits the file system.
+struct Reserve(Option<u64>);
+
+/// Bytes; none: as many as there are.
+struct Quota(Option<u64>);
+
+impl LimitKeys {
+    fn connections(&self) -> ConnectionLimits {
+        let default = ConnectionLimits::default();
+        ConnectionLimits {
+            of_address: self.connections_per_address.map_or(default.of_address, NonZeroUsize::get),
+            of_identity: self.sessions_per_identity.map_or(default.of_identity, NonZeroUsize::get),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -122,10 +174,15 @@ impl DaemonConfig {
     /// # Errors
     /// [`ConfigError::Content`].
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let File { retention, verify, identity } = parse_toml(text, path)?;
+        let File { retention, verify, limits, identity } = parse_toml(text, path)?;
         let default = retention.over(Policy::default());
+        let quotas = identity.iter().filter_map(|(copy, keys)| Some((copy.clone(), keys.quota.as_ref()?.0))).collect();
         let copies = identity.into_iter().map(|(copy, keys)| (copy, keys.retention.over(default))).collect();
-        Ok(Self { retention: Retention { default, copies }, verify: verify.options() })
+        let connections = limits.connections();
+        let reserve = limits.reserve.and_then(|Reserve(bytes)| bytes);
+        let quota = limits.quota.and_then(|Quota(bytes)| bytes);
+        let space = SpaceLimits { reserve, quota, quotas };
+        Ok(Self { retention: Retention { default, copies }, verify: verify.options(), space, connections })
     }
 }
 
@@ -144,6 +201,30 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     }
 }
 
+/// A size, or the one word that stands for none.
+fn size<'de, D: Deserializer<'de>>(deserializer: D, none: &str) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Size {
+        Bytes(u64),
+        Text(String),
+    }
+    match Size::deserialize(deserializer) {
+        Ok(Size::Bytes(bytes)) => Ok(Some(bytes)),
+        Ok(Size::Text(text)) if text == none => Ok(None),
+        Ok(Size::Text(text)) => parse_size(&text).map(Some).map_err(D::Error::custom),
+        Err(_) => Err(D::Error::custom(format!("this is a size like \"10G\", \"{none}\", or bytes"))),
+    }
+}
+
+fn reserve<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reserve>, D::Error> {
+    size(deserializer, "auto").map(|bytes| Some(Reserve(bytes)))
+}
+
+fn quota<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quota>, D::Error> {
+    size(deserializer, "none").map(|bytes| Some(Quota(bytes)))
+}
+
 /// Identities by the names of their folders.
 fn identities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<CopyName, IdentityKeys>, D::Error> {
     let mut found = BTreeMap::new();
@@ -160,6 +241,8 @@ fn identities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Cop
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::fingerprint::Timestamp;
+    use crate::store::registry::Identity;
 
     fn parse(text: &str) -> DaemonConfig {
         DaemonConfig::parse(text, "x").unwrap()
@@ -175,12 +258,13 @@ mod tests {
         assert_eq!(parse(shipped), DaemonConfig::default());
         assert_eq!(DaemonConfig::default().retention.default, Policy::default());
         // Its examples are true, too, and every key stands in it.
-        let all = shipped.replace("\n#[", "\n[").replace("\n#daily", "\ndaily");
+        let all = shipped.replace("\n#[", "\n[").replace("\n#daily", "\ndaily").replace("\n#quota", "\nquota");
         let ana = CopyName::new(b"192.168.1.20", b"ana").unwrap();
         assert_eq!(parse(&all).retention.policy(&ana), Policy { daily: 90, ..Policy::default() });
-        for key in
-            ["every", "mib-per-second", "within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "min-age"]
-        {
+        assert_eq!(parse(&all).space.quotas, BTreeMap::from([(ana, Some(100 << 30))]));
+        let retention = ["within", "last", "hourly", "daily", "weekly", "monthly", "yearly", "min-age"];
+        let limits = ["connections-per-address", "sessions-per-identity", "reserve", "quota"];
+        for key in retention.iter().chain(&limits).chain(&["every", "mib-per-second"]) {
             assert!(shipped.contains(&format!("\n{key} = ")), "{key}");
         }
     }
@@ -206,6 +290,25 @@ mod tests {
     }
 
     #[test]
+    fn how_much_there_may_be() {
+        let config = parse(
+            "[limits]\nconnections-per-address = 200\nreserve = \"5G\"\nquota = \"1.5T\"\n\
+             [identity.\"10.0.0.1/ana\"]\nquota = \"10G\"\n[identity.\"10.0.0.1/bob\"]\nquota = \"none\"\n\
+             [identity.\"10.0.0.1/eva\".retention]\nlast = 1\n",
+        );
+        assert_eq!(config.connections, ConnectionLimits { of_address: 200, ..ConnectionLimits::default() });
+        let quota = |user: &str, own| {
+            let copy = CopyName::new(b"10.0.0.1", user.as_bytes()).unwrap();
+            let identity = Identity { quota_bytes: own, ..Identity::new(copy, None, Timestamp::default()) };
+            config.space.quota(&identity)
+        };
+        assert_eq!(config.space.reserve, Some(5 << 30));
+        assert_eq!([quota("ana", None), quota("bob", None), quota("eva", None)], [Some(10 << 30), None, Some(3 << 39)]);
+        assert_eq!(quota("ana", Some(7)), Some(7), "what was said to the daemon comes first");
+        assert_eq!(parse("[limits]\nreserve = \"auto\"\nquota = 1000").space.reserve, None);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let unknown = message("[retention]\nlast = 3\ndayly = 7\n");
         assert!(
@@ -219,6 +322,10 @@ mod tests {
             ("[retention]\n\nmin-age = true", "line 3: this is a time like"),
             ("[retention]\ndaily = -1", "line 2: "),
             ("[verify]\nmib-per-second = 0", "line 2: "),
+            ("[limits]\nconnections-per-address = 0", "line 2: "),
+            ("[limits]\nreserve = \"much\"", "line 2: 'much' is not a size"),
+            ("[limits]\n\nquota = true", "line 3: this is a size like \"10G\", \"none\", or bytes"),
+            ("[identity.\"a/b\"]\nquota = \"auto\"", "'auto' is not a size"),
             ("[verify]\nevery = \"often\"", "line 2: 'often' is not a time"),
             ("[identity.ana.retention]\nlast = 1", "'ana' is no identity: write \"NODE/USER\""),
             ("[identity.\"a/../b\".retention]\nlast = 1", "cannot be the name of a user"),

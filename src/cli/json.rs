@@ -307,6 +307,8 @@ struct Status<'a> {
     retired_bytes: u64,
     space_free: u64,
     space_total: u64,
+    quota_bytes: Option<u64>,
+    used_bytes: u64,
     relay: bool,
 }
 
@@ -379,6 +381,8 @@ pub fn status(report: &StatusReport) -> String {
         retired_bytes: report.retired_bytes,
         space_free: report.space_free,
         space_total: report.space_total,
+        quota_bytes: report.quota_bytes,
+        used_bytes: report.used_bytes,
         relay: report.relay,
     })
 }

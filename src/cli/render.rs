@@ -233,6 +233,11 @@ pub fn status_lines(report: &StatusReport) -> Vec<String> {
         format!("space     {} free of {}", show_bytes(report.space_free), show_bytes(report.space_total))
     });
     lines.push(format!("me        {}/{}", escape(&report.node), escape(&report.user)));
+    lines.extend(
+        report
+            .quota_bytes
+            .map(|quota| format!("quota     {} used of {}", show_bytes(report.used_bytes), show_bytes(quota))),
+    );
     lines.extend(report.my_key.iter().map(|key| format!("my key    {}", escape(key.as_bytes()))));
     for root in &report.roots {
         lines.push(format!(

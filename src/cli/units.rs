@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use crate::backup::bytes::show_bytes;
+
 /// A time span: `90`, `90s`, `15m`, `2h`, `1d`, `1w`, or several: `1h30m`. A bare number means seconds.
 ///
 /// # Errors
@@ -91,23 +93,6 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let fraction = u128::from(part) * (1_u128 << shift) / u128::from(scale);
     let bytes = whole.checked_mul(1 << shift).and_then(|bytes| bytes.checked_add(u64::try_from(fraction).ok()?));
     bytes.ok_or_else(wrong)
-}
-
-/// A size for people: `0 B`, `1.4 KiB`, `23 MiB`.
-pub fn show_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next().unwrap_or(&"KiB");
-    while value >= 1023.5 {
-        let Some(next) = units.next() else { break };
-        value /= 1024.0;
-        unit = next;
-    }
-    if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
 /// A count with separators: `83 214` would break columns, so `83,214`.

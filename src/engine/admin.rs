@@ -136,6 +136,10 @@ pub struct StatsReport {
     pub retired_files: u64,
     /// Their bytes.
     pub retired_bytes: u64,
+    /// Most bytes that it may take; none: no quota.
+    pub quota_bytes: Option<u64>,
+    /// What counts against a quota.
+    pub used_bytes: u64,
     /// Packs.
     pub packs: u64,
     /// Their bytes.
@@ -197,6 +201,8 @@ impl From<CopyStats> for StatsReport {
             snapshot_bytes: copy.snapshot_bytes,
             retired_files: copy.retired_files,
             retired_bytes: copy.retired_bytes,
+            quota_bytes: Some(copy.quota.1).filter(|quota| *quota > 0),
+            used_bytes: copy.quota.0,
             packs: copy.packs,
             pack_bytes: copy.pack_bytes,
             raw_bytes: copy.raw_bytes,

@@ -10,6 +10,7 @@ use super::error::{EngineError, ErrorKind};
 use super::fan_out::heal;
 use super::hub::{Hub, HubOptions};
 use super::prune::Retention;
+use super::room::SpaceLimits;
 use super::verify::{self, VerifyOptions};
 use super::{session, upkeep};
 use crate::net::control;
@@ -36,6 +37,12 @@ pub struct DaemonOptions {
     pub retention: Retention,
     /// How it verifies by itself.
     pub verify: VerifyOptions,
+    /// How much may be stored.
+    pub space: SpaceLimits,
+    /// Sessions, and connections that are not welcome yet, of one address (IPv6: of one /64).
+    pub address_connections: usize,
+    /// Sessions of one identity.
+    pub identity_sessions: usize,
 }
 
 /// Serves until `shutdown` is triggered, then drains. A commit that is still under way when the drain ends is finished
@@ -45,8 +52,8 @@ pub struct DaemonOptions {
 /// [`EngineError`], whose kind is the exit code.
 #[allow(clippy::needless_pass_by_value)]
 pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError> {
-    let DaemonOptions { trust_first_use, retention, relay, .. } = options;
-    let hub_options = HubOptions { trust_first_use, retention, relay };
+    let DaemonOptions { trust_first_use, retention, relay, space, .. } = options;
+    let hub_options = HubOptions { trust_first_use, retention, relay, space };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
     let key = hub.keys.show(&hub.store)?;
@@ -76,7 +83,12 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     // A relay has nothing to look after.
     let upkeep = (!relay).then(|| upkeep::start(&hub, &shutdown)).flatten();
     let healing = (!relay).then(|| heal::start(&hub, &shutdown)).flatten();
-    let limits = ListenLimits { max_sessions: options.max_sessions, drain: DRAIN };
+    let limits = ListenLimits {
+        max_sessions: options.max_sessions,
+        of_address: options.address_connections,
+        of_key: options.identity_sessions,
+        drain: DRAIN,
+    };
     let handler: Handler = {
         let hub = Arc::clone(&hub);
         Arc::new(move |incoming| session::serve(&hub, incoming))

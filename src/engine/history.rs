@@ -6,6 +6,26 @@ use crate::backup::relpath::RelPath;
 use crate::store::names::CopyName;
 use crate::tree::stat::FileKind;
 
+/// How many files and pieces left the copy and are kept, and their bytes, as the catalog knows it.
+///
+/// # Errors
+/// The catalog cannot be read; the store's disk fails.
+pub(super) fn known(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
+    // In step with the packs.
+    drop(hub.vault(copy)?);
+    let known = hub.catalog.reader().and_then(|reader| {
+        let id = hub.catalog.copy_id(copy)?;
+        let ((files, bytes), vault) = (reader.retired_totals(id)?, reader.vault_totals(id)?);
+        Ok((files + vault.blobs, bytes + vault.bytes))
+    });
+    match known {
+        Ok(known) => Ok(known),
+        // Somebody else's catalog may be gone or in use: the files themselves can be counted.
+        Err(_) if hub.is_read_only() => count(hub, copy),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// How many retired files and packed pieces the copy has, and the bytes of both, as they lie there.
 ///
 /// # Errors

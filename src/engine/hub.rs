@@ -14,6 +14,7 @@ use super::fan_out::heal::Healing;
 use super::fan_out::pace::Pace;
 use super::prune::Retention;
 use super::recover::{self, Pending};
+use super::room::{Accounts, SpaceLimits};
 use super::trust::keys::Keys;
 use super::upkeep::Bell;
 use super::vaults::Vaults;
@@ -41,6 +42,8 @@ pub(crate) struct HubOptions {
     pub(crate) retention: Retention,
     /// The folder is a relay's state: no copy is kept.
     pub(crate) relay: bool,
+    /// How much may be stored.
+    pub(crate) space: SpaceLimits,
 }
 
 impl HubOptions {
@@ -65,6 +68,8 @@ pub(crate) struct Hub {
     pub(crate) sessions: AtomicU32,
     /// Of the listener, by key.
     pub(crate) connections: Connections,
+    /// How much the copies take.
+    pub(super) accounts: Accounts,
     /// A flush failed: nothing is written any more.
     closed: AtomicBool,
     /// Commits that could not be finished; their copies take nothing new.
@@ -135,6 +140,7 @@ impl Hub {
             started: Instant::now(),
             sessions: AtomicU32::new(0),
             connections: Connections::default(),
+            accounts: Accounts::default(),
             closed: AtomicBool::new(false),
             pending,
             exact: Mutex::default(),

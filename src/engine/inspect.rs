@@ -126,6 +126,10 @@ pub struct StatusReport {
     pub space_free: u64,
     /// All bytes of the store's file system.
     pub space_total: u64,
+    /// Most bytes that my copy, its history and what is staged may take; none: no quota.
+    pub quota_bytes: Option<u64>,
+    /// What counts against it; 0 without one.
+    pub used_bytes: u64,
     /// The daemon keeps nothing, and only passes on.
     pub relay: bool,
 }
@@ -270,6 +274,8 @@ pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
         retired_bytes: reply.retired.1,
         space_free: reply.space.0,
         space_total: reply.space.1,
+        quota_bytes: Some(reply.quota.1).filter(|quota| *quota > 0),
+        used_bytes: reply.quota.0,
         relay: reply.relay,
     })
 }

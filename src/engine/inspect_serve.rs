@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use super::error::{EngineError, show_moment};
 use super::fan_out::board::Destination;
-use super::history;
 use super::hub::{Hub, Who};
 use super::wire::sentences;
+use super::{history, room};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::Link;
 use crate::net::message::{StatusReply, WireDestination};
 use crate::store::names::CopyName;
-use crate::store::registry::Right;
+use crate::store::registry::{Identity, Right};
 use crate::tree::file_system::space_of;
 
 /// Bytes of the roots that are told of.
@@ -46,27 +46,19 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
         sessions: hub.sessions.load(Ordering::SeqCst),
         roots: roots.collect(),
         running: sentences(running),
-        retired: if hub.is_relay() { (0, 0) } else { retired(hub, copy)? },
+        retired: if hub.is_relay() { (0, 0) } else { history::known(hub, copy)? },
         space: space(hub),
+        quota: quota(hub, &who.identity)?,
         destinations: destinations(hub, who)?,
         relay: hub.is_relay(),
     })?)
 }
 
-/// What left a copy and is kept: how many, and bytes.
-fn retired(hub: &Hub, copy: &CopyName) -> Result<(u64, u64), EngineError> {
-    // In step with the packs.
-    drop(hub.vault(copy)?);
-    let known = hub.catalog.reader().and_then(|reader| {
-        let id = hub.catalog.copy_id(copy)?;
-        let ((files, bytes), vault) = (reader.retired_totals(id)?, reader.vault_totals(id)?);
-        Ok((files + vault.blobs, bytes + vault.bytes))
-    });
-    match known {
-        Ok(known) => Ok(known),
-        // Somebody else's catalog may be gone or in use: the files themselves can be counted.
-        Err(_) if hub.is_read_only() => history::count(hub, copy),
-        Err(error) => Err(error.into()),
+/// What counts against an identity's quota, and the quota; without one 0, and nothing is looked at.
+fn quota(hub: &Hub, identity: &Identity) -> Result<(u64, u64), EngineError> {
+    match hub.options.space.quota(identity) {
+        Some(quota) if !hub.is_relay() => Ok((room::usage(hub, &identity.copy)?.total(), quota)),
+        _ => Ok((0, 0)),
     }
 }
 

@@ -28,7 +28,7 @@
 //! [`trust`] says who is let in. `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended, `run_id` keeps the runs of different copies apart. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
-//! the vaults, [`prune`] lets go what no rule keeps.
+//! the vaults, [`prune`] lets go what no rule keeps. [`room`] says how much a run may stage.
 
 pub mod admin;
 mod catch_up;
@@ -57,6 +57,7 @@ mod recover;
 mod relay;
 pub mod restore;
 mod restore_serve;
+pub mod room;
 mod run_id;
 mod run_log;
 mod session;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::error::{EngineError, ErrorKind};
-use super::history;
 use super::hub::{Hub, Who};
+use super::{history, room};
 use crate::backup::bytes::Bytes;
 use crate::backup::snapshot::RunKind;
 use crate::net::link::Link;
@@ -51,6 +51,9 @@ fn of_copy(hub: &Hub, copy: &CopyName) -> Result<CopyStats, EngineError> {
         let raw = vault.index(pack).map_or(0, |index| index.blobs.iter().map(|blob| u64::from(blob.raw)).sum());
         raw_bytes += raw;
     }
+    let owner = hub.registry.list().into_iter().map(|member| member.identity).find(|identity| identity.copy == *copy);
+    let quota = owner.as_ref().map_or_else(|| hub.options.space.quota_of(copy), |owner| hub.options.space.quota(owner));
+    let quota = (room::usage(hub, copy)?.total(), quota.unwrap_or(0));
     let verified = VerifiedState::load(&hub.store.meta_path("verified"), copy);
     let records = snapshots.list()?;
     let backups = records.iter().filter(|record| record.kind == RunKind::Backup);
@@ -67,6 +70,7 @@ fn of_copy(hub: &Hub, copy: &CopyName) -> Result<CopyStats, EngineError> {
         packs,
         pack_bytes,
         raw_bytes,
+        quota,
         verified_secs: verified.as_ref().map_or(0, |state| state.ended_secs),
         damages: verified.map_or(0, |state| state.damages),
     })

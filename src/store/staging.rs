@@ -183,6 +183,16 @@ impl Staging {
         index.by_digest.contains_key(digest) || index.spare.contains(digest)
     }
 
+    /// Bytes of what it has.
+    pub fn bytes(&self) -> u64 {
+        self.index().files.values().fold(0, |sum: u64, file| sum.saturating_add(file.stat.fingerprint.size))
+    }
+
+    /// Bytes of what is staged for this path.
+    pub fn bytes_of(&self, path: &RelPath) -> u64 {
+        self.index().files.get(path).map_or(0, |file| file.stat.fingerprint.size)
+    }
+
     /// Whether exactly this content is staged for this path.
     pub fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
         self.index().files.get(path).is_some_and(|f| f.digest == *digest)

@@ -152,6 +152,8 @@ fn status_says_what_matters() {
         retired_bytes: 2048,
         space_free: 1 << 30,
         space_total: 1 << 40,
+        quota_bytes: None,
+        used_bytes: 0,
         relay: false,
     };
     let text = status_lines(&report).join("\n");

@@ -23,6 +23,7 @@ use crate::backup::entry::{Entry, SizeClass};
 use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::room::Room;
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
 use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
@@ -98,11 +99,11 @@ impl<'a> ContentReceiver<'a> {
         let (bytes, failed) = (AtomicU64::new(0), Mutex::new(None));
         let shared = Shared { promised: Mutex::default(), bytes, failed, flusher };
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let (staging, policy) = (&run.staging, run.hub.store.policy());
+        let (staging, room, policy) = (&run.staging, &run.room, run.hub.store.policy());
         let outcome = thread::scope(|scope| {
             for _ in 0..count {
                 let (receiver, shared) = (receiver.clone(), &shared);
-                scope.spawn(move || write_batches(staging, policy, &receiver, shared));
+                scope.spawn(move || write_batches(staging, room, policy, &receiver, shared));
             }
             drop(receiver);
             let mut content = ContentReceiver {
@@ -230,6 +231,7 @@ impl<'a> ContentReceiver<'a> {
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
                 large.writer.announce(digest, len, from)?;
+                self.run.room.take(large.writer.take_written())?;
                 self.distrust(&mut large)?;
             }
         }
@@ -273,6 +275,7 @@ impl<'a> ContentReceiver<'a> {
     }
 
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
+        self.run.room.take(payload.len() as u64)?;
         let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
@@ -288,6 +291,8 @@ impl<'a> ContentReceiver<'a> {
             writer.arrive(chunk)?;
             rest = after;
         }
+        // Chunks that follow and were at hand already.
+        self.run.room.take(large.writer.take_written().saturating_sub(payload.len() as u64))?;
         if !rest.is_empty() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
@@ -370,9 +375,16 @@ impl SourceFiles {
     }
 }
 
-fn write_batches(staging: &Staging, policy: StorePolicy, batches: &Receiver<(Files, Vec<u8>)>, shared: &Shared<'_>) {
+fn write_batches(
+    staging: &Staging,
+    room: &Room<'_>,
+    policy: StorePolicy,
+    batches: &Receiver<(Files, Vec<u8>)>,
+    shared: &Shared<'_>,
+) {
     for (files, payload) in batches {
-        match write_batch(staging, policy, files, &payload) {
+        let fits = room.take(payload.len() as u64);
+        match fits.and_then(|()| write_batch(staging, policy, files, &payload)) {
             Ok(staged) => shared.keep_promise(&staged),
             Err(error) => {
                 shared.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

@@ -10,7 +10,7 @@ use super::{PassResult, Run};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, Kind, Meta};
 use crate::backup::guard::{GuardInput, check};
-use crate::backup::manifest::ManifestRecord;
+use crate::backup::manifest::{ManifestCounts, ManifestRecord};
 use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner, Present, PresentKind, Wanted};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
@@ -28,6 +28,8 @@ const ROW_BATCHES_QUEUED_MAX: usize = 8;
 /// What is to be done, and what the manifest will be.
 pub(super) struct Planned {
     pub(super) plan: Plan,
+    /// Of the files that the source has.
+    pub(super) bytes: u64,
     /// The copy is exactly the newest snapshot, which has this manifest: nothing to do.
     pub(super) nothing: bool,
     /// The new manifest, where it could be written while the plan was made.
@@ -51,19 +53,19 @@ impl Run<'_> {
         {
             let mut plan = Plan::default();
             plan.counts.unchanged = newest.entries;
-            return Ok(Planned { plan, nothing: true, draft: None });
+            return Ok(Planned { plan, bytes: newest.bytes, nothing: true, draft: None });
         }
         let shared = found.with(|pass| pass.shared.clone())?;
         let (plan, draft) = thread::scope(|scope| {
             let drafter = Drafter::new(self, incoming);
             let early = self.keeps_nothing(incoming).then(|| scope.spawn(move || drafter.of_seen()));
             let plan =
-                self.compare(scope, incoming, &shared).and_then(|plan| self.guard(incoming, &plan).map(|()| plan));
+                self.compare(scope, incoming, &shared).and_then(|both| self.guard(incoming, &both.0).map(|()| both));
             (plan, early.map(|thread| thread.join().unwrap_or(Ok(None))))
         });
-        let plan = plan.inspect_err(|_| self.snapshots.discard(self.begin.run))?;
+        let (plan, counts) = plan.inspect_err(|_| self.snapshots.discard(self.begin.run))?;
         let draft = draft.transpose()?.flatten().filter(|_| plan.kept.is_empty());
-        Ok(Planned { plan, nothing: false, draft })
+        Ok(Planned { plan, bytes: counts.bytes, nothing: false, draft })
     }
 
     /// Whether it is plain from the start that the copy will hold nothing beyond the manifest.
@@ -77,7 +79,8 @@ impl Run<'_> {
         scope: &'scope Scope<'scope, '_>,
         incoming: &Incoming,
         shared: &HashMap<u64, SharedNames>,
-    ) -> Result<Plan, EngineError> {
+    ) -> Result<(Plan, ManifestCounts), EngineError> {
+        let mut counts = ManifestCounts::default();
         let mut planner = Planner::new(PlanOptions {
             delete: self.begin.delete,
             silent: !self.begin.dry_run,
@@ -93,6 +96,7 @@ impl Run<'_> {
                 let message = format!("the manifest has '{}', but not the directory that holds it", entry.path);
                 return Err(EngineError::new(ErrorKind::Failed, message));
             }
+            counts.add(&entry);
             let mut present = None;
             while let Some((path, _)) = &row {
                 let order = path.cmp(&entry.path);
@@ -112,7 +116,7 @@ impl Run<'_> {
             self.push_present(&mut planner, gone, path, shared, incoming);
             row = rows.next().transpose()?;
         }
-        Ok(planner.finish(&Stored(self)))
+        Ok((planner.finish(&Stored(self)), counts))
     }
 
     fn push_present(

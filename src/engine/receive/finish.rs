@@ -93,7 +93,7 @@ pub(super) fn commit(
     content_bytes: u64,
 ) -> Result<Finished, EngineError> {
     run.busy.enter(2);
-    let Planned { plan, nothing, draft: early } = planned;
+    let Planned { plan, nothing, draft: early, .. } = planned;
     let mut watch = Stopwatch::start();
     let mut notes = Vec::new();
     let retired = std::sync::Arc::new(run.hub.own_dir("retired")?);
@@ -137,6 +137,7 @@ pub(super) fn commit(
             watch.lap("commit");
         }
         run.log.committed(record.number);
+        run.room.committed();
         // Durable: what follows is the daemon's own housekeeping, which no client need wait for. The next run does.
         run.lease.finishing();
         let mut receipt = receipt_of(&record);

@@ -42,6 +42,14 @@ impl Writer {
         }
     }
 
+    /// Bytes that were written since this was asked last.
+    pub(super) fn take_written(&mut self) -> u64 {
+        match self {
+            Self::Staging(writer) => writer.take_written(),
+            Self::Nowhere(_) => 0,
+        }
+    }
+
     pub(super) fn announce(&mut self, digest: Digest, len: u32, from: Chunk) -> Result<(), EngineError> {
         match self {
             Self::Staging(writer) => Ok(writer.announce(digest, len, from)?),

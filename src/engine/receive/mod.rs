@@ -35,11 +35,13 @@ pub(super) use self::hold::Terms;
 
 use self::busy::Busy;
 use self::content::ContentReceiver;
+use self::feed::Planned;
 use self::flusher::Flusher;
 use self::incoming::Incoming;
 use super::client::now;
 use super::error::{EngineError, ErrorKind, show_conflict};
 use super::hub::{Hub, OpenCopy, Who};
+use super::room::Room;
 use super::run_id;
 use super::run_log::RunLog;
 use super::stopwatch::Stopwatch;
@@ -49,7 +51,7 @@ use crate::backup::filter::Filter;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::lease::Holder;
 use crate::backup::limits::{FILTER_BYTES_MAX, FILTER_COUNT_MAX, MISSING_ROUNDS_MAX};
-use crate::backup::plan::MissingContent;
+use crate::backup::plan::{MissingContent, Prepare};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
 use crate::net::link::{Link, LinkCounters};
@@ -90,6 +92,8 @@ pub(super) struct Run<'a> {
     pub(super) reader: CatalogReader,
     pub(super) vault: Arc<Vault>,
     pub(super) lease: LeaseGuard,
+    /// How much more may be staged.
+    pub(super) room: Room<'a>,
     /// Large files that were put together of chunks that are damaged: all of theirs must arrive now.
     pub(super) distrusted: Mutex<HashSet<RelPath>>,
     busy: &'a Busy,
@@ -148,6 +152,7 @@ fn serve_run(
     busy.at_work(0);
     staging.adopt()?;
     busy.leave();
+    let room = Room::of(hub, who, &root, staging.bytes())?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
     let vault = hub.vault(who.copy())?;
@@ -168,6 +173,7 @@ fn serve_run(
         reader,
         vault,
         lease,
+        room,
         distrusted: Mutex::default(),
         busy,
     };
@@ -304,9 +310,24 @@ impl Run<'_> {
             Ok::<(), EngineError>(removed.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?)
         });
         self.snapshots.discard(self.begin.run);
+        self.room.given_back();
         if let Err(error) = removed {
             tracing::warn!("what the run left in the full store could not be removed: {error}");
         }
+    }
+
+    /// Everything that the plan places is here, or is made of what the store has: does that fit?
+    fn check_room(&self, planned: &Planned) -> Result<(), EngineError> {
+        let (mut staged, mut copied) = (0_u64, 0_u64);
+        for step in &planned.plan.prepare {
+            match &step.what {
+                Prepare::Staged => staged = staged.saturating_add(self.staging.bytes_of(&step.path)),
+                Prepare::Copy { content, .. } => copied = copied.saturating_add(content.size),
+                _ => {}
+            }
+        }
+        let before = self.newest.as_ref().map_or(0, |record| record.bytes);
+        self.room.check(staged, copied, planned.bytes > before)
     }
 
     /// Whether nothing at all is here that a client could be spared.
@@ -335,6 +356,7 @@ impl Run<'_> {
             let missing = if self.begin.dry_run {
                 return finish::dry_run(self, link, &incoming, &planned);
             } else if planned.plan.missing.is_empty() {
+                self.check_room(&planned)?;
                 match finish::commit(self, link, &incoming, planned, received)? {
                     finish::Finished::Committed(receipt) => return Ok(*receipt),
                     finish::Finished::Missing(missing) => missing,

@@ -5,7 +5,7 @@ use crate::backup::entry::{Entry, FileContent, Kind, Link as HardLink, Meta, Own
 use crate::backup::manifest::ManifestHasher;
 use crate::backup::relpath::RelPath;
 use crate::engine::wire::entry_to_wire;
-use crate::net::link::Link;
+use crate::net::link::{Link, LinkError, LinkSender};
 use crate::net::message::{Begin, Changes, Files, Manifest, ManifestEnd, Message, WireChange};
 
 /// The root of all its runs.
@@ -61,14 +61,24 @@ fn tree(files: &[(&str, &str)]) -> Vec<Entry> {
 
 /// Sends their content, unasked.
 pub(in crate::engine) fn send_files(link: &Link, files: &[(&str, &str)]) {
-    for (entry, (_, text)) in tree(files)[1..].iter().zip(files) {
+    say_files(&link.sender, files).unwrap();
+}
+
+/// [`send_files`] to a store that may have had enough.
+pub(in crate::engine) fn say_files(link: &LinkSender, files: &[(&str, &str)]) -> Result<(), LinkError> {
+    tree(files)[1..].iter().zip(files).try_for_each(|(entry, (_, text))| {
         let files = Files { entries: vec![entry_to_wire(entry)] };
-        link.send(Message::Files(files, text.as_bytes().to_vec())).unwrap();
-    }
+        link.send(Message::Files(files, text.as_bytes().to_vec()))
+    })
 }
 
 /// Sends the whole manifest.
 pub(in crate::engine) fn send_manifest(link: &Link, files: &[(&str, &str)]) {
+    say_manifest(&link.sender, files).unwrap();
+}
+
+/// [`send_manifest`] to a store that may have had enough.
+pub(in crate::engine) fn say_manifest(link: &LinkSender, files: &[(&str, &str)]) -> Result<(), LinkError> {
     let entries = tree(files);
     let mut hasher = ManifestHasher::new();
     entries.iter().for_each(|entry| hasher.push(entry));
@@ -81,8 +91,8 @@ pub(in crate::engine) fn send_manifest(link: &Link, files: &[(&str, &str)]) {
         groups: Vec::new(),
         errors: Vec::new(),
     };
-    link.send(head).unwrap();
+    link.send(head)?;
     let changes = entries.iter().map(|entry| WireChange::Put(entry_to_wire(entry))).collect();
-    link.send(Changes { changes }).unwrap();
-    link.send(ManifestEnd { bytes_read: 0 }).unwrap();
+    link.send(Changes { changes })?;
+    link.send(ManifestEnd { bytes_read: 0 })
 }

@@ -91,6 +91,7 @@ fn session() -> Vec<Message> {
             running: vec![b("home/ana since 12:00")],
             retired: (3, 4096),
             space: (1 << 35, 1 << 40),
+            quota: (1 << 33, 1 << 34),
             destinations: vec![destination],
             relay: false,
         }
@@ -201,6 +202,7 @@ fn admin() -> Vec<Message> {
             packs: 2,
             pack_bytes: 1 << 25,
             raw_bytes: 1 << 26,
+            quota: (1 << 33, 0),
             verified_secs: -1,
             damages: 0,
         }

@@ -122,6 +122,8 @@ pub struct CopyStats {
     pub pack_bytes: u64,
     /// Bytes of the content in them before it was compressed.
     pub raw_bytes: u64,
+    /// Bytes that count against its quota, and the quota; 0: it has none.
+    pub quota: (u64, u64),
     /// When it was verified last, seconds since 1970; 0: never.
     pub verified_secs: i64,
     /// Damages that were found then.

@@ -133,6 +133,8 @@ pub struct StatusReply {
     pub retired: (u64, u64),
     /// Free and total bytes of the store's file system.
     pub space: (u64, u64),
+    /// Bytes that count against the asking identity's quota, and the quota; 0: it has none.
+    pub quota: (u64, u64),
     /// Destinations that are connected and take the asking identity's runs.
     pub destinations: Vec<WireDestination>,
     /// The daemon has no store of its own.

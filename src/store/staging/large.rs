@@ -66,6 +66,8 @@ pub struct LargeWriter {
     recipe: Recipe,
     known: KnownChunks,
     failed: Option<String>,
+    /// Bytes written that nobody was told of.
+    written: u64,
     /// Contents whose file had other bytes than it was said to.
     damaged: Vec<Digest>,
 }
@@ -144,6 +146,7 @@ impl LargeWriter {
             recipe: Recipe { class, chunks: Vec::new() },
             known: KnownChunks { prefix, ..KnownChunks::default() },
             failed: None,
+            written: 0,
             damaged: Vec::new(),
         })
     }
@@ -220,6 +223,7 @@ impl LargeWriter {
 
     fn put(&mut self, digest: Digest, content: &[u8], at: u64) -> Result<(), TreeError> {
         self.write(content, at).map_err(|e| self.failed_to_write(e))?;
+        self.written += content.len() as u64;
         self.note(digest, content);
         Ok(())
     }
@@ -232,6 +236,11 @@ impl LargeWriter {
 
     fn write(&self, content: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(content, at)
+    }
+
+    /// Bytes that were written since this was asked last.
+    pub fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written)
     }
 
     /// Contents of the store that turned out to be damaged since this was asked last.
