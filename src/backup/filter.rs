@@ -18,6 +18,9 @@ use super::relpath::RelPath;
 /// Deepest nesting of `{a,{b,c}}`: the pattern compiler works on it recursively.
 const NESTING_MAX: usize = 10;
 
+/// Most `*`, `?` and `[` of one pattern: each may be tried at every byte of a path.
+const WILDCARDS_MAX: usize = 64;
+
 /// Why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
@@ -69,6 +72,9 @@ impl Filter {
             }
             if nesting(line) > NESTING_MAX {
                 return Err(refuse("braces are nested too deeply"));
+            }
+            if line.bytes().filter(|b| b"*?[".contains(b)).count() > WILDCARDS_MAX {
+                return Err(refuse("it has too many wildcards"));
             }
             builder.add_line(None, line).map_err(|e| refuse(&e.to_string()))?;
         }
@@ -168,5 +174,15 @@ mod tests {
         assert!(Filter::new(&[Bytes::from(&b"\xff"[..])]).is_err());
         assert!(filter(&["a\nb"]).is_err());
         assert!(matches!(filter(&vec!["x"; FILTER_COUNT_MAX + 1]), Err(FilterError::TooMany)));
+    }
+
+    #[test]
+    fn a_pattern_has_only_so_many_wildcards() {
+        let stars = |count: usize| "*a".repeat(count);
+        assert!(filter(&[&stars(WILDCARDS_MAX)]).is_ok());
+        let said = filter(&[&stars(WILDCARDS_MAX + 1)]).unwrap_err().to_string();
+        assert!(said.contains("too many wildcards"), "{said}");
+        let worst = filter(&[&stars(WILDCARDS_MAX)]).unwrap();
+        assert!(worst.matched(&rel("a".repeat(255).as_bytes()), false));
     }
 }

@@ -1,40 +1,46 @@
 //! [`Room`]: how much more a run may stage: the copy's quota, and what the file system keeps free.
 //!
 //! **What counts** against a quota, in bytes: the files of the copy as its snapshots name them, with their whole length (a
-//! sparse file's holes too, a file with several names once); history as it lies on disk, packed and compressed; and what
-//! is staged, also what a run left that was cut. Manifests and records do not count.
+//! sparse file's holes too, a file with several names once); history as it lies on disk: what is packed, compressed as it
+//! is, what waits to be, and the snapshots' records and manifests; and what is staged, also what a run left that was cut.
 //!
-//! **Cheap.** Nothing is walked: a root's files are known from its newest snapshot, history from two sums in the catalog,
-//! and both are asked once a run. While content arrives one number is added to. Without a quota not even that is done.
+//! **Cheap.** No tree is walked: a root's files are known from its newest snapshot, history from two sums in the catalog
+//! and one folder's names, and all of it is asked once a run. While content arrives one number is added to. Without a
+//! quota not even that is done.
 //!
 //! **Growing only.** A run that stages nothing is never refused. Who is over the quota may still stage a little
-//! ([`overdraft`]) for a run that leaves its root no larger than it was: whether it does is known only at its end.
+//! ([`overdraft`]) for a run that leaves its root no larger than it was: whether it does is known only at its end. So is
+//! whether a file that is put together of what the store has is needed at all; it counts then.
 //!
 //! **The reserve** is for what keeps a full disk manageable: commits under way, records, the catalog's log, and packs that
-//! are written anew so that others can go. Content is refused while less is free; nothing else is.
+//! are written anew so that others can go. Content is refused while less is free, and new files while inodes run out; a
+//! manifest only below half of it. Nothing else is.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod accounts;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::accounts::Account;
+pub(crate) use self::accounts::{Accounts, Usage, usage};
 use super::error::{EngineError, ErrorKind};
-use super::history;
 use super::hub::{Hub, Who};
 use crate::backup::bytes::{escape, show_bytes};
 use crate::backup::relpath::RelPath;
-use crate::backup::snapshot::SnapshotRecord;
 use crate::store::names::CopyName;
 use crate::store::registry::Identity;
-use crate::store::snapshots::Snapshots;
 use crate::store::staging::staging_id;
-use crate::tree::error::TreeError;
-use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::FileKind;
 
-/// The file system is asked again when so much has been staged.
-const LOOK_EVERY_BYTES: u64 = 16 << 20;
+/// The file system is asked again when a quarter of what it had beyond the reserve has been staged; at most and at least
+/// after so much.
+const LOOK_BYTES_MAX: u64 = 16 << 20;
+const LOOK_BYTES_MIN: u64 = 256 << 10;
 /// The reserve unless somebody says otherwise: this, or a hundredth of the file system if that is less.
 const RESERVE_BYTES: u64 = 1 << 30;
+/// Inodes that stay free, or a hundredth of them if that is less.
+const RESERVE_INODES: u64 = 10_000;
+/// What a file takes at least.
+const FILE_BYTES: u64 = 4096;
 /// Most that may be staged beyond a quota.
 const OVERDRAFT_BYTES_MAX: u64 = 64 << 20;
 
@@ -61,162 +67,16 @@ impl SpaceLimits {
     }
 }
 
-/// What a copy takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// Its files.
-    pub(crate) copy: u64,
-    /// What left it and is kept.
-    pub(crate) history: u64,
-    /// What has arrived and is not committed.
-    pub(crate) staging: u64,
-}
-
-impl Usage {
-    /// All of it.
-    pub(crate) fn total(&self) -> u64 {
-        self.copy.saturating_add(self.history).saturating_add(self.staging)
-    }
-}
-
-/// The accounts of a hub's copies.
-#[derive(Default)]
-pub(crate) struct Accounts(Mutex<HashMap<CopyName, Arc<Account>>>);
-
-/// What is known of one copy.
-#[derive(Default)]
-struct Account {
-    state: Mutex<AccountState>,
-}
-
-#[derive(Default)]
-struct AccountState {
-    copy: u64,
-    history: u64,
-    /// By the staging folder's name.
-    staged: HashMap<String, u64>,
-    /// Of each root, the bytes of what a snapshot names.
-    roots: HashMap<RelPath, (u64, u64)>,
-}
-
-impl Account {
-    fn lock(&self) -> MutexGuard<'_, AccountState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AccountState {
-    fn usage(&self) -> Usage {
-        let staging = self.staged.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-        Usage { copy: self.copy, history: self.history, staging }
-    }
-
-    /// Looks at what may have changed since it was looked at last.
-    fn look(&mut self, hub: &Hub, name: &CopyName) -> Result<(), EngineError> {
-        let snapshots = hub.store.snapshots(name)?;
-        self.copy = self.files(&snapshots)?;
-        self.history = history::known(hub, name)?.1;
-        self.look_at_staging(&hub.own_dir("staging")?, name)
-    }
-
-    /// Bytes of the copy's files. What a root has below another is part of that one's newest snapshot if that is newer.
-    fn files(&mut self, snapshots: &Snapshots) -> Result<u64, EngineError> {
-        let roots = snapshots.roots()?;
-        let is_part = |inner: &SnapshotRecord| {
-            let holds = |outer: &SnapshotRecord| outer.recursive && inner.root.is_within(&outer.root);
-            roots.iter().any(|outer| outer.number > inner.number && holds(outer))
-        };
-        let mut sum: u64 = 0;
-        for record in roots.iter().filter(|record| !is_part(record)) {
-            let bytes = match self.roots.get(&record.root) {
-                Some((number, bytes)) if *number == record.number => *bytes,
-                _ => record.bytes.saturating_add(kept_bytes(snapshots, record.number)?),
-            };
-            self.roots.insert(record.root.clone(), (record.number, bytes));
-            sum = sum.saturating_add(bytes);
-        }
-        self.roots.retain(|root, _| roots.iter().any(|record| record.root == *root));
-        Ok(sum)
-    }
-
-    /// Staging folders come and go without us: of runs that were cut, and when nobody comes back for them.
-    fn look_at_staging(&mut self, staging: &SafeDir, name: &CopyName) -> Result<(), EngineError> {
-        let there: Vec<String> =
-            staging.names()?.into_iter().filter_map(|entry| String::from_utf8(entry.name).ok()).collect();
-        self.staged.retain(|id, _| there.contains(id));
-        for id in there {
-            if self.staged.contains_key(&id) {
-                continue;
-            }
-            let Ok(folder) = staging.open_child(id.as_bytes()) else { continue };
-            if is_of(&folder, name) {
-                self.staged.insert(id, bytes_within(&folder)?);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Bytes of the files that a snapshot says the copy holds beyond what its source had.
-fn kept_bytes(snapshots: &Snapshots, number: u64) -> Result<u64, EngineError> {
-    let manifest = snapshots.open_manifest(number)?;
-    if manifest.header().counts.kept == 0 {
-        return Ok(0);
-    }
-    let mut sum: u64 = 0;
-    for record in manifest {
-        let record = record?;
-        let file = record.entry.file().filter(|_| record.kept);
-        sum = sum.saturating_add(file.map_or(0, |file| file.size));
-    }
-    Ok(sum)
-}
-
-/// Whether a staging folder is of this copy: its first line says so.
-fn is_of(folder: &SafeDir, name: &CopyName) -> bool {
-    use std::io::Read;
-    let line = format!("copy {}\n", name.component());
-    let mut said = vec![0; line.len()];
-    folder.open_read(b"owner").is_ok_and(|mut file| file.read_exact(&mut said).is_ok()) && said == line.as_bytes()
-}
-
-/// Bytes of the files in a staging folder that are nowhere else.
-fn bytes_within(folder: &SafeDir) -> Result<u64, TreeError> {
-    let (mut todo, mut sum) = (vec![RelPath::root()], 0_u64);
-    while let Some(path) = todo.pop() {
-        let Ok(dir) = folder.open_dir(&path) else { continue };
-        for entry in dir.names()? {
-            match dir.stat(&entry.name) {
-                Ok(stat) if stat.kind == FileKind::Dir => todo.extend(path.join(&entry.name)),
-                Ok(stat) if stat.kind == FileKind::File && stat.nlink == 1 => sum = sum.saturating_add(stat.size),
-                _ => {}
-            }
-        }
-    }
-    Ok(sum)
-}
-
-/// What a copy takes, looked at now.
-///
-/// # Errors
-/// The store cannot be read.
-pub(crate) fn usage(hub: &Hub, name: &CopyName) -> Result<Usage, EngineError> {
-    let account = hub.accounts.of(name);
-    let mut state = account.lock();
-    state.look(hub, name)?;
-    Ok(state.usage())
-}
-
-impl Accounts {
-    fn of(&self, name: &CopyName) -> Arc<Account> {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(accounts.entry(name.clone()).or_default())
-    }
-}
-
 /// How far beyond its quota an identity may go, for a run that does not grow.
 pub(crate) fn overdraft(quota: u64) -> u64 {
     (quota / 16).min(OVERDRAFT_BYTES_MAX)
+}
+
+/// How much of the reserve must be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Half,
 }
 
 /// What one run may still take. See the module.
@@ -224,8 +84,8 @@ pub(crate) struct Room<'a> {
     hub: &'a Hub,
     copy: CopyName,
     quota: Option<Quota>,
-    /// Staged since the file system was asked.
-    unseen: AtomicU64,
+    /// What may be staged before the file system is asked again: beyond the reserve, and beyond half of it.
+    unasked: [Mutex<u64>; 2],
 }
 
 struct Quota {
@@ -233,6 +93,8 @@ struct Quota {
     account: Arc<Account>,
     /// The run's staging folder.
     id: String,
+    /// Bytes of files that were put together of what the store has.
+    composed: Mutex<u64>,
 }
 
 impl<'a> Room<'a> {
@@ -250,24 +112,21 @@ impl<'a> Room<'a> {
                 state.look(hub, &copy)?;
                 state.staged.insert(id.clone(), staged);
                 drop(state);
-                Some(Quota { bytes, account, id })
+                Some(Quota { bytes, account, id, composed: Mutex::default() })
             }
         };
-        Ok(Self { hub, copy, quota, unseen: AtomicU64::new(LOOK_EVERY_BYTES) })
+        Ok(Self { hub, copy, quota, unasked: Default::default() })
     }
 
-    /// So many bytes are about to be staged, or have just been.
+    /// So many bytes of so many files are about to be staged, or have just been.
     ///
     /// # Errors
     /// [`ErrorKind::NoSpace`]: there is no room for them.
-    pub(crate) fn take(&self, bytes: u64) -> Result<(), EngineError> {
-        if bytes == 0 {
+    pub(crate) fn take(&self, bytes: u64, files: u64) -> Result<(), EngineError> {
+        if bytes == 0 && files == 0 {
             return Ok(());
         }
-        if self.unseen.fetch_add(bytes, Ordering::Relaxed) >= LOOK_EVERY_BYTES {
-            self.unseen.store(0, Ordering::Relaxed);
-            self.check_reserve()?;
-        }
+        self.ask_after(bytes.saturating_add(files.saturating_mul(FILE_BYTES)), Part::Whole)?;
         let Some(quota) = &self.quota else { return Ok(()) };
         let mut state = quota.account.lock();
         let staged = state.staged.entry(quota.id.clone()).or_default();
@@ -279,6 +138,54 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
+    /// So many bytes of a manifest are about to be kept. It counts against no quota before it is committed: a run that
+    /// only deletes has one too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`]: half of the reserve is used up.
+    pub(crate) fn note(&self, bytes: u64) -> Result<(), EngineError> {
+        self.ask_after(bytes, Part::Half)
+    }
+
+    /// A file is about to be begun that may come to nothing: one of the copy is offered again when it may have changed.
+    ///
+    /// # Errors
+    /// As [`Room::note`].
+    pub(crate) fn begin_file(&self) -> Result<(), EngineError> {
+        self.ask_after(FILE_BYTES, Part::Half)
+    }
+
+    /// So many bytes of a file have been put together of what the store has. Whether they count is known at the end: the
+    /// copy may have this very file. Until then a run may compose as much as its quota.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`].
+    pub(crate) fn compose(&self, bytes: u64) -> Result<(), EngineError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.ask_after(bytes, Part::Whole)?;
+        let Some(quota) = &self.quota else { return Ok(()) };
+        let mut composed = quota.composed.lock().unwrap_or_else(PoisonError::into_inner);
+        *composed = composed.saturating_add(bytes);
+        if *composed > quota.bytes {
+            return Err(self.over(quota.bytes, Usage { staging: *composed, ..quota.account.lock().usage() }));
+        }
+        Ok(())
+    }
+
+    /// Asks the file system, unless it had room enough a moment ago.
+    fn ask_after(&self, bytes: u64, part: Part) -> Result<(), EngineError> {
+        let [whole, half] = &self.unasked;
+        let unasked = if part == Part::Whole { whole } else { half };
+        let mut unasked = unasked.lock().unwrap_or_else(PoisonError::into_inner);
+        *unasked = match unasked.checked_sub(bytes) {
+            Some(left) => left,
+            None => self.beyond_reserve(part)?.saturating_div(4).clamp(LOOK_BYTES_MIN, LOOK_BYTES_MAX),
+        };
+        Ok(())
+    }
+
     /// All has arrived: `staged` bytes of it are needed, and `copied` more are made of what the store has.
     ///
     /// # Errors
@@ -286,7 +193,7 @@ impl<'a> Room<'a> {
     pub(crate) fn check(&self, staged: u64, copied: u64, grows: bool) -> Result<(), EngineError> {
         let new = staged.saturating_add(copied);
         if copied > 0 {
-            self.check_reserve()?;
+            self.beyond_reserve(Part::Whole)?;
         }
         let Some(quota) = &self.quota else { return Ok(()) };
         let mut state = quota.account.lock();
@@ -330,21 +237,30 @@ impl<'a> Room<'a> {
         EngineError::new(ErrorKind::NoSpace, message)
     }
 
-    fn check_reserve(&self) -> Result<(), EngineError> {
-        let Ok(disk) = rustix::fs::statvfs(self.hub.store.root()) else { return Ok(()) };
+    /// Free bytes beyond that part of the reserve.
+    fn beyond_reserve(&self, part: Part) -> Result<u64, EngineError> {
+        // What cannot be asked is found out by writing.
+        let Ok(disk) = rustix::fs::statvfs(self.hub.store.root()) else { return Ok(u64::MAX) };
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         // What the file system itself reserves for root is free for a daemon that is root.
         let free = bytes(if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail });
         let reserve = self.hub.options.space.reserve.unwrap_or_else(|| reserve_of(bytes(disk.f_blocks)));
-        if free >= reserve {
-            return Ok(());
+        let part = if part == Part::Whole { 1 } else { 2 };
+        // A file system that does not count its inodes says 0.
+        let inodes = (disk.f_files / 100).min(RESERVE_INODES);
+        match free.checked_sub(reserve / part) {
+            Some(beyond) if disk.f_ffree >= inodes / part => return Ok(beyond),
+            _ => {}
         }
         let root = escape(self.hub.store.root().as_os_str().as_encoded_bytes());
         let message = format!(
-            "the disk of '{root}' has {} left, and {} are kept free so that the server can be managed ([limits] reserve). \
-             Nothing was changed. The server's administrator makes room: a larger disk, or 'rbbackupd prune'",
+            "the disk of '{root}' has {} and {} inodes left, and {} and {} inodes are kept free so that the server can be \
+             managed ([limits] reserve). Nothing was changed. The server's administrator makes room: a larger disk, or \
+             'rbbackupd prune'",
             show_bytes(free),
-            show_bytes(reserve)
+            disk.f_ffree,
+            show_bytes(reserve),
+            inodes,
         );
         Err(EngineError::new(ErrorKind::NoSpace, message))
     }

@@ -100,7 +100,8 @@ pub(super) struct Plumbing {
 impl Link {
     /// Two ends in memory.
     pub fn pair() -> (Self, Self) {
-        let (there, back) = (Arc::new(Queue::new(LINK_QUEUE_MAX)), Arc::new(Queue::new(LINK_QUEUE_MAX)));
+        let queue = || Arc::new(Queue::new(LINK_QUEUE_MAX, payload_bytes));
+        let (there, back) = (queue(), queue());
         (Self::in_memory(there.clone(), back.clone()), Self::in_memory(back, there))
     }
 
@@ -114,8 +115,8 @@ impl Link {
 
     /// A link that is served by a connection.
     pub(super) fn on_wire(counters: Arc<LinkCounters>) -> (Self, Plumbing) {
-        let outbox = Arc::new(Queue::new(LINK_QUEUE_MAX));
-        let inbox = Arc::new(Queue::new(LINK_QUEUE_MAX));
+        let outbox = Arc::new(Queue::new(LINK_QUEUE_MAX, |frame: &Frame| frame.payload.len()));
+        let inbox = Arc::new(Queue::new(LINK_QUEUE_MAX, payload_bytes));
         let written = Shutdown::new();
         let outlet = Outlet::Wire { outbox: outbox.clone(), written: written.clone() };
         let link = Self {
@@ -153,6 +154,14 @@ impl Link {
     /// [`LinkError`].
     pub fn recv_timeout(&mut self, patience: Duration) -> Result<Option<Message>, LinkError> {
         self.receiver.recv_timeout(patience)
+    }
+}
+
+/// What makes a message large.
+fn payload_bytes(message: &Message) -> usize {
+    match message {
+        Message::Files(_, payload) | Message::Chunks(_, payload) | Message::Content(_, payload) => payload.len(),
+        _ => 0,
     }
 }
 

@@ -3,6 +3,8 @@
 //! One mechanism for all, because a link needs three things at once that no channel at hand has together: waiting with
 //! a deadline in a thread, waiting in a task, and an end that carries its reason while what was queued before is still
 //! delivered. Any number of threads may push; one thread or task pops. No more than one task waits on either side.
+//!
+//! It is bounded in items and in bytes: a peer may fill each message to its limit. One item always fits.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,11 +13,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::link::LinkError;
+use crate::backup::limits::BULK_FRAME_BYTES_MAX;
 
 /// A bounded queue with an end that has a reason.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     items_max: usize,
+    /// Bytes of an item that count.
+    weigh: fn(&T) -> usize,
     /// Something to pop, or the end: for a thread, and for a task.
     filled: Condvar,
     filled_task: Notify,
@@ -26,14 +31,16 @@ pub(super) struct Queue<T> {
 
 struct State<T> {
     items: VecDeque<T>,
+    bytes: usize,
     end: Option<LinkError>,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(items_max: usize) -> Self {
+    pub(super) fn new(items_max: usize, weigh: fn(&T) -> usize) -> Self {
         Self {
-            state: Mutex::new(State { items: VecDeque::with_capacity(items_max), end: None }),
+            state: Mutex::new(State { items: VecDeque::with_capacity(items_max), bytes: 0, end: None }),
             items_max,
+            weigh,
             filled: Condvar::new(),
             filled_task: Notify::new(),
             space: Condvar::new(),
@@ -48,7 +55,7 @@ impl<T> Queue<T> {
             if let Some(end) = &state.end {
                 return Err(end.clone());
             }
-            if state.items.len() < self.items_max {
+            if self.fits(&state, &item) {
                 self.put(&mut state, item);
                 return Ok(());
             }
@@ -61,7 +68,7 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         match &state.end {
             Some(end) => Err(end.clone()),
-            None if state.items.len() >= self.items_max => Ok(false),
+            None if !self.fits(&state, &item) => Ok(false),
             None => {
                 self.put(&mut state, item);
                 Ok(true)
@@ -78,7 +85,7 @@ impl<T> Queue<T> {
                 if let Some(end) = &state.end {
                     return Err(end.clone());
                 }
-                if state.items.len() < self.items_max {
+                if self.fits(&state, &item) {
                     self.put(&mut state, item);
                     return Ok(waited);
                 }
@@ -162,6 +169,7 @@ impl<T> Queue<T> {
         let items = {
             let mut state = self.lock();
             state.end = Some(reason.clone());
+            state.bytes = 0;
             std::mem::take(&mut state.items)
         };
         drop(items);
@@ -170,11 +178,21 @@ impl<T> Queue<T> {
 
     /// Throws away what is queued.
     pub(super) fn clear(&self) {
-        let items = std::mem::take(&mut self.lock().items);
+        let items = {
+            let mut state = self.lock();
+            state.bytes = 0;
+            std::mem::take(&mut state.items)
+        };
         drop(items);
     }
 
+    fn fits(&self, state: &State<T>, item: &T) -> bool {
+        state.items.is_empty()
+            || state.items.len() < self.items_max && state.bytes + (self.weigh)(item) <= BULK_FRAME_BYTES_MAX
+    }
+
     fn put(&self, state: &mut State<T>, item: T) {
+        state.bytes += (self.weigh)(&item);
         state.items.push_back(item);
         self.filled.notify_one();
         self.filled_task.notify_one();
@@ -183,6 +201,7 @@ impl<T> Queue<T> {
     fn take(&self, state: &mut State<T>) -> Result<Option<T>, LinkError> {
         match (state.items.pop_front(), &state.end) {
             (Some(item), _) => {
+                state.bytes = state.bytes.saturating_sub((self.weigh)(&item));
                 self.space.notify_one();
                 self.space_task.notify_one();
                 Ok(Some(item))
@@ -194,5 +213,24 @@ impl<T> Queue<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_full_by_count_and_by_bytes() {
+        let queue = Queue::new(3, |bytes: &usize| *bytes);
+        let push = |bytes: usize| queue.try_push(bytes).unwrap();
+        // One fits, whatever it is; with it nothing does.
+        assert_eq!([push(BULK_FRAME_BYTES_MAX + 1), push(1)], [true, false]);
+        queue.try_pop().unwrap();
+        assert_eq!([push(BULK_FRAME_BYTES_MAX - 1), push(2), push(1)], [true, false, true]);
+        queue.clear();
+        assert_eq!([push(1), push(1), push(1), push(1)], [true, true, true, false]);
+        queue.cut(LinkError::Revoked);
+        assert_eq!((queue.try_pop(), queue.try_push(1)), (Err(LinkError::Revoked), Err(LinkError::Revoked)));
     }
 }

@@ -36,6 +36,7 @@ mod relay;
 mod relay_lost;
 mod restore;
 mod roots;
+mod space;
 mod stores;
 mod trouble;
 mod unseen;

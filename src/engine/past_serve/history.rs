@@ -1,6 +1,7 @@
 //! `history` and `find`: what paths were, over all snapshots.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::choose::nothing_there;
 use super::parts::Parts;
@@ -16,8 +17,10 @@ use crate::engine::wire::{WireError, entry_to_wire};
 use crate::net::link::Link;
 use crate::net::message::{self, Busy, FindList, HistoryList, WireEntry, WireFound, WireKind, WireVersion};
 
-/// Paths after which a client that has gone is noticed.
-const LOOK_EVERY: u32 = 65_536;
+/// A client that has gone is noticed after so long, whatever a pattern takes to compare: so often it is asked how long it
+/// has been.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_PATHS: u32 = 256;
 
 /// What makes two versions of a path the same to a person who asks for its contents.
 #[derive(Clone, PartialEq, Eq)]
@@ -129,12 +132,13 @@ pub(in crate::engine) fn find(hub: &Hub, who: &Who, link: &Link, asked: message:
         snapshots.timeline(&numbers, &within)
     })?;
     let mut parts = Parts::new(link, |found, more| FindList { found, more }.into());
-    let mut seen = 0_u32;
+    let (mut seen, mut told) = (0_u32, Instant::now());
     for history in histories {
         let PathHistory { path, versions } = history?;
         seen = seen.wrapping_add(1);
-        if seen.is_multiple_of(LOOK_EVERY) {
+        if seen.is_multiple_of(LOOK_PATHS) && told.elapsed() >= LOOK_EVERY {
             link.send(Busy { phase: 1 })?;
+            told = Instant::now();
         }
         if !versions.iter().any(|version| filter.matched(&path, version.record.entry.is_dir())) {
             continue;

@@ -14,13 +14,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::feed::form_of;
 use super::flusher::Flusher;
-use super::large::{Large, Lens, Writer};
+use super::large::{Base, Large, Lens, Writer};
 use super::watch::Watch;
 use super::{PassResult, Run};
 use crate::backup::chunker::Recipe;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, SizeClass};
-use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
+use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::room::Room;
@@ -33,6 +33,10 @@ use crate::tree::metadata::StorePolicy;
 
 /// Files of the store that stay open as sources of chunks.
 const SOURCES_OPEN_MAX: usize = 8;
+/// Content of one message of small files: several of these wait for a writer.
+const FILES_BYTES_MAX: usize = 2 * BATCH_BYTES_TARGET;
+/// Large files of a run that may turn out not to be what was announced.
+const DISTRUSTED_MAX: usize = 16 * 1024;
 /// Batches of small files that may wait for a writer.
 const BATCHES_QUEUED_MAX: usize = 4;
 
@@ -157,6 +161,9 @@ impl<'a> ContentReceiver<'a> {
     }
 
     fn files(&mut self, files: Files, payload: Vec<u8>) -> Result<(), EngineError> {
+        if payload.len() > FILES_BYTES_MAX {
+            return Err(WireError::Bounds("the small files of one message are too large").into());
+        }
         if self.writers.send((files, payload)).is_err() {
             return Err(EngineError::new(ErrorKind::Failed, "writing to the store failed"));
         }
@@ -180,13 +187,21 @@ impl<'a> ContentReceiver<'a> {
         if let Some(digest) = &open.base {
             self.found.with(|_| ())?;
             // Ranges count chunks of its class.
-            base = self.run.recipe(digest)?.filter(|recipe| recipe.class == class);
+            let others = self.large.values().filter_map(|large| large.base.as_ref());
+            let shared =
+                others.filter(|base| base.digest == *digest && base.recipe.class == class).map(Arc::clone).next();
+            let known = || Ok::<_, EngineError>(self.run.recipe(digest)?.filter(|recipe| recipe.class == class));
+            base = match shared {
+                Some(base) => Some(base),
+                None => known()?.map(|recipe| Arc::new(Base::new(*digest, recipe))),
+            };
             answer(link, FileReady { file: open.file, base_known: base.is_some() })?;
         }
         if self.large.len() >= FILES_OPEN_MAX {
             return Err(WireError::Bounds("too many large files are open").into());
         }
         self.learn_recipe(&path, class)?;
+        self.run.room.begin_file()?;
         let writer = if self.run.begin.dry_run {
             Writer::Nowhere(KnownChunks::staged(&self.run.staging, &path, class))
         } else {
@@ -221,9 +236,10 @@ impl<'a> ContentReceiver<'a> {
     fn chunk_offer(&mut self, link: &LinkSender, offer: ChunkOffer) -> Result<(), EngineError> {
         let mut large = self.large.remove(&offer.file).ok_or(NOT_OPEN)?;
         self.found.with(|_| ())?;
-        let mut bits = Bits::default();
+        let (mut bits, base) = (Bits::default(), large.base.clone());
+        check_count(&offer.items)?;
         for item in offer.items {
-            let (chunks, offset) = expand(&item, large.base.as_ref())?;
+            let (chunks, offset) = expand(&item, base.as_deref())?;
             let mut at = offset;
             for (digest, len) in chunks {
                 large.lens.next(len)?;
@@ -231,11 +247,15 @@ impl<'a> ContentReceiver<'a> {
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
                 large.writer.announce(digest, len, from)?;
-                self.run.room.take(large.writer.take_written())?;
+                self.run.room.compose(large.writer.take_written())?;
                 self.distrust(&mut large)?;
             }
         }
         self.large.insert(offer.file, large);
+        // A client has a window of content that it was asked for; what waits behind that is not much more.
+        if self.large.values().map(|large| large.writer.waiting()).sum::<usize>() > PROMISED_COUNT_MAX {
+            return Err(WireError::Bounds("too many chunks are announced before the first of them arrives").into());
+        }
         answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
     }
 
@@ -269,13 +289,24 @@ impl<'a> ContentReceiver<'a> {
             return Ok(());
         }
         large.trusts = false;
-        self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path.clone());
+        self.doubt(large.path.clone())?;
         self.sources.0.retain(|(digest, _)| !damaged.contains(digest));
         super::feed::forget_content(self.run, &damaged)
     }
 
+    /// A file comes again without any help of the store.
+    fn doubt(&self, path: RelPath) -> Result<(), EngineError> {
+        let mut distrusted = self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if distrusted.len() >= DISTRUSTED_MAX {
+            let message = "too many large files were not what was announced; is the memory of the source damaged?";
+            return Err(EngineError::new(ErrorKind::Failed, message));
+        }
+        distrusted.insert(path);
+        Ok(())
+    }
+
     fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
-        self.run.room.take(payload.len() as u64)?;
+        self.run.room.take(payload.len() as u64, 0)?;
         let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
         let mut rest = payload;
         for len in &chunks.lens {
@@ -292,7 +323,7 @@ impl<'a> ContentReceiver<'a> {
             rest = after;
         }
         // Chunks that follow and were at hand already.
-        self.run.room.take(large.writer.take_written().saturating_sub(payload.len() as u64))?;
+        self.run.room.compose(large.writer.take_written().saturating_sub(payload.len() as u64))?;
         if !rest.is_empty() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
@@ -311,7 +342,7 @@ impl<'a> ContentReceiver<'a> {
         let Writer::Staging(writer) = large.writer else { return Err(NOT_OPEN.into()) };
         let recipe = writer.finish(&self.run.staging, &form, content.digest, content.sparse)?;
         if recipe.is_none() {
-            self.run.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert(large.path);
+            self.doubt(large.path)?;
         }
         let update = recipe.map(|recipe| Update::PutRecipe { digest: content.digest, recipe });
         self.run.hub.catalog.apply(self.run.copy.id, update)?;
@@ -329,21 +360,26 @@ fn answer(link: &LinkSender, message: impl Into<Message>) -> Result<(), EngineEr
 
 const NOT_OPEN: WireError = WireError::Bounds("chunks of a file that is not open");
 
+/// How many chunks an offer is of: an answer has a bit for each.
+fn check_count(items: &[WireChunk]) -> Result<(), WireError> {
+    let count = items.iter().fold(0_u64, |sum, item| match item {
+        WireChunk::New { .. } => sum + 1,
+        // An empty range is an item, too.
+        WireChunk::Range { count, .. } => sum + u64::from(*count).max(1),
+    });
+    if count > BATCH_COUNT_MAX as u64 { Err(WireError::Bounds("an offer has too many items")) } else { Ok(()) }
+}
+
 /// Chunks, and where in the base they begin.
 type Expanded = (Vec<(Digest, u32)>, Option<u64>);
 
-fn expand(item: &WireChunk, base: Option<&Recipe>) -> Result<Expanded, WireError> {
+fn expand(item: &WireChunk, base: Option<&Base>) -> Result<Expanded, WireError> {
     match item {
         WireChunk::New { digest, len } => Ok((vec![(*digest, *len)], None)),
         WireChunk::Range { first, count } => {
-            let chunks = &base.ok_or(WireError::Bounds("a range without a base"))?.chunks;
-            let (first, count) = (*first as usize, *count as usize);
-            let range = first
-                .checked_add(count)
-                .and_then(|end| chunks.get(first..end))
-                .ok_or(WireError::Bounds("a range beyond the base"))?;
-            let before = chunks.get(..first).unwrap_or_default();
-            Ok((range.to_vec(), Some(before.iter().map(|(_, len)| u64::from(*len)).sum())))
+            let base = base.ok_or(WireError::Bounds("a range without a base"))?;
+            let (range, start) = base.range(*first, *count).ok_or(WireError::Bounds("a range beyond the base"))?;
+            Ok((range.to_vec(), Some(start)))
         }
     }
 }
@@ -383,7 +419,7 @@ fn write_batches(
     shared: &Shared<'_>,
 ) {
     for (files, payload) in batches {
-        let fits = room.take(payload.len() as u64);
+        let fits = room.take(payload.len() as u64, files.entries.len() as u64);
         match fits.and_then(|()| write_batch(staging, policy, files, &payload)) {
             Ok(staged) => shared.keep_promise(&staged),
             Err(error) => {
@@ -423,3 +459,6 @@ fn write_batch(
     }
     if rest.is_empty() { Ok(staged) } else { Err(WireError::Bounds("files have bytes left over").into()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,11 +14,14 @@ use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::errors_from_wire;
 use crate::backup::sorted_file::{SortedError, SortedReader, SortedWriter};
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::room::Room;
 use crate::engine::wire::{Change, WireError, change_from_wire, owners_from_wire};
 use crate::net::message::{Changes, Manifest, ManifestEnd};
 use crate::store::snapshots::SnapshotError;
 use crate::tree::shared_read::SharedRead;
 
+/// About what a record takes beside its path.
+const RECORD_BYTES: u64 = 64;
 /// Name of the spool in staging.
 const SPOOL: &[u8] = b"changes";
 
@@ -78,10 +81,11 @@ impl Incoming {
     }
 
     /// More changes.
-    pub(super) fn changes(&mut self, changes: Changes) -> Result<(), EngineError> {
+    pub(super) fn changes(&mut self, room: &Room<'_>, changes: Changes) -> Result<(), EngineError> {
         if changes.changes.len() > BATCH_COUNT_MAX {
             return Err(WireError::Bounds("too many changes in one message").into());
         }
+        let mut bytes = 0;
         for change in changes.changes {
             let change = change_from_wire(change)?;
             let after = self.last.as_ref().is_none_or(|last| {
@@ -90,6 +94,7 @@ impl Incoming {
             if !after {
                 return Err(WireError::Bounds("the manifest's changes are not sorted").into());
             }
+            bytes += change.path().as_bytes().len() as u64 + RECORD_BYTES;
             self.last = Some(change.path().clone());
             let record = match change {
                 Change::Unseen(path) => {
@@ -110,7 +115,7 @@ impl Incoming {
                 self.changes += 1;
             }
         }
-        Ok(())
+        room.note(bytes)
     }
 
     /// The end.

@@ -1,5 +1,7 @@
 //! A large file while it arrives: where it goes, and how long its chunks may be.
 
+use std::sync::Arc;
+
 use super::super::wire::WireError;
 use crate::backup::chunker::{Recipe, bounds};
 use crate::backup::digest::Digest;
@@ -16,8 +18,32 @@ pub(super) struct Large {
     /// Chunks of other files may be used.
     pub(super) trusts: bool,
     pub(super) lens: Lens,
-    pub(super) base: Option<Recipe>,
+    /// What ranges count in. Files with one base share it.
+    pub(super) base: Option<Arc<Base>>,
     pub(super) base_digest: Option<Digest>,
+}
+
+/// How a file is cut that an open one is offered as ranges of.
+pub(super) struct Base {
+    pub(super) digest: Digest,
+    pub(super) recipe: Recipe,
+    /// Where each chunk begins: ranges may come in any order, and each is found at once.
+    starts: Vec<u64>,
+}
+
+impl Base {
+    pub(super) fn new(digest: Digest, recipe: Recipe) -> Self {
+        let begin = |at: &mut u64, len: &u32| Some(std::mem::replace(at, *at + u64::from(*len)));
+        let starts = recipe.chunks.iter().map(|(_, len)| len).scan(0, begin).collect();
+        Self { digest, recipe, starts }
+    }
+
+    /// Chunks of it, and where in the file they begin.
+    pub(super) fn range(&self, first: u32, count: u32) -> Option<(&[(Digest, u32)], u64)> {
+        let (first, count) = (first as usize, count as usize);
+        let chunks = self.recipe.chunks.get(first..first.checked_add(count)?)?;
+        Some((chunks, self.starts.get(first).copied().unwrap_or_default()))
+    }
 }
 
 /// Where an open large file goes.
@@ -39,6 +65,14 @@ impl Writer {
         match self {
             Self::Staging(writer) => writer.take_damaged(),
             Self::Nowhere(_) => Vec::new(),
+        }
+    }
+
+    /// Chunks that wait for one that is to arrive.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::Staging(writer) => writer.waiting(),
+            Self::Nowhere(_) => 0,
         }
     }
 

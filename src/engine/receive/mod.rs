@@ -394,7 +394,7 @@ impl Run<'_> {
                 match message {
                     Message::Manifest(head) => incoming = Some(Incoming::begin(self, head)?),
                     Message::Changes(changes) => match &mut incoming {
-                        Some(incoming) => incoming.changes(changes)?,
+                        Some(incoming) => incoming.changes(&self.room, changes)?,
                         None => return Err(unexpected(&Message::Changes(changes), "receiving content").into()),
                     },
                     Message::ManifestEnd(end) => match incoming.take() {

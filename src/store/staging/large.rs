@@ -238,6 +238,11 @@ impl LargeWriter {
         self.file.write_all_at(content, at)
     }
 
+    /// Chunks that are announced and not written.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Bytes that were written since this was asked last.
     pub fn take_written(&mut self) -> u64 {
         std::mem::take(&mut self.written)
