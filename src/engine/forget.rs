@@ -109,7 +109,7 @@ fn serve_run(
     let journal = commit_plan.journal()?;
     let dirs = hub.commit_dirs(&copy);
     hub.set_exact(who.copy(), &root, None);
-    hub.check_open(who.copy())?;
+    hub.check_commit(who)?;
     let phase = |phase| drop(link.sender.try_send(Busy { phase }));
     make_ready(&dirs, &journal, &publish, &phase)
         .and_then(|ready| commit(ready, &dirs, &journal, &publish, &phase))

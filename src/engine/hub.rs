@@ -214,6 +214,13 @@ impl Hub {
         self.pending.check(copy)
     }
 
+    /// To be asked right before a commit: the copy is open, and who began the run is still let in.
+    pub(crate) fn check_commit(&self, who: &Who) -> Result<(), EngineError> {
+        self.check_open(who.copy())?;
+        self.registry.refresh(&who.identity)?;
+        Ok(())
+    }
+
     /// Why this copy takes nothing new, if an interrupted commit is the reason.
     pub(crate) fn waits_for(&self, copy: &CopyName) -> Option<EngineError> {
         self.pending.check(copy).err()

@@ -122,7 +122,7 @@ pub(super) fn commit(
     watch.lap("manifest");
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
     // An early flush, or the commit of another run, may have failed meanwhile.
-    run.hub.check_open(&run.copy.name)?;
+    run.hub.check_commit(run.who)?;
     let outcome = thread::scope(|scope| {
         let mut rows = None;
         if plan.is_empty() {

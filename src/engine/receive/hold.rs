@@ -58,7 +58,7 @@ fn ask(run: &Run<'_>, link: &mut Link, record: &SnapshotRecord) -> Result<Option
     run.busy.enter(4);
     // It may have been long.
     run.lease.check().map_err(|e| EngineError::new(ErrorKind::Unreachable, e.to_string()))?;
-    run.hub.check_open(&run.copy.name)?;
+    run.hub.check_commit(run.who)?;
     Ok(None)
 }
 
