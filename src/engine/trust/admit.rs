@@ -25,7 +25,7 @@ use crate::store::registry::{Grant, Identity, RegistryError, Right, Trust};
 
 /// Whose connection it is; none: there is nothing more to say to it.
 pub(in crate::engine) fn greet(hub: &Hub, incoming: &mut Incoming) -> Option<Who> {
-    let Incoming { link, peer, connection } = incoming;
+    let Incoming { link, peer, connection, .. } = incoming;
     let (hello, redeem) = match read_first(link) {
         Ok(First::Hello(hello, redeem)) => (hello, redeem),
         Ok(First::Succeed(succeed)) => {
