@@ -84,6 +84,10 @@ fn the_store_is_left_out_also_by_the_address_in_the_network() {
     world.store = world.source.join("store");
     let daemon = Daemon::start_on(&world.store, &["--trust-first-use"], &listen).unwrap();
     let client = world.client(&daemon, "a");
+    let unknown = client.run(&["-r".as_ref(), world.source.as_os_str()]);
+    unknown.expect(12, &["is not known here", "rbbackup join", "Nothing was sent"]);
+    assert!(!daemon.log().contains(&login()), "it heard the user name: {}", daemon.log());
+    let client = client.with(&["--trust-first-use"]);
     for _ in 0..2 {
         let outcome = client.run(&["-r".as_ref(), world.source.as_os_str()]);
         outcome.expect(0, &["skipped", "the store that this backup is written to"]);

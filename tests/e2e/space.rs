@@ -62,7 +62,7 @@ fn a_quota_ends_what_grows_and_nothing_else() {
     let back = world.path("back");
     let source = world.source.to_str().unwrap();
     client.run(&["restore", source, "--to", back.to_str().unwrap()]).expect(0, &[]);
-    assert_same(&back, &world.source);
+    assert_same(&back.join("source"), &world.source);
     let stats = rbbackupd(&["stats", world.store.to_str().unwrap(), "--json"]).object("stats");
     assert_eq!(stats["quota_bytes"], 2 * MIB);
     assert!(stats["used_bytes"].as_u64().unwrap() >= 7 * MIB as u64 / 4, "history counts: {stats}");

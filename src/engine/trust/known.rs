@@ -102,9 +102,15 @@ impl Known {
         self.write("user", &self.user)
     }
 
+    /// Several processes and threads may do so at once: each under a name of its own first.
     fn write(&self, name: &str, line: &str) -> Result<(), EngineError> {
-        let written = operator::make_own(&self.dir, 0o700)
-            .and_then(|dir| own::write_file(&dir, name, format!("{line}\n").as_bytes()));
+        let mut own_name = [0; 8];
+        let written = operator::make_own(&self.dir, 0o700).and_then(|dir| {
+            getrandom::fill(&mut own_name).map_err(io::Error::other)?;
+            let draft = format!("{name}.{:016x}", u64::from_le_bytes(own_name));
+            own::write_file(&dir, &draft, format!("{line}\n").as_bytes())?;
+            own::rename(&dir.join(draft), &dir.join(name))
+        });
         written.map_err(|e| failed(&self.dir.join(name), "write", &e))
     }
 
@@ -184,6 +190,18 @@ mod tests {
         assert_eq!(file_name("127.0.0.1:8730"), "127.0.0.1:8730");
         assert_eq!(file_name("../x"), "_.._2f_x");
         assert_ne!(file_name("a/b"), file_name("a_b"));
+    }
+
+    #[test]
+    fn many_first_contacts_at_once_all_keep_the_pin() {
+        let state = tempfile::tempdir().unwrap();
+        let known = Known::new(state.path(), "nas", "ana");
+        let key = Identity::generate().unwrap().public();
+        std::thread::scope(|scope| {
+            (0..8).for_each(|_| drop(scope.spawn(|| (0..50).for_each(|_| known.keep_pin(&key).unwrap()))));
+        });
+        assert_eq!(known.pin().unwrap(), Some(key));
+        assert_eq!(fs::read_dir(state.path().join("servers/nas")).unwrap().count(), 1, "nothing else is left");
     }
 
     #[test]
