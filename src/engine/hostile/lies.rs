@@ -3,12 +3,13 @@
 
 use super::super::receive::scripted::{ROOT, begin};
 use super::*;
-use crate::backup::digest::Digest;
+use crate::backup::bytes::Bytes;
+use crate::backup::digest::{Digest, RunId};
 use crate::backup::entry::OwnerNames;
 use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX};
 use crate::backup::manifest::ManifestHasher;
 use crate::engine::wire::entry_from_wire;
-use crate::net::message::{Changes, Chunks, FileDone, Files, Manifest, ManifestEnd, WireChange, WireEntry, WireKind};
+use crate::net::message::{Changes, Chunks, Diff, FileDone, Files, Forget, History, Manifest, ManifestEnd, Snapshots, Verify, WireChange, WireEntry, WireKind};
 
 fn of_kind(path: &[u8], kind: WireKind) -> WireEntry {
     WireEntry {
@@ -162,6 +163,30 @@ fn a_root_that_leads_elsewhere_is_refused() {
 }
 
 #[test]
+fn questions_about_paths_that_lead_elsewhere_are_refused() {
+    let fixture = Fixture::new();
+    for (words, path) in bad_paths() {
+        let path = || Bytes::from(path.as_slice());
+        let (from, to, run) = (At::Latest, At::Latest, RunId([9; 16]));
+        let questions: [Message; 6] = [
+            Read { path: path(), shallow: false, content: true, all: true, at: At::Latest }.into(),
+            Snapshots { path: path() }.into(),
+            History { path: path() }.into(),
+            Diff { from, to, path: path() }.into(),
+            Verify { path: path(), all: false, parts: 0 }.into(),
+            Forget { run, root: path() }.into(),
+        ];
+        for question in questions {
+            let (name, peer) = (question.name(), fixture.welcome());
+            peer.link.send(question).unwrap();
+            let refusals = peer.end();
+            assert!(refusals.iter().any(|said| said.contains(words)), "{name}, {words}: {refusals:?}");
+        }
+    }
+    fixture.honest(201);
+}
+
+#[test]
 fn content_that_is_not_what_it_is_said_to_be_is_refused() {
     let many = vec![file(b"x", b""); BATCH_COUNT_MAX + 1];
     let open =
@@ -267,4 +292,19 @@ fn a_path_of_two_thousand_folders_is_a_path() {
     // And it goes away again.
     fixture.honest(201);
     assert_eq!(copy(&fixture).len(), FILES.len());
+}
+
+#[test]
+fn as_many_paths_as_can_be_unseen_are_bounded_however_short_they_are() {
+    let fixture = Fixture::new();
+    let begun: Message = head(0, Digest([0; 32])).into();
+    let part = |from: u32| {
+        let path = |n: u32| WireChange::Unseen(format!("{n:07x}").into_bytes().into());
+        Changes { changes: (from..from + 1024).map(path).collect() }.into()
+    };
+    // Nine million paths of seven bytes would pass by their bytes alone.
+    let said = answer(&fixture, begin(1), [begun].into_iter().chain((0..1100).map(|n| part(n * 1024))).collect());
+    let Message::Refused(refused) = said else { panic!("{said:?}") };
+    assert!(String::from_utf8(refused.message.0).unwrap().contains("could not be seen"));
+    fixture.honest(201);
 }
