@@ -9,7 +9,10 @@ use crate::backup::entry::OwnerNames;
 use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX};
 use crate::backup::manifest::ManifestHasher;
 use crate::engine::wire::entry_from_wire;
-use crate::net::message::{Changes, Chunks, Diff, FileDone, Files, Forget, History, Manifest, ManifestEnd, Snapshots, Verify, WireChange, WireEntry, WireKind};
+use crate::net::message::{
+    Changes, Chunks, Diff, FileDone, Files, Forget, History, Manifest, ManifestEnd, Snapshots, Verify, WireChange,
+    WireEntry, WireKind,
+};
 
 fn of_kind(path: &[u8], kind: WireKind) -> WireEntry {
     WireEntry {
