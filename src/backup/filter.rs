@@ -62,7 +62,8 @@ impl Filter {
         // "." is never stripped off a path, unlike any other name.
         let mut builder = GitignoreBuilder::new(".");
         for pattern in patterns {
-            let refuse = |why: &str| FilterError::Pattern { pattern: escape(&pattern.0), why: why.to_owned() };
+            // The compiler quotes the pattern.
+            let refuse = |why: &str| FilterError::Pattern { pattern: escape(&pattern.0), why: escape(why.as_bytes()) };
             let line = std::str::from_utf8(&pattern.0).map_err(|_| refuse("a pattern must be valid UTF-8"))?;
             if line.len() > PATH_BYTES_MAX {
                 return Err(refuse("it is too long"));
@@ -78,7 +79,9 @@ impl Filter {
             }
             builder.add_line(None, line).map_err(|e| refuse(&e.to_string()))?;
         }
-        let set = builder.build().map_err(|e| FilterError::Pattern { pattern: "*".to_owned(), why: e.to_string() })?;
+        let set = builder
+            .build()
+            .map_err(|e| FilterError::Pattern { pattern: "*".to_owned(), why: escape(e.to_string().as_bytes()) })?;
         Ok(Self { set })
     }
 
@@ -173,6 +176,8 @@ mod tests {
         assert!(filter(&[&deep[..4000]]).is_err());
         assert!(Filter::new(&[Bytes::from(&b"\xff"[..])]).is_err());
         assert!(filter(&["a\nb"]).is_err());
+        let shown = filter(&["{\x1b[2J"]).unwrap_err().to_string();
+        assert!(!shown.chars().any(char::is_control), "the compiler's words are shown too: {shown:?}");
         assert!(matches!(filter(&vec!["x"; FILTER_COUNT_MAX + 1]), Err(FilterError::TooMany)));
     }
 

@@ -30,7 +30,7 @@ use crate::store::staging::Prepared;
 struct Nothing;
 
 impl Contents for Nothing {
-    fn is_staged(&self, _: &RelPath, _: &crate::backup::digest::Digest) -> bool {
+    fn is_staged(&self, _: &RelPath, _: &crate::backup::digest::Digest, _: u64) -> bool {
         false
     }
 

@@ -39,6 +39,8 @@ pub mod error;
 mod fan_out;
 mod forget;
 mod history;
+#[cfg(test)]
+pub(in crate::engine) mod hostile;
 mod hub;
 pub mod inspect;
 mod inspect_serve;
@@ -70,3 +72,13 @@ mod upkeep;
 mod vaults;
 pub mod verify;
 mod wire;
+
+/// What `fuzz/` reaches beyond the public modules.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::past_serve::literal_folder;
+    pub use super::wire::{
+        Bits, Change, change_from_wire, entry_bytes, entry_from_wire, entry_to_wire, owners_from_wire, sentence,
+        sentences,
+    };
+}

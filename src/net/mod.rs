@@ -39,3 +39,9 @@ pub mod socket;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+
+/// What `fuzz/` reaches beyond the public modules.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::peer_uid::find as find_uid;
+}

@@ -35,7 +35,8 @@ pub(super) fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     })
 }
 
-fn find(list: impl BufRead, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+/// As [`look_up`], in a list that was read.
+pub fn find(list: impl BufRead, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     list.split(b'\n').map_while(Result::ok).find_map(|line| {
         let row = parse(std::str::from_utf8(&line).ok()?)?;
         let matches = row.local == peer && row.remote == local && row.state == ESTABLISHED && row.inode != 0;

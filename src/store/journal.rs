@@ -160,9 +160,21 @@ impl Journal {
         if Digest::of(sealed).0 != *seal {
             return Err(damaged("its seal does not match"));
         }
-        let (journal, read) = bincode::serde::decode_from_slice(body, bincode::config::standard())
-            .map_err(|_| damaged("it does not decode"))?;
+        let (journal, read) = decode_within(body).map_err(|_| damaged("it does not decode"))?;
         if read == body.len() { Ok(journal) } else { Err(damaged("it has trailing bytes")) }
+    }
+}
+
+/// A length within the body claims memory before it is found out that so much does not follow; and a journal has no
+/// greatest length. So it may claim what its own length makes likely: bincode counts a number at its full width, up to
+/// eight times what it takes.
+fn decode_within(body: &[u8]) -> Result<(Journal, usize), bincode::error::DecodeError> {
+    const MIB: usize = 1024 * 1024;
+    let config = bincode::config::standard();
+    match body.len() {
+        0..=MIB => bincode::serde::decode_from_slice(body, config.with_limit::<{ 8 * MIB + 64 }>()),
+        _ if body.len() <= 64 * MIB => bincode::serde::decode_from_slice(body, config.with_limit::<{ 512 * MIB }>()),
+        _ => bincode::serde::decode_from_slice(body, config.with_limit::<{ 64 * 1024 * MIB }>()),
     }
 }
 
@@ -192,5 +204,15 @@ mod tests {
             assert!(Journal::decode(&bad).is_err(), "byte {i}");
             assert!(Journal::decode(&bytes[..i]).is_err(), "cut at {i}");
         }
+    }
+
+    /// Found by fuzzing: it took as much memory as a number in it said.
+    #[test]
+    fn a_length_that_cannot_be_claims_no_memory() {
+        let body = [&[7; 16][..], &[0xfd], &u64::MAX.to_le_bytes()].concat();
+        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes(), &(body.len() as u64).to_le_bytes(), &body].concat();
+        let seal = Digest::of(&bytes);
+        bytes.extend_from_slice(&seal.0);
+        assert_eq!(Journal::decode(&bytes), Err(JournalError::Damaged { what: "it does not decode" }));
     }
 }

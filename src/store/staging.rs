@@ -193,9 +193,9 @@ impl Staging {
         self.index().files.get(path).map_or(0, |file| file.stat.fingerprint.size)
     }
 
-    /// Whether exactly this content is staged for this path.
-    pub fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
-        self.index().files.get(path).is_some_and(|f| f.digest == *digest)
+    /// Whether exactly this content, of this size, is staged for this path.
+    pub fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> bool {
+        self.index().files.get(path).is_some_and(|f| (f.digest, f.stat.fingerprint.size) == (*digest, size))
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

@@ -30,11 +30,17 @@ mod pack;
 mod tests;
 mod writer;
 
+/// What `fuzz/` reaches beyond the public modules.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::pack::{IndexError, decode_blob, read_index};
+}
+
 pub use find::{ContentReader, Known};
 pub use pack::{Blob, BlobKind, Codec, PACK_BLOBS_MAX, PackId, PackIndex};
 pub use writer::{PACK_BYTES_TARGET, PackWriter};
 
-use pack::{MAGIC, TRAILER_LEN, Trailer, decode_blob, decode_index};
+use pack::{IndexError, decode_blob, read_index};
 
 const SUFFIX: &str = ".pack";
 /// Packs that stay open for the next blob.
@@ -158,22 +164,11 @@ impl Vault {
     /// [`VaultError`].
     pub fn index(&self, pack: PackId) -> Result<PackIndex, VaultError> {
         let (file, path) = (self.file(pack)?, self.pack_path(pack));
-        let fail = |source| damage_or_io(&path, source);
-        let damaged = |what: &str| VaultError::Damaged { path: path.clone(), what: what.into() };
         let bytes = file.metadata().map_err(|source| VaultError::io(&path, source))?.len();
-        let trailer_at = bytes.checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged("it is cut short"))?;
-        let (mut magic, mut trailer) = ([0; MAGIC.len()], [0; TRAILER_LEN]);
-        file.read_exact_at(&mut magic, 0).map_err(fail)?;
-        file.read_exact_at(&mut trailer, trailer_at).map_err(fail)?;
-        if magic != MAGIC {
-            return Err(damaged("it does not begin as a pack does"));
-        }
-        let trailer = Trailer::parse(trailer).map_err(|what| damaged(&what))?;
-        let index_at = trailer_at.checked_sub(u64::from(trailer.index_stored)).filter(|at| *at >= MAGIC.len() as u64);
-        let index_at = index_at.ok_or_else(|| damaged("its trailer names more than there is"))?;
-        let mut index = vec![0; trailer.index_stored as usize];
-        file.read_exact_at(&mut index, index_at).map_err(fail)?;
-        let blobs = decode_index(&index, &trailer, bytes).map_err(|what| damaged(&what))?;
+        let blobs = read_index(bytes, |part, at| file.read_exact_at(part, at)).map_err(|error| match error {
+            IndexError::Io(source) => damage_or_io(&path, source),
+            IndexError::Damaged(what) => VaultError::Damaged { path, what },
+        })?;
         Ok(PackIndex { pack, bytes, blobs })
     }
 

@@ -29,6 +29,7 @@ mod pace;
 mod past;
 mod prune;
 mod purge;
+mod raw;
 mod reader;
 mod refusals;
 mod rehash;

@@ -63,7 +63,8 @@ pub fn receipt_again(daemon: &Daemon, client: &Client, root: &Path, run: [u8; 16
     }
 }
 
-fn dial(daemon: &Daemon, client: &Client) -> Link {
+/// The same under the login name.
+pub fn dial(daemon: &Daemon, client: &Client) -> Link {
     dial_as(daemon, client, &login())
 }
 

@@ -13,6 +13,7 @@ pub mod holder;
 pub mod mount;
 pub mod patience;
 pub mod proxy;
+pub mod raw_tls;
 #[path = "crash/rng.rs"]
 pub mod rng;
 #[path = "crash/spec.rs"]

@@ -305,7 +305,8 @@ pub(super) fn verdict(present: &Present, wanted: &Wanted, form: &Meta, leaders: 
         (Kind::Dir, PresentKind::Dir) | (Kind::Fifo, PresentKind::Fifo) => true,
         (Kind::Symlink { target }, PresentKind::Symlink) => present.digest == Some(Digest::of(&target.0)),
         (Kind::File(content), PresentKind::File) => {
-            present.digest == Some(content.digest)
+            // A digest stands for one size: who says another lies, and what it says is nowhere to be found.
+            (present.digest, present.size) == (Some(content.digest), content.size)
                 && match &content.link {
                     Link::Single => !present.within,
                     Link::Leader => leaders.accept(&wanted.entry.path, present),

@@ -99,7 +99,7 @@ pub enum ContentPlace {
 /// What the store knows about content: asked once per arriving file.
 pub trait Contents {
     /// Whether exactly this content is staged for this path.
-    fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool;
+    fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> bool;
     /// Any place that holds this content, verified when it is used.
     fn find(&self, digest: &Digest, size: u64) -> Option<ContentPlace>;
 }

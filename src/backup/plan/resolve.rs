@@ -194,7 +194,7 @@ impl Resolver<'_> {
                 return FileFrom::Missing;
             }
         }
-        let staged = self.contents.is_staged(path, &content.digest);
+        let staged = self.contents.is_staged(path, &content.digest, content.size);
         if !staged && self.move_file(path, content, form) {
             return FileFrom::Moved;
         }
@@ -219,6 +219,9 @@ impl Resolver<'_> {
     fn move_file(&mut self, path: &RelPath, content: &FileContent, form: &Meta) -> bool {
         let Some(candidates) = self.sources.get_mut(&content.digest) else { return false };
         let leaves = &self.leaves;
+        if candidates.last().is_some_and(|i| leaves[*i].present.size != content.size) {
+            return false;
+        }
         let same = |i: &usize| same_form(&leaves[*i].present.meta, form, PresentKind::File);
         let recent = candidates.len().saturating_sub(8);
         let pick = candidates[recent..].iter().rposition(same).map_or(candidates.len().wrapping_sub(1), |i| i + recent);

@@ -26,6 +26,8 @@ mod driver;
 pub(super) mod heal;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod out_of_turn;
 pub(super) mod pace;
 mod peers;
 mod proofs;

@@ -234,6 +234,11 @@ impl Source {
         self.serving.join().unwrap().unwrap_err()
     }
 
+    /// Its link, and the run that is served over it.
+    pub(super) fn into_parts(self) -> (Link, JoinHandle<Result<(), EngineError>>) {
+        (self.link, self.serving)
+    }
+
     /// It goes; how its run ended.
     pub(super) fn end(self) -> Result<(), EngineError> {
         drop(self.link);

@@ -158,7 +158,7 @@ pub(in crate::engine) fn find(hub: &Hub, who: &Who, link: &Link, asked: message:
 
 /// The folder that an anchored pattern names before its first special character; else the top: nothing outside it is
 /// read.
-fn literal_folder(pattern: &[u8]) -> RelPath {
+pub fn literal_folder(pattern: &[u8]) -> RelPath {
     let Some(rest) = pattern.strip_prefix(b"/") else { return RelPath::root() };
     let mut folder = RelPath::root();
     let parts: Vec<&[u8]> = rest.split(|b| *b == b'/').collect();

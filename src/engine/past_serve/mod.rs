@@ -10,5 +10,7 @@ pub(in crate::engine) mod parts;
 
 pub(super) use choose::choose;
 pub(super) use diff::diff;
+#[cfg(fuzzing)]
+pub use history::literal_folder;
 pub(super) use history::{find, history};
 pub(super) use list::{runs, snapshots};

@@ -14,7 +14,7 @@ use crate::backup::relpath::RelPath;
 use crate::backup::sorted_file::SortedError;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer};
-use crate::engine::wire::{entry_bytes, entry_to_wire, sentences, unexpected};
+use crate::engine::wire::{WireError, entry_bytes, entry_to_wire, sentences, unexpected};
 use crate::net::link::{LinkError, LinkSender};
 use crate::net::message::{Changes, Committed, Manifest, ManifestEnd, Message, WireChange};
 
@@ -80,7 +80,7 @@ impl ManifestSender<'_> {
         }
         batch.flush()?;
         self.link.send(ManifestEnd { bytes_read: self.found.bytes_read })?;
-        self.answer()
+        self.answer(end.files)
     }
 
     /// What the changes are made to: a new manifest whose changes are not known travels whole.
@@ -104,7 +104,8 @@ impl ManifestSender<'_> {
         })
     }
 
-    fn answer(&self) -> Result<Answer, EngineError> {
+    /// `files`: as many can be missing.
+    fn answer(&self, files: u64) -> Result<Answer, EngineError> {
         let mut missing = Vec::new();
         loop {
             let reply = match self.replies.recv_timeout(Duration::from_secs(COMMIT_SECS)) {
@@ -119,7 +120,10 @@ impl ManifestSender<'_> {
                 Message::Busy(_) => {}
                 Message::Missing(part) => {
                     for path in &part.paths {
-                        missing.push(RelPath::new(&path.0).map_err(crate::engine::wire::WireError::from)?);
+                        missing.push(RelPath::new(&path.0).map_err(WireError::from)?);
+                    }
+                    if missing.len() as u64 > files {
+                        return Err(WireError::Bounds("more content is missing than there is").into());
                     }
                     if part.last {
                         return Ok(Answer::Missing(missing));

@@ -16,6 +16,8 @@ mod estimate;
 mod files;
 mod found;
 mod hash;
+#[cfg(test)]
+mod hostile;
 mod manifest;
 mod owners;
 mod pulse;

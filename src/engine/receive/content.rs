@@ -200,6 +200,10 @@ impl<'a> ContentReceiver<'a> {
         if self.large.len() >= FILES_OPEN_MAX {
             return Err(WireError::Bounds("too many large files are open").into());
         }
+        // Two that write to one file: what the one has verified, the other could change.
+        if self.large.contains_key(&open.file) || self.large.values().any(|large| large.path == path) {
+            return Err(WireError::Bounds("a large file is opened that is open").into());
+        }
         self.learn_recipe(&path, class)?;
         self.run.room.begin_file()?;
         let writer = if self.run.begin.dry_run {

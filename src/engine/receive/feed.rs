@@ -299,8 +299,8 @@ pub(in crate::engine) fn present_of(row: Row, path: RelPath, shared: &HashMap<u6
 struct Stored<'a>(&'a Run<'a>);
 
 impl Contents for Stored<'_> {
-    fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
-        self.0.staging.is_staged(path, digest)
+    fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> bool {
+        self.0.staging.is_staged(path, digest, size)
     }
 
     fn find(&self, digest: &Digest, _: u64) -> Option<ContentPlace> {

@@ -60,7 +60,7 @@ pub(super) fn dry_run(
         counts: planned.plan.counts.to_array(),
         files: 0,
         bytes: 0,
-        bytes_missing: planned.plan.missing.iter().map(|m| m.size).sum(),
+        bytes_missing: planned.plan.missing.iter().fold(0, |sum, missing| missing.size.saturating_add(sum)),
         incomplete: incoming.incomplete,
         notes: Vec::new(),
         copies: Vec::new(),

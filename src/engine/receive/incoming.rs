@@ -22,6 +22,8 @@ use crate::tree::shared_read::SharedRead;
 
 /// About what a record takes beside its path.
 const RECORD_BYTES: u64 = 64;
+/// Paths that could not be seen: a short one takes more memory than its bytes.
+const UNSEEN_COUNT_MAX: usize = UNSEEN_BYTES_MAX / 64;
 /// Name of the spool in staging.
 const SPOOL: &[u8] = b"changes";
 
@@ -99,7 +101,7 @@ impl Incoming {
             let record = match change {
                 Change::Unseen(path) => {
                     self.unseen_bytes += path.as_bytes().len();
-                    if self.unseen_bytes > UNSEEN_BYTES_MAX {
+                    if self.unseen_bytes > UNSEEN_BYTES_MAX || self.unseen.len() >= UNSEEN_COUNT_MAX {
                         let message = "too many paths could not be seen to remember them; back up less at once, \
                                        or exclude what cannot be read";
                         return Err(EngineError::new(ErrorKind::Failed, message));

@@ -18,6 +18,7 @@ use crate::backup::entry::{Meta, SizeClass};
 use crate::backup::relpath::RelPath;
 use crate::store::vault::{BlobPlace, Vault};
 use crate::tree::error::TreeError;
+use crate::tree::metadata::stat_file;
 
 const READ_BYTES: usize = 1024 * 1024;
 const ZERO_BLOCK: [u8; 4096] = [0; 4096];
@@ -277,11 +278,19 @@ impl LargeWriter {
         if !self.queue.is_empty() {
             self.failed.get_or_insert_with(|| "chunks are missing".to_owned());
         }
+        let (dir, name) = staging.parent(&self.path)?;
+        let ours = stat_file(&self.file).map_err(|e| TreeError::new("look at", &self.place.0, &self.place.1, e))?;
+        // Something else may have been sent for this path meanwhile: that stands in the index, and this is nowhere.
+        let is_there = dir.stat(&name).is_ok_and(|stat| stat.ino == ours.ino);
+        if !is_there {
+            self.fail("something else took its place");
+        }
         if self.failed.is_some() || Digest::from(self.whole.finalize()) != digest {
             let why = self.failed.as_deref().unwrap_or("its content is not what was announced");
             tracing::warn!("'{}' is asked for again: {why}", self.path);
-            let (dir, name) = staging.parent(&self.path)?;
-            dir.unlink(&name)?;
+            if is_there {
+                dir.unlink(&name)?;
+            }
             return Ok(None);
         }
         if sparse {

@@ -172,7 +172,7 @@ impl Staging {
         sources: &PrepareSources<'_>,
         copy_dirs: &mut DirCache,
     ) -> Result<bool, TreeError> {
-        if self.is_staged(&step.path, &content.digest) {
+        if self.is_staged(&step.path, &content.digest, content.size) {
             return Ok(true);
         }
         let opened = match from {
@@ -196,8 +196,9 @@ impl Staging {
         let mut target = self.create(&step.path, &dir, &name, 0o600)?;
         copy_content(source, &mut target).map_err(|e| TreeError::new("copy to", dir.label(), &name, e))?;
         let mut written = dir.open_read(&name)?;
-        let digest = hash_file(&mut written).map_err(|e| TreeError::new("read", dir.label(), &name, e))?;
-        if digest != content.digest {
+        let failed = |e| TreeError::new("read", dir.label(), &name, e);
+        let digest = hash_file(&mut written).map_err(failed)?;
+        if (digest, written.metadata().map_err(failed)?.len()) != (content.digest, content.size) {
             dir.unlink(&name)?;
             return Ok(false);
         }

@@ -179,4 +179,20 @@ mod tests {
         assert!(!f.staging.has(&Digest::of(b"below")));
         assert_eq!(std::fs::read_dir(&spare).unwrap().count(), 4);
     }
+
+    #[test]
+    fn what_took_the_place_of_an_open_large_file_stays_there() {
+        for other in ["large", "large/below"] {
+            let f = open(tempfile::tempdir().unwrap());
+            let content = [7; 40_000];
+            let class = crate::backup::entry::SizeClass::Kib64;
+            let mut writer = LargeWriter::open(&f.staging, &rel("large"), class).unwrap();
+            writer.arrive(&content).unwrap();
+            f.put(other, "came meanwhile");
+            let digest = Digest::of(&content);
+            let finished = writer.finish(&f.staging, &Meta { mode: 0o600, ..Meta::default() }, digest, false).unwrap();
+            assert!(finished.is_none() && !f.staging.has(&digest), "{other}: it is nowhere");
+            f.has(&["came meanwhile"]);
+        }
+    }
 }

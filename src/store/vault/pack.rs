@@ -15,6 +15,8 @@
 //! Always holds: nothing is decompressed before the index that names its length has matched its hash, and no more than
 //! that length comes out. This file opens nothing.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use crate::backup::digest::{Digest, RunId};
@@ -26,7 +28,7 @@ const END_MAGIC: [u8; 8] = *b"RBPKEND1";
 const HASH_LEN: usize = 16;
 const NUMBERS_LEN: usize = 4 + 4 + 4;
 /// Bytes of the trailer.
-pub(super) const TRAILER_LEN: usize = NUMBERS_LEN + HASH_LEN + END_MAGIC.len();
+const TRAILER_LEN: usize = NUMBERS_LEN + HASH_LEN + END_MAGIC.len();
 /// Most blobs in a pack; a pack of small files is closed by this.
 pub const PACK_BLOBS_MAX: usize = 128 * 1024;
 /// Largest raw index.
@@ -177,15 +179,15 @@ struct Record {
 }
 
 /// The last bytes of a pack, read.
-pub(super) struct Trailer {
-    pub(super) index_stored: u32,
+struct Trailer {
+    index_stored: u32,
     index_raw: u32,
     blobs: u32,
     bytes: [u8; TRAILER_LEN],
 }
 
 impl Trailer {
-    pub(super) fn parse(bytes: [u8; TRAILER_LEN]) -> Result<Self, String> {
+    fn parse(bytes: [u8; TRAILER_LEN]) -> Result<Self, String> {
         let [a, b, c] = [number(&bytes, 0), number(&bytes, 4), number(&bytes, 8)];
         let trailer = Self { index_stored: a, index_raw: b, blobs: c, bytes };
         if !trailer.bytes.ends_with(&END_MAGIC) {
@@ -237,8 +239,49 @@ pub(super) fn encode_tail(blobs: &[Blob]) -> Option<Vec<u8>> {
     Some(tail)
 }
 
+/// Why the index of a pack cannot be had.
+#[derive(Debug)]
+pub enum IndexError {
+    /// It could not be read; too short is an error of this kind.
+    Io(io::Error),
+    /// It was, and is not what was written.
+    Damaged(String),
+}
+
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<String> for IndexError {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+/// The blobs of a pack of `bytes` bytes, of which `read_at` reads any part.
+///
+/// # Errors
+/// [`IndexError`].
+pub fn read_index(bytes: u64, read_at: impl Fn(&mut [u8], u64) -> io::Result<()>) -> Result<Vec<Blob>, IndexError> {
+    let trailer_at = bytes.checked_sub(TRAILER_LEN as u64).ok_or_else(|| "it is cut short".to_owned())?;
+    let (mut magic, mut trailer) = ([0; MAGIC.len()], [0; TRAILER_LEN]);
+    read_at(&mut magic, 0)?;
+    read_at(&mut trailer, trailer_at)?;
+    if magic != MAGIC {
+        return Err("it does not begin as a pack does".to_owned().into());
+    }
+    let trailer = Trailer::parse(trailer)?;
+    let index_at = trailer_at.checked_sub(u64::from(trailer.index_stored)).filter(|at| *at >= MAGIC.len() as u64);
+    let index_at = index_at.ok_or_else(|| "its trailer names more than there is".to_owned())?;
+    let mut index = vec![0; trailer.index_stored as usize];
+    read_at(&mut index, index_at)?;
+    Ok(decode_index(&index, &trailer, bytes)?)
+}
+
 /// The blobs of a pack of `bytes` bytes, from its index as it is stored.
-pub(super) fn decode_index(index: &[u8], trailer: &Trailer, bytes: u64) -> Result<Vec<Blob>, String> {
+fn decode_index(index: &[u8], trailer: &Trailer, bytes: u64) -> Result<Vec<Blob>, String> {
     if seal(index, trailer.index_raw, trailer.blobs).as_deref() != Some(trailer.bytes.as_slice()) {
         return Err("its index does not match its hash".into());
     }
@@ -294,7 +337,10 @@ fn inflate(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, String> {
 }
 
 /// What a blob holds, from its bytes in the file; verified.
-pub(super) fn decode_blob(blob: &Blob, stored: Vec<u8>) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_blob(blob: &Blob, stored: Vec<u8>) -> Result<Vec<u8>, String> {
     let raw = match blob.codec {
         Codec::Raw => stored,
         Codec::Zstd => inflate(&stored, blob.raw as usize)?,

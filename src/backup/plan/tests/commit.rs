@@ -33,7 +33,7 @@ fn number(digest: &Digest) -> u8 {
 }
 
 impl Contents for Store<'_> {
-    fn is_staged(&self, path: &RelPath, digest: &Digest) -> bool {
+    fn is_staged(&self, path: &RelPath, digest: &Digest, _: u64) -> bool {
         self.case.staged.get(path).is_some_and(|n| *n == number(digest))
     }
 

@@ -3,7 +3,8 @@
 use super::*;
 use crate::backup::bytes::Bytes;
 use crate::backup::digest::Digest;
-use crate::net::message::{Content, Piece, Tree, TreeEnd, WireEntry, WireKind};
+use crate::engine::hostile::every_message;
+use crate::net::message::{Content, Piece, RefusalKind, Refused, Tree, TreeEnd, WireEntry, WireKind};
 
 fn entry(path: &str, kind: WireKind) -> WireEntry {
     let uid = rustix::process::getuid().as_raw();
@@ -161,5 +162,20 @@ fn content_that_fits_no_file_ends_it() {
         let (outcome, _) = from_server(temp.path(), entries, vec![message.clone()]);
         assert!(outcome.is_err(), "{message:?}");
         assert!(!temp.path().join("out/x/f").exists());
+    }
+}
+
+/// Whatever comes instead of content: it ends with a reason, and the target has what it had.
+#[test]
+fn out_of_turn_ends_it() {
+    for (name, message) in every_message() {
+        let temp = tempfile::tempdir().unwrap();
+        let entries = vec![entry("", WireKind::Dir), file("f", b"ab")];
+        let last = Refused { kind: RefusalKind::Failed, message: Bytes(b"enough".to_vec()) };
+        let (outcome, _) = from_server(temp.path(), entries, vec![message, last.into()]);
+        let error = outcome.unwrap_err().message;
+        let in_order = ["Content", "Refused", "Busy"].contains(&name.as_str());
+        assert!(in_order || error.contains(&format!("unexpected message {name}")), "{name}: {error}");
+        assert!(!temp.path().join("out/x/f").exists(), "{name}");
     }
 }
