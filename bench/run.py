@@ -216,6 +216,12 @@ class RbBackup(Tool):
         return Path(out) / Path(source).name
 
 
+class RbBackupBefore(RbBackup):
+    """another build of the same, to see what a change costs: --before DIR --tools rbbackup,before --reference before"""
+
+    name, bin = "before", None
+
+
 class Rsync(Tool):
     """its plain daemon: no encryption, no hash of what has not changed, nothing flushed"""
 
@@ -313,11 +319,11 @@ class CpSync(Tool):
         return ["cp", "-a", f"{self.dir}/store{self.count}/{Path(source).name}/.", str(out)]
 
 
-TOOLS = {tool.name: tool for tool in (RbBackup, RsyncSync, Rsync, Restic, Borg, CpSync)}
+TOOLS = {tool.name: tool for tool in (RbBackup, RbBackupBefore, RsyncSync, Rsync, Restic, Borg, CpSync)}
 
 
 def missing(tool):
-    if tool is RbBackup:
+    if issubclass(tool, RbBackup):
         return [str(tool.bin / name) for name in ("rbbackup", "rbbackupd") if not os.access(tool.bin / name, os.X_OK)]
     return [need for need in tool.needs if not shutil.which(need)]
 
@@ -339,17 +345,33 @@ def tree_equal(a, b):
     return answer.returncode == 0 and not answer.stdout.strip()
 
 
-def work_tree(tools, scratch, args):
-    """a real tree: first backup, no change, the next release, a directory renamed, restore"""
+def work_start(tools, scratch, args):
+    """the beginning of tree: first backup, no change three times"""
+    source = real_tree(scratch, args)
+    for step in ("first", "no change", "no change", "no change"):
+        yield from each_tool(tools, source, step)
+
+
+def real_tree(scratch, args):
     source = Path(scratch) / "src" / "tree"
     source.parent.mkdir(parents=True)
     subprocess.run(["cp", "-a", str(args.old), str(source)], check=True)
     warm_up(source)
+    return source
+
+
+def each_tool(tools, source, step):
+    for tool in tools:
+        settle(source)
+        yield run(tools, tool, tool.backup(source), step)
+
+
+def work_tree(tools, scratch, args):
+    """a real tree: first backup, no change, the next release, a directory renamed, restore"""
+    source = real_tree(scratch, args)
 
     def each(step):
-        for tool in tools:
-            settle(source)
-            yield run(tools, tool, tool.backup(source), step)
+        yield from each_tool(tools, source, step)
 
     yield from each("first")
     yield from each("no change")
@@ -384,9 +406,7 @@ def work_big(tools, scratch, args):
         subprocess.run(["tar", *fixed, "-C", str(tree), "-cf", str(big), "."], check=True)
 
     def each(step):
-        for tool in tools:
-            settle(source)
-            yield run(tools, tool, tool.backup(source), step)
+        yield from each_tool(tools, source, step)
 
     tar(args.old)
     warm_up(source)
@@ -408,12 +428,10 @@ def work_many(tools, scratch, args):
         (folder / f"f{i:07}.txt").write_bytes(b"%d\n" % (i * 2654435761 % 2**32) * (1 + i % 7))
     warm_up(source)
     for step in ("many first", "many same"):
-        for tool in tools:
-            settle(source)
-            yield run(tools, tool, tool.backup(source), step)
+        yield from each_tool(tools, source, step)
 
 
-WORK = {"tree": work_tree, "big": work_big, "many": work_many}
+WORK = {"tree": work_tree, "start": work_start, "big": work_big, "many": work_many}
 
 
 # ---- the test bed ---------------------------------------------------------------------------------------------------
@@ -504,7 +522,8 @@ def table(rows, names, reference):
                 cells.append("")
                 continue
             ratio = f" **×{wall / base:.2f}**" if base and name != reference else ""
-            cells.append(f"{wall:.2f} s{ratio}, {median(name, step, 'wire') / 1e6:.1f} MB")
+            cpu = f"{median(name, step, 'cpu'):.2f} s of CPU"
+            cells.append(f"{wall:.2f} s{ratio}, {cpu}, {median(name, step, 'wire') / 1e6:.1f} MB")
         print(f"| {step} | {' | '.join(cells)} |")
     print(f"\n**×** is the wall time in multiples of {reference}; MB went over the wire.\n\n| peak MiB | client | server |")
     print("| --- | --- | --- |")
@@ -536,12 +555,14 @@ def arguments():
     parser.add_argument("new", nargs="?", type=Path, help="the same tree, one release later")
     parser.add_argument("--fetch", type=Path, metavar="DIR", help="get two such trees into DIR, and stop")
     parser.add_argument("--versions", default="6.1.176-1,6.1.190-1", help="of the package linux-source-6.1, for --fetch")
-    parser.add_argument("--tools", default=",".join(TOOLS), help=f"default: {','.join(TOOLS)}")
+    default_tools = ",".join(name for name in TOOLS if name != RbBackupBefore.name)
+    parser.add_argument("--tools", default=default_tools, help=f"of {','.join(TOOLS)} (default: {default_tools})")
     parser.add_argument("--reference", default="rsync+sync", help="the tool that is 1.00 (default: rsync+sync)")
     parser.add_argument("--work", default="tree", help=f"of {','.join(WORK)} (default: tree)")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--files", type=int, default=200_000, help="for --work many")
     parser.add_argument("--bin", type=Path, default=RbBackup.bin, help="folder of rbbackup and rbbackupd")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="folder of another build, for the tool 'before'")
     parser.add_argument("--scratch", help="folder to work in; is made and removed (default: a new one in TMPDIR)")
     parser.add_argument("--no-bed", dest="bed", action="store_false", help="no loop device, no cgroup: noisier")
     parser.add_argument("--bed-size", default="60G", help="of its sparse image (default: 60G)")
@@ -550,6 +571,8 @@ def arguments():
     unknown = [w for w in args.work.split(",") if w not in WORK] + [t for t in args.tools.split(",") if t not in TOOLS]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
+    if RbBackupBefore.name in args.tools.split(",") and not args.before:
+        parser.error("the tool 'before' needs --before DIR")
     if not args.fetch and args.work != "many" and not (args.old and args.new):
         parser.error("two trees are needed; --fetch DIR gets them")
     return args
@@ -562,6 +585,7 @@ def main():
     if args.fetch:
         return fetch(args.fetch.resolve(), args.versions)
     RbBackup.bin = args.bin.resolve()
+    RbBackupBefore.bin = args.before.resolve() if args.before else None
     args.old, args.new = (tree.resolve() if tree else None for tree in (args.old, args.new))
     if args.bed and not IS_ROOT:
         print("not root: no test bed of its own, timings are noisier")
