@@ -30,6 +30,7 @@ use crate::backup::relpath::RelPath;
 use crate::store::names::CopyName;
 use crate::store::registry::Identity;
 use crate::store::staging::staging_id;
+use crate::tree::file_system::left_of;
 
 /// The file system is asked again when a quarter of what it had beyond the reserve has been staged; at most and at least
 /// after so much.
@@ -240,16 +241,12 @@ impl<'a> Room<'a> {
     /// Free bytes beyond that part of the reserve.
     fn beyond_reserve(&self, part: Part) -> Result<u64, EngineError> {
         // What cannot be asked is found out by writing.
-        let Ok(disk) = rustix::fs::statvfs(self.hub.store.root()) else { return Ok(u64::MAX) };
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        // What the file system itself reserves for root is free for a daemon that is root.
-        let free = bytes(if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail });
-        let reserve = self.hub.options.space.reserve.unwrap_or_else(|| reserve_of(bytes(disk.f_blocks)));
+        let Some(disk) = left_of(self.hub.store.root_dir()) else { return Ok(u64::MAX) };
+        let reserve = self.hub.options.space.reserve.unwrap_or_else(|| reserve_of(disk.total));
         let part = if part == Part::Whole { 1 } else { 2 };
-        // A file system that does not count its inodes says 0.
-        let inodes = (disk.f_files / 100).min(RESERVE_INODES);
-        match free.checked_sub(reserve / part) {
-            Some(beyond) if disk.f_ffree >= inodes / part => return Ok(beyond),
+        let inodes = (disk.inodes_total / 100).min(RESERVE_INODES);
+        match disk.bytes.checked_sub(reserve / part) {
+            Some(beyond) if disk.inodes >= inodes / part => return Ok(beyond),
             _ => {}
         }
         let root = escape(self.hub.store.root().as_os_str().as_encoded_bytes());
@@ -257,8 +254,8 @@ impl<'a> Room<'a> {
             "the disk of '{root}' has {} and {} inodes left, and {} and {} inodes are kept free so that the server can be \
              managed ([limits] reserve). Nothing was changed. The server's administrator makes room: a larger disk, or \
              'rbbackupd prune'",
-            show_bytes(free),
-            disk.f_ffree,
+            show_bytes(disk.bytes),
+            disk.inodes,
             show_bytes(reserve),
             inodes,
         );

@@ -32,6 +32,27 @@ pub fn space_of(at: impl AsFd) -> (u64, u64) {
         .map_or((0, 0), |fs| (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize)))
 }
 
+/// What a file system has left for this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// Free bytes: for root also those that the file system keeps for it.
+    pub bytes: u64,
+    /// All bytes.
+    pub total: u64,
+    /// Free inodes.
+    pub inodes: u64,
+    /// All of them; 0 where they are not counted.
+    pub inodes_total: u64,
+}
+
+/// What is left; none when it cannot be asked.
+pub fn left_of(at: impl AsFd) -> Option<Left> {
+    let fs = rustix::fs::fstatvfs(at).ok()?;
+    let free = if rustix::process::geteuid().is_root() { fs.f_bfree } else { fs.f_bavail };
+    let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
+    Some(Left { bytes: bytes(free), total: bytes(fs.f_blocks), inodes: fs.f_ffree, inodes_total: fs.f_files })
+}
+
 /// What names the file system of `root` also after devices were numbered anew; 0 when nothing does.
 ///
 /// ext4, btrfs and zfs put their UUID into `f_fsid`. Others (xfs, vfat, f2fs) put the device number there; their UUID is
