@@ -3,6 +3,7 @@
 //! Names in a file system are bytes, not text. A plain `Vec<u8>` goes through serde one element at a time; this type
 //! uses `serialize_bytes`, which bincode copies as one block (length, then bytes).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Error, SeqAccess, Visitor};
@@ -37,12 +38,28 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// Shows a name on a terminal or in a log: valid UTF-8 stays, control bytes and the rest become `\xNN`.
+/// Whether a character does something to a screen instead of being seen on it: control characters (C0, DEL, C1), line and
+/// paragraph separators, and those that turn the direction of writing, with which `gpj.exe` reads `exe.jpg`.
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Lines as they may be shown, whoever wrote them: what is not seen becomes `\xNN`. As a rule there is none of that.
+pub fn shown(lines: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| c != '\n' && is_unseen(c);
+    if !lines.contains(is_bad) {
+        return Cow::Borrowed(lines);
+    }
+    Cow::Owned(lines.split('\n').map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n"))
+}
+
+/// Shows a name on a terminal or in a log: what is seen stays, control bytes and the rest become `\xNN`.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for part in bytes.utf8_chunks() {
         for c in part.valid().chars() {
-            if c.is_control() {
+            if is_unseen(c) {
                 let mut buf = [0; 4];
                 for b in c.encode_utf8(&mut buf).bytes() {
                     out.push_str(&format!("\\x{b:02x}"));
@@ -121,5 +138,14 @@ mod tests {
     fn control_bytes_and_broken_utf8_are_escaped() {
         assert_eq!(escape(b"a\x1b[31m\xffz"), "a\\x1b[31m\\xffz");
         assert_eq!(escape("año\n".as_bytes()), "año\\x0a");
+        assert_eq!(escape("\u{9b}2J\u{7f}".as_bytes()), "\\xc2\\x9b2J\\x7f");
+        assert_eq!(escape("exe.\u{202e}gpj\u{2028}".as_bytes()), "exe.\\xe2\\x80\\xaegpj\\xe2\\x80\\xa8");
+    }
+
+    #[test]
+    fn whole_lines_are_shown_as_such() {
+        assert!(matches!(shown("one\nzwei ä € 文"), Cow::Borrowed(_)));
+        assert_eq!(shown("one\ntwo\x1b[2J\u{85}\n"), "one\ntwo\\x1b[2J\\xc2\\x85\n");
+        assert_eq!(escape(&escape(b"\x1b\xff").into_bytes()), "\\x1b\\xff", "once is enough");
     }
 }

@@ -1,12 +1,14 @@
 //! Which snapshots stay and which go, and why: values in, a verdict with its reasons out.
 //!
-//! Each root is judged by itself; a verdict depends on the records, the policy and the store's clock alone. What a client
-//! says of the time counts for nothing. Whatever the policy says, these stay:
+//! Each root is judged by itself, and with `-r` apart from without: a run that looks at a folder's own files alone does not
+//! stand for the tree. A verdict depends on the records, the policy and the store's clock alone. What a client says of the
+//! time counts for nothing. Whatever the policy says, these stay:
 //!
 //! - what is younger than `min_age`; what the clock says is of the future is young;
 //! - the newest record of a root, and its last complete snapshot;
 //! - the predecessor of a run that shrank its root beyond the delete guard, and that run's own record, which tells of it,
-//!   until somebody releases it.
+//!   until somebody releases it;
+//! - what was there before many runs did the same together, or one overwrote most of it: see [`decline`].
 //!
 //! A period (an hour, a day, …, on the server's wall clock) is stood for by its newest complete snapshot. An incomplete
 //! one stands for a period only if no complete one falls into it: whoever has one file that can never be read still has a
@@ -15,13 +17,18 @@
 //! Always holds: more of any count, or of `within` or `min_age`, never lets go of more; and what is left is left again when
 //! it is judged again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 
 use super::fingerprint::Timestamp;
 use super::guard::{GuardInput, check};
 use super::relpath::RelPath;
 use super::snapshot::{RunKind, SnapshotRecord};
+
+mod decline;
+mod reason;
+
+pub use decline::{DECLINE_SECS, LARGEST_SECS, OVERWRITTEN_SECS};
+pub use reason::Reason;
 
 const DAY_SECS: u64 = 24 * 3600;
 
@@ -76,8 +83,16 @@ pub struct Candidate {
     pub offset_secs: i32,
     /// All of the source could be read.
     pub complete: bool,
+    /// `-r`.
+    pub recursive: bool,
+    /// Files in it.
+    pub files: u64,
     /// It took away more than the delete guard lets pass, and was not released.
     pub shrank: bool,
+    /// As many as that it overwrote or took away.
+    pub overwrote: bool,
+    /// An admin has said that what was there before it may go.
+    pub released: bool,
 }
 
 impl Candidate {
@@ -90,27 +105,45 @@ impl Candidate {
             received: record.received,
             offset_secs,
             complete: record.complete,
+            recursive: record.recursive,
+            files: record.files,
             shrank: !released && shrank(record),
+            overwrote: overwrote(record),
+            released,
         }
     }
 
     fn is_backup(&self) -> bool {
         self.kind == RunKind::Backup
     }
+
+    /// Whether two are judged together.
+    fn is_of(&self, other: &Self) -> bool {
+        self.series() == other.series()
+    }
+
+    fn series(&self) -> (&RelPath, bool) {
+        (&self.root, self.recursive)
+    }
 }
 
 /// Whether a run took away more than the delete guard lets pass without being told to.
 pub fn shrank(record: &SnapshotRecord) -> bool {
-    let [_, updated, moved, deleted, touched, unchanged] = record.counts;
-    let before =
-        [updated, moved, deleted, touched, unchanged].iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
-    let input = GuardInput {
-        files_before: before,
-        files_going: deleted,
-        root_empty: record.files == 0,
-        ..GuardInput::default()
-    };
-    check(&input).is_err()
+    let [_, _, _, deleted, ..] = record.counts;
+    exceeds(record, deleted, record.files == 0)
+}
+
+/// Whether as much as that was overwritten or taken away.
+fn overwrote(record: &SnapshotRecord) -> bool {
+    let [_, updated, _, deleted, ..] = record.counts;
+    exceeds(record, updated.saturating_add(deleted), false)
+}
+
+/// Whether the guard would let that many of what a run found go.
+fn exceeds(record: &SnapshotRecord, files_going: u64, root_empty: bool) -> bool {
+    let [_, found @ ..] = record.counts;
+    let files_before = found.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    check(&GuardInput { files_before, files_going, root_empty, ..GuardInput::default() }).is_err()
 }
 
 /// A stretch of time for which one snapshot stands.
@@ -180,87 +213,6 @@ fn year_and_month(day: i64) -> (i64, i64) {
     if month < 10 { (march_year, month + 2) } else { (march_year + 1, month - 10) }
 }
 
-/// Why a snapshot stays, or goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Stays: younger than `min_age`.
-    Young {
-        /// The policy's.
-        min_age_secs: u64,
-    },
-    /// Stays: the newest record of its root.
-    Newest,
-    /// Stays: the last of its root that is complete.
-    LastComplete,
-    /// Stays: what was there before a run that shrank the root.
-    BeforeShrink {
-        /// That run's number.
-        by: u64,
-    },
-    /// Stays: it shrank its root, and nobody has released that.
-    Shrank,
-    /// Stays: younger than `within`.
-    Within {
-        /// The policy's.
-        within_secs: u64,
-    },
-    /// Stays: one of the newest.
-    Last {
-        /// Counts from 1, the newest first.
-        rank: u32,
-        /// The policy's.
-        of: u32,
-    },
-    /// Stays: stands for a period.
-    Period {
-        /// For what.
-        period: Period,
-        /// Counts from 1, the newest period first.
-        rank: u32,
-        /// The policy's.
-        of: u32,
-    },
-    /// Goes: others stand for its time, or its time is over.
-    NoRule,
-    /// Goes: it is incomplete.
-    Incomplete,
-    /// Goes: it tells that a root was forgotten, which was backed up again since.
-    Forgotten,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Young { min_age_secs } => write!(f, "younger than {} (min-age)", Span(min_age_secs)),
-            Self::Newest => f.write_str("the newest of its root"),
-            Self::LastComplete => f.write_str("the last complete one of its root"),
-            Self::BeforeShrink { by } => write!(f, "what was there before snapshot {by} took most of it away"),
-            Self::Shrank => f.write_str("took most of its root away, which was not released"),
-            Self::Within { within_secs: u64::MAX } => f.write_str("everything is kept (within)"),
-            Self::Within { within_secs } => write!(f, "younger than {} (within)", Span(within_secs)),
-            Self::Last { rank, of } => write!(f, "last {rank} of {of}"),
-            Self::Period { period, rank, of } => write!(f, "{} {rank} of {of}", period.name()),
-            Self::NoRule => f.write_str("no rule keeps it"),
-            Self::Incomplete => f.write_str("incomplete, and no rule keeps it"),
-            Self::Forgotten => f.write_str("tells that the root was forgotten, which was backed up again since"),
-        }
-    }
-}
-
-/// A time span in the largest unit that fits.
-struct Span(u64);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, unit) = match self.0 {
-            secs if secs % DAY_SECS == 0 && secs > 0 => (secs / DAY_SECS, "day"),
-            secs if secs % 3600 == 0 && secs > 0 => (secs / 3600, "hour"),
-            secs => (secs, "second"),
-        };
-        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
-    }
-}
-
 /// What becomes of one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -272,18 +224,30 @@ pub struct Verdict {
     pub reasons: Vec<Reason>,
 }
 
+/// Takes a number and why it stays.
+type Keep<'a> = dyn FnMut(u64, Reason) + 'a;
+
 /// Judges all records of one copy; one verdict each, by number.
 pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp) -> Vec<Verdict> {
-    let mut roots: BTreeMap<&RelPath, Vec<&Candidate>> = BTreeMap::new();
+    let mut all: BTreeMap<(&RelPath, bool), Vec<&Candidate>> = BTreeMap::new();
     let mut kept: BTreeMap<u64, Vec<Reason>> = BTreeMap::new();
     for candidate in candidates {
-        roots.entry(&candidate.root).or_default().push(candidate);
+        all.entry(candidate.series()).or_default().push(candidate);
     }
-    for mut root in roots.into_values() {
-        root.sort_by_key(|candidate| std::cmp::Reverse(candidate.number));
-        let mut keep = |number: u64, reason| kept.entry(number).or_default().push(reason);
-        keep_always(&root, policy, now, &mut keep);
-        keep_by_policy(&root, policy, now, &mut keep);
+    for mut series in all.into_values() {
+        series.sort_by_key(|candidate| candidate.number);
+        let mut keep = |number: u64, reason| {
+            let reasons = kept.entry(number).or_default();
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        };
+        decline::keep_before_losses(&series, policy, now, &mut keep);
+        series.reverse();
+        keep_always(&series, policy, now, &mut keep);
+        keep_by_policy(&series, policy, now, &mut keep);
+        series.reverse();
+        keep_released(&series, &mut kept);
     }
     let mut verdicts: Vec<Verdict> = Vec::with_capacity(candidates.len());
     for candidate in candidates {
@@ -300,36 +264,47 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp) -> Vec<
     verdicts
 }
 
-/// What no policy can change. `root`: its records, newest first.
-fn keep_always(root: &[&Candidate], policy: &Policy, now: Timestamp, keep: &mut dyn FnMut(u64, Reason)) {
-    let is_complete = |candidate: &&&Candidate| candidate.is_backup() && candidate.complete;
-    if let Some(newest) = root.first() {
-        keep(newest.number, Reason::Newest);
-    }
-    if let Some(complete) = root.iter().find(is_complete) {
-        keep(complete.number, Reason::LastComplete);
-    }
-    for candidate in root.iter().filter(|candidate| age_secs(candidate, now) < policy.min_age_secs) {
-        keep(candidate.number, Reason::Young { min_age_secs: policy.min_age_secs });
-    }
-    for (at, candidate) in root.iter().enumerate().filter(|(_, candidate)| candidate.shrank) {
-        let before = root.get(at + 1..).unwrap_or_default();
-        let predecessor = before.iter().find(|earlier| earlier.is_backup());
-        // One that is incomplete may lack what the complete one before it has.
-        let complete = before.iter().find(is_complete);
-        let held: BTreeSet<u64> = [predecessor, complete].into_iter().flatten().map(|earlier| earlier.number).collect();
-        if !held.is_empty() {
-            keep(candidate.number, Reason::Shrank);
-        }
-        for number in held {
-            keep(number, Reason::BeforeShrink { by: candidate.number });
-        }
+/// The records to release so that a snapshot goes which is kept for this reason.
+pub fn release_for(candidates: &[Candidate], number: u64, reason: Reason) -> Vec<u64> {
+    match reason {
+        Reason::BeforeShrink { by } | Reason::BeforeOverwrite { by } | Reason::Largest { by } => vec![by],
+        Reason::Shrank | Reason::Overwrote => vec![number],
+        Reason::BeforeDecline { by } => decline::descent(candidates, by),
+        Reason::Declined => decline::descent(candidates, number),
+        _ => Vec::new(),
     }
 }
 
-/// What the policy keeps. `root`: its records, newest first.
-fn keep_by_policy(root: &[&Candidate], policy: &Policy, now: Timestamp, keep: &mut dyn FnMut(u64, Reason)) {
-    let backups: Vec<&Candidate> = root.iter().copied().filter(|candidate| candidate.is_backup()).collect();
+/// What no policy can change. `series`: the records of a root, newest first.
+fn keep_always(series: &[&Candidate], policy: &Policy, now: Timestamp, keep: &mut Keep<'_>) {
+    let is_complete = |candidate: &&&Candidate| candidate.is_backup() && candidate.complete;
+    if let Some(newest) = series.first() {
+        keep(newest.number, Reason::Newest);
+    }
+    if let Some(complete) = series.iter().find(is_complete) {
+        keep(complete.number, Reason::LastComplete);
+    }
+    for candidate in series.iter().filter(|candidate| age_secs(candidate, now) < policy.min_age_secs) {
+        keep(candidate.number, Reason::Young { min_age_secs: policy.min_age_secs });
+    }
+}
+
+/// What tells that somebody released what was there before it, as long as some of that is left: without it the rest would
+/// be held again. `series`: oldest first.
+fn keep_released(series: &[&Candidate], kept: &mut BTreeMap<u64, Vec<Reason>>) {
+    let mut left = false;
+    for candidate in series {
+        let stays = kept.contains_key(&candidate.number);
+        if candidate.released && left {
+            kept.entry(candidate.number).or_default().push(Reason::Released);
+        }
+        left |= stays;
+    }
+}
+
+/// What the policy keeps. `series`: the records of a root, newest first.
+fn keep_by_policy(series: &[&Candidate], policy: &Policy, now: Timestamp, keep: &mut Keep<'_>) {
+    let backups: Vec<&Candidate> = series.iter().copied().filter(|candidate| candidate.is_backup()).collect();
     let Policy { within_secs, last, .. } = *policy;
     for candidate in backups.iter().filter(|c| within_secs == u64::MAX || age_secs(c, now) < within_secs) {
         keep(candidate.number, Reason::Within { within_secs });

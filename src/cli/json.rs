@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::progress::{Label, View};
-use crate::backup::bytes::escape;
+use crate::backup::bytes::{escape, is_unseen};
 use crate::backup::digest::Digest;
 use crate::backup::entry::Kind;
 use crate::engine::inspect::{DestinationStatus, ListedEntry, RootStatus, StatusReport};
@@ -26,7 +26,14 @@ pub(super) fn hex_of_odd(bytes: &[u8]) -> Option<String> {
 
 pub(super) fn line<T: Serialize>(object: &T) -> String {
     // Strings, numbers and nulls only: nothing that serde_json could refuse.
-    serde_json::to_string(object).unwrap_or_default()
+    let line = serde_json::to_string(object).unwrap_or_default();
+    if !line.contains(is_unseen) {
+        return line;
+    }
+    // JSON leaves what is beyond C0 as it is; a terminal does not.
+    let mut units = [0; 2];
+    let mut code = |c: char| c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+    line.chars().map(|c| if is_unseen(c) { code(c) } else { c.to_string() }).collect()
 }
 
 /// Whose run it is, at a destination.

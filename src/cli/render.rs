@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 pub use self::copies::{copy_lines, gathering_line};
 use super::progress::{FileView, Label, View};
 use super::units::{show_bytes, show_count, show_secs};
-use crate::backup::bytes::escape;
+use crate::backup::bytes::{escape, shown};
 use crate::backup::entry::{Entry, Kind};
 use crate::engine::inspect::{DestinationStatus, ListedEntry, Listing, StatusReport};
 use crate::engine::observer::Summary;
@@ -62,7 +62,7 @@ pub fn cut(line: &str, columns: usize) -> String {
         wide += columns_of(*c);
         wide <= columns
     };
-    line.chars().take_while(fits).collect()
+    shown(line).chars().take_while(fits).collect()
 }
 
 fn short_name(path: &[u8], columns: usize) -> String {

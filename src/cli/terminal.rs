@@ -2,12 +2,17 @@
 //!
 //! A reader that went away (`rbbackup ls | head`) is no error and never a panic: a backup does not fail because nobody
 //! looks at it any more.
+//!
+//! Whatever a line is made of, nothing in it reaches the terminal but what is seen there: names, and what peers say, are
+//! escaped where they are put into a line, and should one be forgotten, here. The codes that draw bars do not come this way.
 
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use rustix::termios::LocalModes;
+
+use crate::backup::bytes::shown;
 
 /// Cheap to clone; all clones share the same bars.
 #[derive(Clone, Debug)]
@@ -69,7 +74,7 @@ impl Terminal {
     pub fn out(&self, line: &str) {
         let print = || {
             let mut stdout = std::io::stdout().lock();
-            writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+            writeln!(stdout, "{}", shown(line)).and_then(|()| stdout.flush())
         };
         // Nobody reads it any more: see above.
         let _ = if self.stdout_is_terminal { self.bars.suspend(print) } else { print() };
@@ -80,7 +85,7 @@ impl Terminal {
         self.bars.suspend(|| {
             // Nobody is left to tell.
             // In one piece: others write to the same terminal.
-            let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+            let _ = std::io::stderr().lock().write_all(format!("{}\n", shown(line)).as_bytes());
         });
     }
 
@@ -122,7 +127,7 @@ impl Page {
     /// Adds a line; what is left is written when the page is dropped.
     pub fn line(&mut self, line: &str) {
         if !self.reader_gone {
-            self.reader_gone = writeln!(self.stdout, "{line}").is_err();
+            self.reader_gone = writeln!(self.stdout, "{}", shown(line)).is_err();
         }
     }
 }

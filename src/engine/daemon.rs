@@ -53,7 +53,7 @@ pub struct DaemonOptions {
 #[allow(clippy::needless_pass_by_value)]
 pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError> {
     let DaemonOptions { trust_first_use, retention, relay, space, .. } = options;
-    let hub_options = HubOptions { trust_first_use, retention, relay, space };
+    let hub_options = HubOptions { trust_first_use, retention, relay, space, ..HubOptions::default() };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
     let key = hub.keys.show(&hub.store)?;

@@ -81,7 +81,7 @@ fn serve_run(
     let mut others = snapshots.roots()?;
     others.retain(|other| other.root != root);
     let plan = plan(hub, &copy, &root, newest.recursive, &others)?;
-    let record = record(who, request, &root, &newest, &plan, &snapshots)?;
+    let record = record(hub, who, request, &root, &newest, &plan, &snapshots)?;
     let draft = snapshots.draft(
         request.run,
         None,
@@ -173,6 +173,7 @@ fn plan(
 }
 
 fn record(
+    hub: &Hub,
     who: &Who,
     request: &Forget,
     root: &RelPath,
@@ -188,7 +189,7 @@ fn record(
         delete: true,
         run: request.run,
         parent: Some(newest.run),
-        received: now(),
+        received: hub.now(),
         complete: true,
         counts: plan.counts.to_array(),
         entries: 0,

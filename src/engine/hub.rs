@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::client::now;
+use super::clock::Clock;
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::board::Board;
 use super::fan_out::heal::Healing;
@@ -44,6 +45,8 @@ pub(crate) struct HubOptions {
     pub(crate) relay: bool,
     /// How much may be stored.
     pub(crate) space: SpaceLimits,
+    /// What time it is.
+    pub(crate) clock: Clock,
 }
 
 impl HubOptions {
@@ -164,6 +167,11 @@ impl Hub {
     pub(crate) fn open_staging(&self, copy: &CopyName, root: &RelPath) -> Result<Staging, EngineError> {
         let _swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Staging::open(&self.own_dir("staging")?, copy, root, self.store.policy())?)
+    }
+
+    /// This moment, by the store's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.options.clock.now()
     }
 
     /// Whether another process may be the one that writes.

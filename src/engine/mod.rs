@@ -33,6 +33,7 @@
 pub mod admin;
 mod catch_up;
 pub mod client;
+mod clock;
 pub mod daemon;
 pub mod destination;
 pub mod error;

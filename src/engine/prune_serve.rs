@@ -1,6 +1,5 @@
 //! The daemon's side of `Prune` and `Release`: what its upkeep thread does once a day, now.
 
-use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, Who};
 use super::wire::sentences;
@@ -23,7 +22,7 @@ fn check(who: &Who) -> Result<(), EngineError> {
 pub(super) fn prune(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineError> {
     check(who)?;
     upkeep::once(hub, &|| true);
-    let report = prune::prune(hub, &hub.options.retention, now(), false, &|| true)?;
+    let report = prune::prune(hub, &hub.options.retention, hub.now(), false, &|| true)?;
     let troubles = report.copies.iter().filter_map(|copy| copy.trouble.clone());
     Ok(link.send(Pruned {
         snapshots: report.copies.iter().map(|copy| copy.snapshots.len() as u64).sum(),

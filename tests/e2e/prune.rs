@@ -164,6 +164,35 @@ fn what_was_there_before_a_great_deletion_stays_until_it_is_released() {
     assert!(done.lines().last().unwrap().starts_with("2 of 4 snapshots expired, "), "{done}");
 }
 
+/// Each run is within the guard, and needs no force.
+#[test]
+fn what_was_there_before_many_small_losses_stays_until_it_is_released() {
+    let world = World::new();
+    let client = Client::new(&world.path("home"), &["--store", world.store.to_str().unwrap()]);
+    for i in 0..240 {
+        fs::write(world.source.join(format!("f{i}")), format!("{i}")).unwrap();
+    }
+    client.push("-rd", &world.source);
+    for i in 0..200 {
+        fs::remove_file(world.source.join(format!("f{i}"))).unwrap();
+        if i % 50 == 49 {
+            client.push("-rd", &world.source);
+        }
+    }
+    client.push("-rd", &world.source);
+    assert!(
+        prune(&world, TWO, &[]).stdout.contains("1 of 6 snapshots expired"),
+        "who has 100 files less is short of nothing"
+    );
+    let why = prune(&world, TWO, &["-n"]).stdout;
+    assert!(why.contains("what was there before runs up to snapshot 4 took most of it away"), "{why}");
+    let (store, copy) = (world.store.to_str().unwrap(), format!("127.0.0.1/{}", login()));
+    let released = rbbackupd(&["release", store, &copy, "1"]);
+    assert_eq!(released.code, 0, "{}", released.said());
+    let done = prune(&world, TWO, &[]).stdout;
+    assert!(done.contains("3 of 5 snapshots expired"), "{done}");
+}
+
 #[test]
 fn a_wrong_configuration_is_refused_by_prune_and_by_the_daemon() {
     let (world, _) = five();

@@ -6,6 +6,8 @@ use super::*;
 use crate::backup::digest::{Digest, RunId};
 use crate::backup::snapshot::{ClientInfo, ManifestRef};
 
+mod decline;
+
 const DAY: i64 = DAY_SECS as i64;
 /// 2026-11-21 12:00 UTC, a Saturday.
 const NOW: Timestamp = Timestamp { secs: 1_795_262_400, nanos: 0 };
@@ -21,7 +23,11 @@ fn at(number: u64, secs: i64) -> Candidate {
         received: Timestamp { secs, nanos: 0 },
         offset_secs: 0,
         complete: true,
+        recursive: true,
+        files: 5,
         shrank: false,
+        overwrote: false,
+        released: false,
     }
 }
 
@@ -155,6 +161,9 @@ fn a_run_shrank_its_root_when_the_guard_would_have_stopped_it() {
     assert!(!shrank(&record([5000, 0, 400, 0, 0, 600], 1000)), "moves do not count");
     assert!(shrank(&record([0, 0, 0, 20, 0, 1], 0)), "emptied");
     assert!(!Candidate::of(&record([0, 0, 0, 400, 0, 600], 600), 0, true).shrank, "released");
+    assert!(Candidate::of(&record([0, 260, 0, 0, 0, 740], 1000), 0, false).overwrote);
+    assert!(!Candidate::of(&record([0, 40, 0, 0, 400, 960], 1000), 0, false).overwrote, "4 %, and metadata");
+    assert!(!Candidate::of(&record([900, 0, 0, 0, 0, 1], 901), 0, false).overwrote, "the first");
 }
 
 #[test]
@@ -194,14 +203,21 @@ fn year_and_month_are_those_of_the_calendar() {
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
-    let one = (0..1200_i64, 0..24_i64, any::<bool>(), 0..10_u8, prop_oneof![Just("a"), Just("b")]);
+    let files = prop_oneof![Just(0_u64), 0..30_u64, 100..400_u64, 800..1000_u64];
+    let what = (any::<bool>(), 0..10_u8, 0..10_u8, files);
+    let one = (0..1200_i64, 0..24_i64, what, prop_oneof![Just("a"), Just("b")]);
     proptest::collection::vec(one, 0..40).prop_map(|mut all| {
         all.sort_by_key(|(days, hours, ..)| std::cmp::Reverse(days * 24 + 23 - hours));
-        let make = |(number, (days, hours, complete, rare, root)): (u64, (i64, i64, bool, u8, &str))| Candidate {
+        type One = (i64, i64, (bool, u8, u8, u64), &'static str);
+        let make = |(number, (days, hours, (complete, rare, other, files), root)): (u64, One)| Candidate {
             root: RelPath::new(root.as_bytes()).unwrap(),
             kind: if rare == 0 { RunKind::Forget } else { RunKind::Backup },
             complete: complete || rare > 6,
             shrank: rare == 1,
+            recursive: other > 0,
+            overwrote: other == 1,
+            released: other == 2 && rare != 1,
+            files: if rare == 0 { 0 } else { files },
             ..at(number, NOW.secs - days * DAY + hours * 3600)
         };
         (1..).zip(all).map(make).collect()
@@ -228,8 +244,8 @@ proptest! {
         prop_assert_eq!(verdicts.len(), candidates.len());
         let stays = |candidate: &Candidate| verdicts.iter().any(|v| v.number == candidate.number && v.keep);
         for (i, candidate) in candidates.iter().enumerate() {
-            let later: Vec<_> = candidates[i + 1..].iter().filter(|l| l.root == candidate.root).collect();
-            let earlier: Vec<_> = candidates[..i].iter().filter(|e| e.root == candidate.root).collect();
+            let later: Vec<_> = candidates[i + 1..].iter().filter(|l| l.is_of(candidate)).collect();
+            let earlier: Vec<_> = candidates[..i].iter().filter(|e| e.is_of(candidate)).collect();
             let good = |c: &Candidate| c.complete && c.kind == RunKind::Backup;
             let young = age_secs(candidate, NOW) < policy.min_age_secs;
             let newest = later.is_empty();

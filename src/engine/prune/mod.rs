@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::PoisonError;
 
-use super::client::now;
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Hub, HubOptions};
 use super::stop::Stop;
@@ -20,7 +19,7 @@ use super::upkeep;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::relpath::RelPath;
-use crate::backup::retention::{Candidate, Policy, Reason, Verdict, decide};
+use crate::backup::retention::{Candidate, Policy, Reason, Verdict, decide, release_for};
 use crate::store::names::CopyName;
 use crate::store::snapshots::Snapshots;
 use crate::tree::own;
@@ -146,7 +145,7 @@ pub fn prune_store(path: &Path, retention: &Retention, dry_run: bool, stop: &Sto
         // What is not packed cannot be given back.
         upkeep::once(&hub, &go_on);
     }
-    prune(&hub, retention, now(), dry_run, &go_on)
+    prune(&hub, retention, hub.now(), dry_run, &go_on)
 }
 
 /// Lets go what snapshot `number` is kept for: as the one that was there before a run that took most of the root away, or
@@ -287,11 +286,13 @@ pub(crate) fn release(hub: &Hub, copy: &CopyName, number: u64) -> Result<Vec<u64
         return Err(EngineError::new(ErrorKind::Failed, format!("there is no copy {copy} in this store")));
     }
     let snapshots = hub.store.snapshots(copy)?;
-    let verdicts = decide(&candidates(&snapshots)?, &Policy::default(), now());
+    let candidates = candidates(&snapshots)?;
+    let verdicts = decide(&candidates, &Policy::default(), hub.now());
     let Some(verdict) = verdicts.iter().find(|verdict| verdict.number == number) else {
         return Err(nothing("does not exist, or has expired"));
     };
-    let runs: BTreeSet<u64> = verdict.reasons.iter().filter_map(|reason| held_by(reason, number)).collect();
+    let runs = verdict.reasons.iter().flat_map(|reason| release_for(&candidates, number, *reason));
+    let runs: BTreeSet<u64> = runs.collect();
     if runs.is_empty() {
         return Err(nothing("is not kept because of a run that took most of its root away"));
     }
@@ -301,14 +302,7 @@ pub(crate) fn release(hub: &Hub, copy: &CopyName, number: u64) -> Result<Vec<u64
     Ok(runs.into_iter().collect())
 }
 
-/// The run that has to be released, if this is why snapshot `number` is kept.
-fn held_by(reason: &Reason, number: u64) -> Option<u64> {
-    match reason {
-        Reason::BeforeShrink { by } => Some(*by),
-        Reason::Shrank => Some(number),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod thief;

@@ -11,6 +11,7 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, FileContent, Kind, Link, Meta, OwnerNames, SizeClass};
 use crate::backup::manifest::{ChangeRecord, ManifestRecord};
 use crate::backup::snapshot::{ClientInfo, RunKind, SnapshotRecord};
+use crate::engine::client::now;
 use crate::store::catalog::Update;
 use crate::store::snapshots::{SnapshotError, SnapshotPin};
 use crate::store::vault::{BlobKind, Known, PackId};

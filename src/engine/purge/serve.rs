@@ -115,7 +115,7 @@ pub(in crate::engine) fn serve(hub: &Hub, who: &Who, link: &Link, request: &Purg
     if !found.paths.is_empty() {
         let until = snapshots.all()?.last().map_or(0, |record| record.number);
         let Purged { paths, snapshots: touched, contents, bytes, .. } = found.end(true);
-        let (time, client) = (now(), who.info());
+        let (time, client) = (hub.now(), who.info());
         let record =
             PurgeRecord { run: request.run, path, until, time, client, paths, snapshots: touched, contents, bytes };
         snapshots.purge(&record)?;

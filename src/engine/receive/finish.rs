@@ -9,7 +9,6 @@ use crate::backup::bytes::Bytes;
 use crate::backup::limits::BATCH_COUNT_MAX;
 use crate::backup::plan::{Line, MissingContent, Plan};
 use crate::backup::snapshot::{ManifestRef, RunKind, SnapshotRecord};
-use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::placed;
 use crate::engine::stopwatch::Stopwatch;
@@ -214,7 +213,7 @@ fn record(
         parent: run.terms.parent.or(run.newest.as_ref().map(|r| r.run)),
         manifest: draft.digest,
         manifest_file: draft.manifest_file,
-        received: now(),
+        received: run.hub.now(),
         complete: !incoming.incomplete,
         counts: plan.counts.to_array(),
         entries: draft.counts.entries,

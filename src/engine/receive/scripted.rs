@@ -74,11 +74,20 @@ pub(in crate::engine) fn say_files(link: &LinkSender, files: &[(&str, &str)]) ->
 
 /// Sends the whole manifest.
 pub(in crate::engine) fn send_manifest(link: &Link, files: &[(&str, &str)]) {
-    say_manifest(&link.sender, files).unwrap();
+    say_manifest(&link.sender, files, false).unwrap();
 }
 
-/// [`send_manifest`] to a store that may have had enough.
-pub(in crate::engine) fn say_manifest(link: &LinkSender, files: &[(&str, &str)]) -> Result<(), LinkError> {
+/// The same of a source that could not be read whole.
+pub(in crate::engine) fn send_incomplete(link: &Link, files: &[(&str, &str)]) {
+    say_manifest(&link.sender, files, true).unwrap();
+}
+
+/// Either to a store that may have had enough.
+pub(in crate::engine) fn say_manifest(
+    link: &LinkSender,
+    files: &[(&str, &str)],
+    incomplete: bool,
+) -> Result<(), LinkError> {
     let entries = tree(files);
     let mut hasher = ManifestHasher::new();
     entries.iter().for_each(|entry| hasher.push(entry));
@@ -86,7 +95,7 @@ pub(in crate::engine) fn say_manifest(link: &LinkSender, files: &[(&str, &str)])
         base: None,
         digest: hasher.finish(&OwnerNames::default()),
         entries: entries.len() as u64,
-        incomplete: false,
+        incomplete,
         users: Vec::new(),
         groups: Vec::new(),
         errors: Vec::new(),

@@ -31,7 +31,7 @@ impl Fixture {
 
     /// A run that sends these files' content, and then says that its root has `all`.
     fn run(&self, begin: &Begin, sent: &[(&str, &str)], all: &[(&str, &str)]) -> Result<Committed, EngineError> {
-        self.say(begin, |link| say_files(link, sent).and_then(|()| say_manifest(link, all)))
+        self.say(begin, |link| say_files(link, sent).and_then(|()| say_manifest(link, all, false)))
     }
 
     /// A run that says `words` once it is granted, until the store has had enough or asks for what was not sent.
