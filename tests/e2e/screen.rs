@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbbackup::net::client::{ConnectOptions, connect};
+use rbbackup::net::connections::Connections;
 use rbbackup::net::handshake::client_hello;
 use rbbackup::net::identity::Identity;
 use rbbackup::net::listener::{Incoming, ListenLimits, Listener};
 use rbbackup::net::message::{HELLO_MAGIC, Message, PROTOCOL_VERSION, RefusalKind, Refused, Welcome};
 use rbbackup::net::shutdown::Shutdown;
+use rbbackup::net::tls::ServerKey;
 
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, login, wait_until};
@@ -142,7 +144,8 @@ fn hostile(answers: impl Fn(&mut Incoming) + Send + Sync + 'static) -> String {
             answers(&mut incoming);
             while incoming.link.recv().is_ok() {}
         };
-        listener.serve(&Identity::generate().unwrap(), ListenLimits::default(), &Shutdown::new(), Arc::new(handler))
+        let key = Arc::new(ServerKey::new(&Identity::generate().unwrap()).unwrap());
+        listener.serve(&key, ListenLimits::default(), &Connections::default(), &Shutdown::new(), Arc::new(handler))
     });
     address
 }

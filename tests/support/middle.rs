@@ -117,7 +117,7 @@ fn serve(state: &Arc<State>, client: TcpStream, server: &str) {
     let rules = *state.rules.lock().unwrap();
     let up = state.clone();
     if server.is_empty() {
-        std::thread::spawn(move || drop(passed(&up, client, None, None, true)));
+        std::thread::spawn(move || passed(&up, client, None, None, true));
         return;
     }
     let Ok(server) = TcpStream::connect(server) else { return };
