@@ -152,7 +152,7 @@ fn an_offer_has_only_so_many_chunks_however_they_are_written() {
         let first = WireChunk::New { digest: Digest([9; 32]), len: 65536 };
         peer.link.send(ChunkOffer { batch: 0, file: 0, items: vec![first] }).unwrap();
         let range = WireChunk::Range { first: 0, count: 80 };
-        let count = if all_at_once { 2 * BATCH_COUNT_MAX / 80 } else { 1 };
+        let count = if all_at_once { 2 * BATCH_COUNT_MAX / 80 } else { BATCH_COUNT_MAX / 80 };
         let sender = peer.link.sender.clone();
         let offering = thread::spawn(move || {
             for batch in 1..100_000 {
@@ -169,7 +169,7 @@ fn an_offer_has_only_so_many_chunks_however_they_are_written() {
                 other => panic!("{other:?}"),
             }
         };
-        let words = if all_at_once { "an offer has too many chunks" } else { "do not come" };
+        let words = if all_at_once { "an offer has too many items" } else { "before the first of them arrives" };
         assert!(refused.contains(words), "{refused}");
         peer.end();
         assert!(offering.join().unwrap() < 1000, "no limit to what is announced and does not come");
