@@ -19,6 +19,7 @@ use super::terminal::Terminal;
 use super::units::parse_address;
 use crate::backup::bytes::escape;
 use crate::backup::limits::{PORT, SESSIONS_MAX};
+use crate::engine::confine;
 use crate::engine::daemon::{self, DaemonOptions};
 use crate::net::shutdown::Shutdown;
 use crate::tree::operator;
@@ -56,6 +57,9 @@ struct Args {
     /// What is kept, and for how long [default: /etc/rbbackup/rbbackupd.toml, if there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Do not confine the process to the store: for a file system or a kernel that it does not get on with
+    #[arg(long)]
+    no_confine: bool,
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -109,6 +113,11 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
             return Exit::Usage;
         }
     };
+    // Before anything starts a thread: it would not be held.
+    if let Err(error) = confine::daemon(&options, args.no_confine) {
+        complain(&error.to_string());
+        return Exit::from_code(error.exit_code());
+    }
     let shutdown = Shutdown::new();
     let to_drain = shutdown.clone();
     let watching = signals::watch(move |count, _| {

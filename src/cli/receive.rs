@@ -30,6 +30,7 @@ use super::ticker::{Show, Ticker};
 use super::units::{show_bytes, show_secs};
 use crate::backup::bytes::escape;
 use crate::engine::client::Target;
+use crate::engine::confine;
 use crate::engine::destination::observer::{Arrival, Arrived, ArrivingRun, Receiving};
 use crate::engine::destination::{self, ReceiveOptions};
 use crate::engine::error::{EngineError, ErrorKind};
@@ -69,6 +70,10 @@ pub(super) fn run(
         retention: config.retention,
         verify: config.verify,
     };
+    // Before anything starts a thread: it would not be held.
+    if let Err(error) = confine::destination(&options, args.no_confine) {
+        return Ok(Err(error));
+    }
     let shutdown = Shutdown::new();
     watch_signals(&shutdown, terminal);
     let screen = Screen::new(settings.voice, terminal);

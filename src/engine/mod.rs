@@ -27,13 +27,14 @@
 //!
 //! [`trust`] says who is let in. `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
-//! down how each run ended, `run_id` keeps the runs of different copies apart. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
+//! down how each run ended, [`confine`] what a process keeps of its rights (`login_names` is outside of it), `run_id` keeps the runs of different copies apart. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
 //! the vaults, [`prune`] lets go what no rule keeps. [`room`] says how much a run may stage.
 
 pub mod admin;
 mod catch_up;
 pub mod client;
 mod clock;
+pub mod confine;
 pub mod daemon;
 pub mod destination;
 pub mod error;
@@ -45,6 +46,7 @@ pub(in crate::engine) mod hostile;
 mod hub;
 pub mod inspect;
 mod inspect_serve;
+mod login_names;
 pub mod observer;
 mod pack;
 pub mod past;

@@ -188,8 +188,8 @@ fn tls_error(options: &ConnectOptions<'_>, why: &str) -> ConnectError {
     ConnectError::Tls { server: options.server.clone(), why: why.to_owned() }
 }
 
-/// `HOST`, `HOST:PORT`, `[IPv6]`, `[IPv6]:PORT` or a bare IPv6 address.
-fn split_server(server: &str) -> Option<(&str, u16)> {
+/// Host and port of `HOST`, `HOST:PORT`, `[IPv6]`, `[IPv6]:PORT` or a bare IPv6 address; none: it is none of these.
+pub fn split_server(server: &str) -> Option<(&str, u16)> {
     let (host, port) = match server.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;

@@ -217,10 +217,19 @@ impl Store {
     }
 
     fn create_and_open(path: &Path, mode: OpenMode) -> Result<Self, StoreError> {
+        Self::make_folder(path)?;
+        Self::open(path, mode)
+    }
+
+    /// Makes the folder of a store (0700), if only that is missing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn make_folder(path: &Path) -> Result<(), StoreError> {
         if operator::is_absent(path) {
             operator::make_dir(path, 0o700).map_err(|e| refine(path, e))?;
         }
-        Self::open(path, mode)
+        Ok(())
     }
 
     /// Whether a store is there already, looking only. False where [`Store::open_or_create`] would make one.
@@ -299,6 +308,9 @@ impl Store {
                 OpenMode::ReadOnly => dir.open_child(name.as_bytes())?,
                 OpenMode::Relay => return Err(StoreError::IsRelay { path: show(&self.root) }),
             };
+            if self.mode == OpenMode::Write {
+                keep_private(&dir)?;
+            }
             let stat = dir.stat_self()?;
             if (stat.dev, stat.mnt_id) != (home.dev, home.mnt_id) {
                 return Err(StoreError::OtherMount { path: format!("{}/{path}", show(&self.root)) });
@@ -342,6 +354,15 @@ impl Store {
         copies.sort();
         Ok(copies)
     }
+}
+
+/// A node's or user's folder is nobody else's, also one that was there before (a tree that is taken over) or that somebody
+/// opened since: inside, files have the modes that they have at their source.
+fn keep_private(dir: &SafeDir) -> Result<(), StoreError> {
+    if let Some(mode) = dir.make_private()? {
+        tracing::warn!("'{}' had the mode {mode:04o}; it is 0700 again, for nobody else", escape(dir.label()));
+    }
+    Ok(())
 }
 
 /// Locks the store, and makes it if it is none yet.

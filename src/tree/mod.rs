@@ -8,6 +8,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
+pub mod confine;
 pub mod dir_cache;
 pub mod error;
 pub mod file_system;

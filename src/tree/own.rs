@@ -10,10 +10,9 @@
 //! [`TEMP_PREFIX`] and is cleared when the store is opened for writing.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
 
 use super::error::TreeError;
@@ -273,11 +272,7 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The operating system's.
 pub fn make_private(path: &Path) -> io::Result<()> {
-    let file = folder(path)?.to_file().map_err(io_error)?;
-    if file.metadata()?.permissions().mode() & 0o7777 != DIR_MODE {
-        file.set_permissions(Permissions::from_mode(DIR_MODE))?;
-    }
-    Ok(())
+    folder(path)?.make_private().map(drop).map_err(io_error)
 }
 
 /// The names in a folder, sorted as bytes.

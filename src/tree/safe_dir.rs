@@ -34,6 +34,9 @@ const STEP_BYTES_MAX: usize = 4000;
 /// Tries after EAGAIN, which `openat2` gives when a rename runs beside it.
 const AGAIN_MAX: usize = 128;
 
+/// The mode of a folder that is nobody else's.
+const PRIVATE: u32 = 0o700;
+
 pub(crate) const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -195,6 +198,20 @@ impl SafeDir {
     /// Whatever the flush reports (Linux 5.8 and later); what was written may be lost then.
     pub fn sync_fs(&self) -> Result<(), TreeError> {
         rustix::fs::syncfs(&self.fd).map_err(|e| TreeError::new("flush the file system of", &self.label, b"", e))
+    }
+
+    /// Takes everybody else's access to it away, if it is not 0700 already; says what mode it had.
+    ///
+    /// # Errors
+    /// [`TreeError::is_permission`] when it is another user's.
+    pub fn make_private(&self) -> Result<Option<u32>, TreeError> {
+        let mode = self.stat_self()?.mode;
+        if mode == PRIVATE {
+            return Ok(None);
+        }
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(PRIVATE))
+            .map_err(|e| TreeError::new("take others' access away from", &self.label, b"", e))?;
+        Ok(Some(mode))
     }
 
     /// The path this directory was opened by, for messages; it may have been renamed since.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -110,7 +111,30 @@ impl Daemon {
 
     /// Starts one on `listen`; the error is how it ended and what it said.
     pub fn start_on(store: &Path, options: &[&str], listen: &str) -> Result<Self, (ExitStatus, String)> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rbbackupd"));
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_rbbackupd")), store, options, listen)
+    }
+
+    /// Starts one as another user (for root only), who owns the folder that holds the store. The program is put there, where
+    /// that user can reach it.
+    pub fn start_as(uid: u32, store: &Path, options: &[&str]) -> Self {
+        let (above, built) = (store.parent().unwrap(), env!("CARGO_BIN_EXE_rbbackupd"));
+        let program = above.join("rbbackupd");
+        if std::fs::hard_link(built, &program).is_err() {
+            std::fs::copy(built, &program).unwrap();
+        }
+        std::os::unix::fs::chown(above, Some(uid), Some(uid)).unwrap();
+        let mut command = Command::new(program);
+        command.uid(uid).gid(uid).current_dir(above);
+        Self::launch(command, store, options, "127.0.0.1:0").unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
+    }
+
+    /// Starts what `command` says, with the arguments of a daemon.
+    pub fn launch(
+        mut command: Command,
+        store: &Path,
+        options: &[&str],
+        listen: &str,
+    ) -> Result<Self, (ExitStatus, String)> {
         command.arg(store).args(["--listen", listen]).args(options);
         command.env_remove("RBBACKUP_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -134,6 +158,11 @@ impl Daemon {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// How many files and sockets it has open.

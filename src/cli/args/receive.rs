@@ -23,6 +23,9 @@ pub struct ReceiveArgs {
     /// What is kept, and for how long [default: /etc/rbbackup/rbbackupd.toml, if there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Do not confine the process to DIR: for a file system or a kernel that it does not get on with
+    #[arg(long)]
+    pub no_confine: bool,
 }
 
 impl ReceiveArgs {

@@ -183,3 +183,6 @@ pub(super) fn rewrite(
     *end = CacheEnd { unchanged: false, manifest, entries, files, bytes, changes: notes.finish()? };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use crate::backup::token::Secret;
 use crate::engine::client::now;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::hub::{Hub, Who};
+use crate::engine::login_names;
 use crate::net::connections::ConnectionId;
 use crate::net::handshake::{First, read_first};
 use crate::net::identity::PublicKey;
@@ -98,7 +99,7 @@ fn may_receive(peer: &PeerInfo) -> bool {
 
 /// Whether a login name is that of a uid; root may use any.
 fn user_belongs_to(user: &[u8], uid: u32) -> bool {
-    uid == 0 || uzers::get_user_by_uid(uid).is_some_and(|known| known.name().as_bytes() == user)
+    uid == 0 || login_names::of(uid).is_some_and(|name| name.as_bytes() == user)
 }
 
 impl From<InvitationError> for EngineError {

@@ -86,6 +86,8 @@ fn try_open_writer(path: &Path) -> Result<Option<Connection>, CatalogError> {
     conn.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
     conn.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
     conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(fail)?;
+    // A confined daemon has no /tmp; nothing here sorts more than a few rows.
+    conn.pragma_update(None, "temp_store", "MEMORY").map_err(fail)?;
     conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX).map_err(fail)?;
     settle(&conn).map_err(fail)?;
     Ok(Some(conn))

@@ -213,3 +213,48 @@ fn leaf_calls_do_what_they_say() {
     }
     assert!(dir.mknod(b"x", FileKind::File, 0o600, 1, 3).is_err());
 }
+
+/// The symlink race: a folder on the way, or the last one, is swapped for a link to outside all the time. Whichever way the
+/// path is resolved, what is written lands inside or is refused.
+#[test]
+fn a_folder_that_becomes_a_link_again_and_again_leads_nowhere() {
+    use std::sync::atomic::AtomicBool;
+
+    use rustix::fs::{RenameFlags, renameat_with};
+    for (by, swapped) in
+        [(Resolver::Kernel, "a"), (Resolver::Kernel, "a/b"), (Resolver::Components, "a"), (Resolver::Components, "a/b")]
+    {
+        let temp = tempfile::tempdir().unwrap();
+        let (inside, outside) = (temp.path().join("inside"), temp.path().join("outside"));
+        std::fs::create_dir_all(inside.join("a/b")).unwrap();
+        std::fs::create_dir_all(outside.join("b")).unwrap();
+        let (folder, link) = (inside.join(swapped), temp.path().join("link"));
+        let leads = if swapped == "a" { outside.clone() } else { outside.join("b") };
+        std::os::unix::fs::symlink(leads, &link).unwrap();
+        let top = SafeDir::open_operator(&inside).unwrap();
+        let path = RelPath::new(b"a/b").unwrap();
+        let stop = AtomicBool::new(false);
+        let (mut written, mut refused, mut odd) = (0, 0, None);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = renameat_with(CWD, &folder, CWD, &link, RenameFlags::EXCHANGE);
+                    std::thread::yield_now();
+                }
+            });
+            for n in 0..10_000 {
+                match top.open_dir_by(&path, by).and_then(|dir| dir.create_new(format!("{n}").as_bytes(), 0o600)) {
+                    Ok(_) => written += 1,
+                    // "Not a directory" is what a link is called that is a folder again when it is looked at.
+                    Err(e) if e.is_escape() || e.is_not_a_directory() => refused += 1,
+                    Err(e) => odd = Some(e),
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert!(odd.is_none(), "{odd:?}");
+        assert!(written > 0 && refused > 0, "{by:?} {swapped}: {written} written, {refused} refused");
+        assert_eq!(std::fs::read_dir(outside.join("b")).unwrap().count(), 0, "{by:?} {swapped}");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1, "{by:?} {swapped}");
+    }
+}

@@ -68,3 +68,28 @@ fn runs_of_known_chunks_become_ranges() {
     let range = |first, count| WireChunk::Range { first, count };
     assert_eq!(items, [range(10, 2), WireChunk::New { digest: id(9), len: 7 }, range(12, 1), range(10, 1)]);
 }
+
+/// Answers that no offer asked for, or that name more than was offered, end the run, and nothing was sent for them.
+#[test]
+fn only_what_was_offered_can_be_needed() {
+    for need in [
+        Need { batch: 7, bits: vec![1].into() },
+        Need { batch: 0, bits: vec![0xff].into() },
+        Need { batch: 0, bits: vec![1, 1].into() },
+        Need { batch: 0, bits: vec![].into() },
+    ] {
+        let (link, mut daemon) = NetLink::pair();
+        let (reply, replies) = crossbeam_channel::unbounded();
+        let (items, queue) = crossbeam_channel::unbounded();
+        items.send(empty_file(0)).unwrap();
+        reply.send(Ok(need.clone().into())).unwrap();
+        drop((items, reply));
+        let mut sender = ContentSender::new(&link.sender, &replies, &Silent);
+        sender.ask = true;
+        let error = sender.run(&queue).unwrap_err();
+        assert!(error.message.contains("protocol"), "{need:?}: {error}");
+        while let Some(message) = daemon.recv_timeout(std::time::Duration::from_millis(50)).unwrap() {
+            assert!(matches!(message, Message::Offer(_)), "{need:?}: {message:?}");
+        }
+    }
+}

@@ -27,6 +27,11 @@ fn content(index: u32, bytes: &[u8]) -> Message {
     Message::Content(Content { pieces }, bytes.to_vec())
 }
 
+fn follower(path: &str, content: &[u8], leader: &str) -> WireEntry {
+    let (size, digest, leader) = (content.len() as u64, Digest::of(content), Bytes(leader.as_bytes().to_vec()));
+    entry(path, WireKind::File { size, digest, class: 0, flags: 0, leader })
+}
+
 /// Restores into `dir/out/x` from a server that says this.
 fn from_server(
     dir: &Path,
@@ -178,4 +183,62 @@ fn out_of_turn_ends_it() {
         assert!(in_order || error.contains(&format!("unexpected message {name}")), "{name}: {error}");
         assert!(!temp.path().join("out/x/f").exists(), "{name}");
     }
+}
+
+/// A hard link is made to what this restore has written and verified, and to nothing else: not to what stood there before, not
+/// through a link, not to a folder, not to a path outside.
+#[test]
+fn another_name_is_given_only_to_what_was_restored() {
+    let temp = tempfile::tempdir().unwrap();
+    let outside = temp.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), b"secret").unwrap();
+    let entries = vec![
+        entry("", WireKind::Dir),
+        link("a", &outside),
+        link("b", &outside.join("secret")),
+        entry("c", WireKind::Dir),
+        follower("d", b"secret", "a/secret"),
+        follower("e", b"secret", "b"),
+        follower("f", b"secret", "c"),
+        follower("g", b"secret", "absent"),
+    ];
+    let (outcome, _) = from_server(temp.path(), entries, vec![]);
+    assert_eq!(outcome.unwrap().errors, 4);
+    for name in ["d", "e", "f", "g"] {
+        assert!(fs::symlink_metadata(temp.path().join("out/x").join(name)).is_err(), "{name}");
+    }
+    assert_eq!(fs::metadata(outside.join("secret")).unwrap().nlink(), 1);
+    for leader in ["../outside/secret", "/etc/passwd", "a/../../outside/secret", "h"] {
+        let temp = tempfile::tempdir().unwrap();
+        let entries = vec![entry("", WireKind::Dir), follower("h", b"", leader)];
+        assert!(from_server(temp.path(), entries, vec![]).0.is_err(), "{leader}");
+    }
+}
+
+/// DIR is named, and what stands in it is anybody's: a link in the place of what is restored is replaced.
+#[test]
+fn a_link_that_waits_in_the_target_is_not_followed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (outside, out) = (temp.path().join("outside"), temp.path().join("out"));
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(&out).unwrap();
+    symlink(&outside, out.join("x")).unwrap();
+    let options = RestoreOptions {
+        when: When::Latest,
+        path: "/x".into(),
+        to: Some(out.clone()),
+        overwrite: Overwrite::Changed,
+        delete: false,
+        dry_run: false,
+    };
+    let ground = Target::of(&options).unwrap().open(true, &options).unwrap();
+    assert!(!ground.existed && !out.join("x").is_symlink() && out.join("x").is_dir());
+    assert_eq!(out.join("x").metadata().unwrap().mode() & 0o777, 0o700);
+    // What the operator named himself is followed.
+    fs::remove_dir(out.join("x")).unwrap();
+    symlink(&outside, out.join("x")).unwrap();
+    let options = RestoreOptions { path: out.join("x"), to: None, ..options };
+    let ground = Target::of(&options).unwrap().open(true, &options).unwrap();
+    assert!(ground.existed && out.join("x").is_symlink());
 }
