@@ -64,7 +64,7 @@ fn nothing_is_read_that_was_not_offered() {
         let records = SortedReader::open::<CacheHeader>(file, CACHE_MAGIC).unwrap().1;
         let (link, mut server) = NetLink::pair();
         // Who waits for an answer gets none.
-        let (_, replies) = crossbeam_channel::unbounded();
+        let (_answers, replies) = crossbeam_channel::unbounded();
         let mut sender = ContentSender::new(&link.sender, &replies, &Silent);
         (sender.sink, sender.ask) = (Sink::List(Vec::new()), true);
         let dir = Arc::new(SafeDir::open_operator(&root).unwrap());
