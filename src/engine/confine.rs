@@ -51,7 +51,11 @@ pub fn daemon(options: &DaemonOptions, asked_not_to: bool) -> Result<(), EngineE
         listen: vec![options.listen.port()],
         connect: Vec::new(),
     };
-    let net = format!("listens on TCP port {}, connects to nobody", options.listen.port());
+    let port = match options.listen.port() {
+        0 => "any free TCP port".to_owned(),
+        port => format!("TCP port {port}"),
+    };
+    let net = format!("listens on {port}, connects to nobody");
     apply(&bounds, &net, asked_not_to)
 }
 

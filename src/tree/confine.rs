@@ -68,10 +68,18 @@ pub struct ConfineError {
     source: std::io::Error,
 }
 
-/// Files that any long-running process of ours reads: its own entry in /proc (who is at the other end of a connection, how many
-/// cores there are) and the time zone.
+/// What any long-running process of ours reads: its own entry in /proc (who is at the other end of a connection, how many cores
+/// it may use), how many cores there are, the time zone, and randomness where a library does not ask the kernel for it.
 pub fn always_read() -> Vec<PathBuf> {
-    const PATHS: [&str; 5] = ["/proc/self", "/sys/fs/cgroup", "/etc/localtime", "/usr/share/zoneinfo", "/etc/zoneinfo"];
+    const PATHS: [&str; 7] = [
+        "/dev/urandom",
+        "/etc/localtime",
+        "/etc/zoneinfo",
+        "/proc/self",
+        "/sys/devices/system/cpu",
+        "/sys/fs/cgroup",
+        "/usr/share/zoneinfo",
+    ];
     PATHS.map(PathBuf::from).to_vec()
 }
 

@@ -14,6 +14,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::TreeError;
 use super::safe_dir::SafeDir;
@@ -214,7 +215,9 @@ pub fn write_file_lazily(dir: &Path, name: &str, content: &[u8]) -> io::Result<(
 }
 
 fn write_in(dir: &SafeDir, name: &str, content: &[u8], synced: bool) -> io::Result<()> {
-    let temp = format!("{TEMP_PREFIX}{name}");
+    // Processes that share a folder (a client's state) may write the same file at once.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let temp = format!("{TEMP_PREFIX}{}-{}", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
     let placed = |file: File| {
         if synced {
             file.sync_all()?;

@@ -88,9 +88,8 @@ fn no_thread_of_a_daemon_gains_privileges() {
 
 #[test]
 fn a_destination_is_held_to_its_folder() {
-    let (world, daemon, client) = World::served();
-    let home = Client::new(&world.path("home-d"), &["-s", &daemon.address]);
-    let mut destination = Destination::start(&home, &world.path("kept"), &["--name", "d", "-vv"]);
+    let (world, _daemon, client) = World::served();
+    let mut destination = Destination::start(&client, &world.path("kept"), &["--name", "d", "-vv"]);
     wait_for_names(&client, &["d"]);
     if !is_confined(&destination.said()) {
         return;
@@ -113,10 +112,15 @@ fn a_destination_is_held_to_its_folder() {
 fn a_destination_still_finds_its_server_by_name() {
     let (world, daemon, client) = World::served();
     let named = daemon.address.replace("127.0.0.1", "localhost");
-    let home = Client::new(&world.path("home-d"), &["-s", &named, "--bind", "127.0.0.1"]);
-    let _destination = Destination::start(&home, &world.path("kept"), &["--name", "d"]);
-    wait_for_names(&client, &["d"]);
     write(&world.source.join("file"), "one");
+    client.push("-r", &world.source);
+    // The same key under the other name.
+    let servers = client.home.join(".config/rbbackup/servers");
+    let copied = Outcome::of(Command::new("cp").arg("-a").args([servers.join(&daemon.address), servers.join(&named)]));
+    copied.expect(0, &[]);
+    let by_name = Client::new(&client.home, &["-s", &named, "--bind", "127.0.0.1"]);
+    let _destination = Destination::start(&by_name, &world.path("kept"), &["--name", "d"]);
+    wait_for_names(&client, &["d"]);
     client.push("-r --copies 1", &world.source);
 }
 

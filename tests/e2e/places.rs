@@ -18,7 +18,7 @@ fn round(world: &World, daemon: &Daemon) {
     let client = world.client(daemon, "round");
     plant(&world.source);
     client.push("-r", &world.source);
-    write(&world.source.join("docs/a"), "changed");
+    write(&world.source.join("readme"), "changed");
     fs::remove_file(world.source.join("docs/script")).unwrap();
     client.push("-rd --force-delete", &world.source);
     assert_same(&world.copy(), &world.source);

@@ -141,6 +141,7 @@ fn hostile(answers: impl Fn(&mut Incoming) + Send + Sync + 'static) -> String {
     std::thread::spawn(move || {
         let handler = move |mut incoming: Incoming| {
             let _ = incoming.link.recv();
+            let _ = incoming.entrance.admit(true);
             answers(&mut incoming);
             while incoming.link.recv().is_ok() {}
         };
@@ -190,6 +191,7 @@ fn what_a_server_says_is_text_on_the_terminal() {
             said(&format!("{words:?}"), &outcome);
             assert!(outcome.code != 0, "{words:?}: {}", outcome.said());
         }
+        let client = Client::new(&world.path(name), &["-s", &address, "-vvv"]);
         let there = Destination::start(&client, &world.path(&format!("there-{name}")), &[]);
         wait_until("it to be refused", || there.said().contains("no \\x"));
         is_clean("receive", &there.said());

@@ -19,6 +19,20 @@ fn a_file_is_replaced_whole_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn who_writes_the_same_file_at_once_does_not_disturb() {
+    let dir = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4_u8 {
+            let dir = dir.path();
+            scope.spawn(move || (0..50).for_each(|_| write_file_lazily(dir, "x", &[writer; 1000]).unwrap()));
+        }
+    });
+    let content = read_file(&dir.path().join("x"), 1000).unwrap();
+    assert!(content.len() == 1000 && content.iter().all(|byte| *byte == content[0]));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn only_unfinished_files_are_cleared() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(".tmp-x"), b"half").unwrap();
