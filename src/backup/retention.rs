@@ -8,7 +8,7 @@
 //! - the newest record of a root, and its last complete snapshot;
 //! - the predecessor of a run that shrank its root beyond the delete guard, and that run's own record, which tells of it,
 //!   until somebody releases it;
-//! - what was there before many runs did the same together, or one overwrote most of it: see [`decline`].
+//! - what was there before many runs did the same together, or one overwrote most of it: see `decline`.
 //!
 //! A period (an hour, a day, …, on the server's wall clock) is stood for by its newest complete snapshot. An incomplete
 //! one stands for a period only if no complete one falls into it: whoever has one file that can never be read still has a

@@ -5,7 +5,7 @@
 //! | daemon | STORE (a relay: its state) | its own /proc entry, the time zone | listens on its port, connects to nobody |
 //! | destination | DIR, the client's state (key, pins) | the same, and what finds a host by its name: /etc, libraries | connects to its server's port and to 53 |
 //!
-//! The configuration has been read by then. It comes before every thread but one ([`super::login_names`]), and before the
+//! The configuration has been read by then. It comes before every thread but one (`login_names`), and before the
 //! store is opened; its folder is made first if it is missing, for a rule needs something to stand on.
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! [`Room`]: how much more a run may stage: the copy's quota, and what the file system keeps free.
+//! `Room`: how much more a run may stage: the copy's quota, and what the file system keeps free.
 //!
 //! **What counts** against a quota, in bytes: the files of the copy as its snapshots name them, with their whole length (a
 //! sparse file's holes too, a file with several names once); history as it lies on disk: what is packed, compressed as it
@@ -9,7 +9,7 @@
 //! quota not even that is done.
 //!
 //! **Growing only.** A run that stages nothing is never refused. Who is over the quota may still stage a little
-//! ([`overdraft`]) for a run that leaves its root no larger than it was: whether it does is known only at its end. So is
+//! (`overdraft`) for a run that leaves its root no larger than it was: whether it does is known only at its end. So is
 //! whether a file that is put together of what the store has is needed at all; it counts then.
 //!
 //! **The reserve** is for what keeps a full disk manageable: commits under way, records, the catalog's log, and packs that

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Guests.** Until `Welcome` has been sent, everything that a connection costs is bounded whatever it does: time and
-//! bytes ([`Probation`]), places for all and for each neighbourhood ([`Guests`]), threads. No thread is used for one that
+//! bytes (`Probation`), places for all and for each neighbourhood (`Guests`), threads. No thread is used for one that
 //! says nothing. Its place goes to another when there are too many.
 //!
 //! **Sessions.** A handler that knows who it is with asks to be admitted ([`Entrance`]): beyond a limit the peer hears

@@ -1,4 +1,4 @@
-//! [`Sessions`]: how many sessions there are, in all and of whom, and when all have left.
+//! `Sessions`: how many sessions there are, in all and of whom, and when all have left.
 //!
 //! A slot is taken for a peer that has said its first word, and is held until its handler has returned *and* its connection
 //! has ended: that is what a stop waits for. It counts against the limits only once the peer is admitted, which the

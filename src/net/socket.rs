@@ -1,7 +1,7 @@
 //! [`Socket`]: a stream below TLS that counts what travels and reads ahead.
 //!
 //! rustls asks for 4 KiB at a time, four or five system calls a record; a buffer under it makes that one call for many
-//! records. A peer that is not welcome yet has a small buffer, and no more bytes than its [`Probation`] allows.
+//! records. A peer that is not welcome yet has a small buffer, and no more bytes than its `Probation` allows.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -3,7 +3,7 @@
 //! ```text
 //! key.next, durable  ─▶  Rekey, signed by the new key, sent under the old one  ─▶  Rekeyed  ─▶  key.next becomes key
 //! ```
-//! When the answer is lost nobody knows which key the server has. Then [`settle`] shows it the new one, the next time that
+//! When the answer is lost nobody knows which key the server has. Then `settle` shows it the new one, the next time that
 //! it refuses the old.
 
 use super::REKEY;
