@@ -14,6 +14,7 @@ use super::connection::{self, Role, Timing};
 use super::identity::{Identity, PublicKey};
 use super::link::{Link, LinkCounters};
 use super::peer::PeerInfo;
+use super::peer_uid::Ends;
 use super::socket::Socket;
 use super::{runtime, tls};
 use crate::backup::limits::PORT;
@@ -90,9 +91,8 @@ pub fn connect(options: &ConnectOptions<'_>) -> Result<Connected, ConnectError> 
     let (stream, counters) = runtime.block_on(open(options))?;
     let (socket, session) = stream.get_ref();
     let key = tls::peer_key(session).ok_or_else(|| tls_error(options, "it showed no key"))?;
-    let addresses = || Ok((socket.stream().peer_addr()?, socket.stream().local_addr()?));
-    let (addr, local) = addresses().map_err(|e: io::Error| unreachable(options, &e.to_string()))?;
-    let peer = PeerInfo::look_up(addr, local, key);
+    let ends = Ends::of(socket.stream()).map_err(|e| unreachable(options, &e.to_string()))?;
+    let peer = PeerInfo::look_up(&ends, key);
     let _guard = runtime.enter();
     let (link, _) = connection::spawn(stream, Role::Client, Timing::default(), counters);
     Ok(Connected { link, peer })

@@ -35,6 +35,7 @@ use super::identity::PublicKey;
 use super::link::{Link, LinkCounters, LinkError};
 use super::message::Refused;
 use super::peer::{Neighbourhood, PeerInfo, canonical};
+use super::peer_uid::Ends;
 use super::probation::Probation;
 use super::sessions::{SessionLimits, Sessions, Slot};
 use super::shutdown::Shutdown;
@@ -267,7 +268,7 @@ struct Guest {
 struct Known {
     stream: TlsStream<Socket<TcpStream>>,
     key: PublicKey,
-    local: SocketAddr,
+    ends: Ends,
     counters: Arc<LinkCounters>,
 }
 
@@ -283,7 +284,7 @@ impl Guest {
                 Err(error) => return debug!(%addr, %error, "no TLS"),
             },
         };
-        let Known { stream, key, local, counters } = known;
+        let Known { stream, key, ends, counters } = known;
         let desk = &self.desk;
         let (link, mut connection, ender) =
             connection::spawn_on_probation(stream, Role::Daemon, desk.timing, counters, &probation);
@@ -301,7 +302,7 @@ impl Guest {
         let (held, id, handler) = (slot.clone(), entry.id, desk.handler.clone());
         let serve = move || {
             let entrance = Entrance { slot };
-            handler(Incoming { link, peer: PeerInfo::look_up(addr, local, key), connection: id, entrance });
+            handler(Incoming { link, peer: PeerInfo::look_up(&ends, key), connection: id, entrance });
         };
         if let Err(error) = std::thread::Builder::new().name(format!("session {addr}")).spawn(serve) {
             warn!(%addr, %error, "no thread for a session");
@@ -323,13 +324,13 @@ impl Guest {
 
     async fn handshake(&self, stream: TcpStream, probation: &Probation) -> io::Result<Known> {
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
+        let ends = Ends::of(&stream)?;
         let counters = Arc::<LinkCounters>::default();
         let socket = Socket::guest(stream, counters.clone(), probation.clone());
         let accept = self.desk.acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(tls::BUFFER_BYTES)));
         let stream = accept.await?;
         let key = tls::peer_key(stream.get_ref().1).ok_or_else(|| io::Error::other("it showed no key"))?;
-        Ok(Known { stream, key, local, counters })
+        Ok(Known { stream, key, ends, counters })
     }
 
     /// Waits until the guest may stay no longer; says why. Cancel-safe.

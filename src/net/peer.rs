@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::identity::PublicKey;
-use super::peer_uid;
+use super::peer_uid::{self, Ends};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub struct PeerInfo {
 
 impl PeerInfo {
     /// Blocks while it looks the uid up; after the handshake, because a socket that nobody accepted has no owner.
-    pub(super) fn look_up(addr: SocketAddr, local: SocketAddr, key: PublicKey) -> Self {
-        let (addr, local) = (canonical(addr), canonical(local));
-        let uid = if is_same_machine(addr, local) { peer_uid::look_up(addr, local) } else { None };
+    pub(super) fn look_up(ends: &Ends, key: PublicKey) -> Self {
+        let Ends { peer: addr, local, .. } = *ends;
+        let uid = if is_same_machine(addr, local) { peer_uid::look_up(ends) } else { None };
         Self { addr, local, key, uid }
     }
 

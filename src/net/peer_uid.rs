@@ -11,11 +11,17 @@
 //! as the CPU reads them, ports are numbers. `st` 01 is ESTABLISHED. An inode of 0 is a socket without a process (not
 //! accepted yet, or orphaned): its uid says nothing. An IPv4 connection may stand in `tcp6`, too, as `::ffff:a.b.c.d`.
 //!
+//! A peer that resets its connection frees its port at once. Somebody else who gets that port and comes here would stand in
+//! the list where it stood, and it could choose whom: it takes all other ports first. So our own end is looked for *after* the
+//! peer's was found: as long as ours, known by its inode, is ESTABLISHED, nobody else can have had these addresses.
+//!
 //! No uid found is no trust, never an error.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::TcpStream;
 
 use super::peer::canonical;
 
@@ -25,22 +31,54 @@ const LIST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const TRIES: usize = 3;
 const ESTABLISHED: u8 = 1;
 
-/// The uid behind `peer` of the connection whose end here is `local`.
-pub(super) fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+/// Both ends of a connection, and the inode of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    inode: u64,
+}
+
+impl Ends {
+    /// Those of a socket of ours.
+    ///
+    /// # Errors
+    /// The system's: it is not connected any more.
+    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
+        let (peer, local) = (canonical(stream.peer_addr()?), canonical(stream.local_addr()?));
+        Ok(Self { peer, local, inode: rustix::fs::fstat(stream)?.st_ino })
+    }
+}
+
+/// The uid of the other end. Blocks while it reads.
+pub(super) fn look_up(ends: &Ends) -> Option<u32> {
     (0..TRIES).find_map(|_| {
-        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(|path| {
-            let file = File::open(path).ok()?;
-            find(BufReader::new(file.take(LIST_BYTES_MAX)), peer, local)
-        })
+        let theirs = listed(ends.peer, ends.local)?;
+        // After it: see above.
+        let ours = listed(ends.local, ends.peer)?;
+        (ours.inode == ends.inode).then_some(theirs.uid)
     })
 }
 
-/// As [`look_up`], in a list that was read.
+/// The row of a socket that a process has.
+fn listed(local: SocketAddr, remote: SocketAddr) -> Option<Row> {
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(|path| {
+        let file = File::open(path).ok()?;
+        find_row(BufReader::new(file.take(LIST_BYTES_MAX)), local, remote)
+    })
+}
+
+/// The uid of a peer's socket, in a list that was read.
+#[cfg(any(test, fuzzing))]
 pub fn find(list: impl BufRead, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+    find_row(list, peer, local).map(|row| row.uid)
+}
+
+fn find_row(list: impl BufRead, local: SocketAddr, remote: SocketAddr) -> Option<Row> {
     list.split(b'\n').map_while(Result::ok).find_map(|line| {
         let row = parse(std::str::from_utf8(&line).ok()?)?;
-        let matches = row.local == peer && row.remote == local && row.state == ESTABLISHED && row.inode != 0;
-        matches.then_some(row.uid)
+        let matches = row.local == local && row.remote == remote && row.state == ESTABLISHED && row.inode != 0;
+        matches.then_some(row)
     })
 }
 
@@ -87,11 +125,11 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
-
     use proptest::prelude::*;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
+    use crate::net::runtime;
 
     const TCP: &str = "\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -130,17 +168,33 @@ mod tests {
     }
 
     #[test]
-    fn a_live_connection_is_ours() {
+    fn a_live_connection_is_ours_and_one_that_was_reset_is_nobodys() {
+        runtime::handle().unwrap().block_on(live_and_reset());
+    }
+
+    async fn live_and_reset() {
         for address in ["127.0.0.1:0", "[::]:0"] {
-            let listener = TcpListener::bind(address).unwrap();
+            let listener = TcpListener::bind(address).await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let (accepted, peer) = listener.accept().unwrap();
+            let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
             let me = rustix::process::getuid().as_raw();
-            let local = canonical(accepted.local_addr().unwrap());
-            assert_eq!(look_up(canonical(peer), local), Some(me), "the daemon's view, {address}");
-            assert_eq!(look_up(local, canonical(client.local_addr().unwrap())), Some(me), "the client's view");
-            assert_eq!(look_up(local, canonical(SocketAddr::new(peer.ip(), 1))), None);
+            let (here, there) = (Ends::of(&accepted).unwrap(), Ends::of(&client).unwrap());
+            assert_eq!(look_up(&here), Some(me), "the daemon's view, {address}");
+            assert_eq!(look_up(&there), Some(me), "the client's view");
+            assert_eq!(look_up(&Ends { peer: SocketAddr::new(here.peer.ip(), 1), ..here }), None);
+
+            // Its port is free at once, and another one comes from there.
+            let from = client.local_addr().unwrap();
+            client.set_zero_linger().unwrap();
+            drop(client);
+            let again = TcpSocket::new_v4().unwrap();
+            again.bind(from).unwrap();
+            let again = again.connect(there.peer).await.unwrap();
+            let (accepted_again, _) = listener.accept().await.unwrap();
+            assert_eq!(look_up(&here), None, "that is not who it was");
+            assert_eq!(look_up(&Ends::of(&accepted_again).unwrap()), Some(me));
+            drop(again);
         }
     }
 

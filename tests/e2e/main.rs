@@ -41,6 +41,7 @@ mod rehash;
 mod relay;
 mod relay_lost;
 mod restore;
+mod rights;
 mod roots;
 mod screen;
 mod space;
