@@ -126,6 +126,9 @@ fn sorted_files(seeds: &mut Seeds) {
     }
     let index = [&[1, 4, 9, 1][..], &[0; 16], b"\x01a"].concat();
     seeds.insert(("sorted_file", "index".to_owned()), [vec![1], piece(&[7]), piece(b"1234"), index].concat());
+    // Found by fuzzing: names of half a gigabyte in 36 bytes.
+    let claim = b"\x03\\ \0\0\x04\x9a/5\x16\0\0\0\xfb\xe8\x03H\xe8\x03\\\x01\0\0\0\0\0\x01\xf8\0\0\xfc\xfea/&4";
+    seeds.insert(("sorted_file", "claim".to_owned()), claim.to_vec());
     let (header, cache) = sorted::<CacheHeader, CacheRecord>("hash_cache", CACHE_MAGIC);
     seeds.insert(("hash_cache", "records".to_owned()), [vec![2], piece(&header), cache.concat()].concat());
     seeds.insert(("hash_cache", "file".to_owned()), [&[1], &disk("hash_cache")[8..]].concat());

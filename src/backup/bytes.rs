@@ -109,7 +109,8 @@ impl<'de> Visitor<'de> for BytesVisitor {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_byte_buf(BytesVisitor)
+        // Not `deserialize_byte_buf`: bincode would allocate the length that is claimed before it looks for the bytes.
+        deserializer.deserialize_bytes(BytesVisitor)
     }
 }
 
@@ -140,6 +141,14 @@ mod tests {
         assert_eq!(escape("año\n".as_bytes()), "año\\x0a");
         assert_eq!(escape("\u{9b}2J\u{7f}".as_bytes()), "\\xc2\\x9b2J\\x7f");
         assert_eq!(escape("exe.\u{202e}gpj\u{2028}".as_bytes()), "exe.\\xe2\\x80\\xaegpj\\xe2\\x80\\xa8");
+    }
+
+    /// Found by fuzzing: half a gigabyte was taken for a file of 36 bytes.
+    #[test]
+    fn a_length_claims_no_memory_before_its_bytes_are_there() {
+        let claim = [&[0xfd][..], &(1u64 << 62).to_le_bytes(), b"few"].concat();
+        let decoded = bincode::serde::decode_from_slice::<Bytes, _>(&claim, bincode::config::standard());
+        assert!(matches!(decoded, Err(bincode::error::DecodeError::UnexpectedEnd { .. })), "{decoded:?}");
     }
 
     #[test]

