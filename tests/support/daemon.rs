@@ -232,14 +232,13 @@ fn follow(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {
     let stderr = child.stderr.take().unwrap();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // First this: whoever has the address may look for the line.
+            log.lock().unwrap().extend([line.as_str(), "\n"]);
             if let Some((_, rest)) = line.split_once(" serves ")
                 && let Some((_, rest)) = rest.rsplit_once(" on ")
             {
                 let _ = sender.send(rest.split(',').next().unwrap_or_default().to_owned());
             }
-            let mut log = log.lock().unwrap();
-            log.push_str(&line);
-            log.push('\n');
         }
     });
     addresses
