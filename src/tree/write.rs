@@ -1,4 +1,4 @@
-//! [`FileWriter`]: writes a file that nobody sees yet, and ends with its fingerprint.
+//! [`FileWriter`]: writes a file that nobody uses yet.
 //!
 //! Content comes in order ([`FileWriter::write`]), or at its offset ([`FileWriter::write_at`]), or out of another file
 //! ([`FileWriter::copy_range`]: reflink where the file system can). A sparse file is written without its blocks of
@@ -13,7 +13,6 @@ use super::error::TreeError;
 use super::metadata::{DiskForm, Place, apply, stat_file};
 use super::safe_dir::SafeDir;
 use super::stat::{FileKind, Stat};
-use crate::backup::fingerprint::Fingerprint;
 
 /// Blocks of zeros of this size, at a multiple of it, are left out of a sparse file.
 const HOLE_BYTES: usize = 4096;
@@ -29,17 +28,6 @@ pub struct FileWriter {
     offset: u64,
     /// Where the content ends; the file may be shorter while its end is a hole.
     end: u64,
-}
-
-/// What a finished file is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// As it stands now; a rename changes ctime.
-    pub fingerprint: Fingerprint,
-    /// All that `statx` said.
-    pub stat: Stat,
-    /// What could not be applied, in words.
-    pub notes: Vec<String>,
 }
 
 impl FileWriter {
@@ -165,17 +153,15 @@ impl FileWriter {
         &self.file
     }
 
-    /// Gives the file its size and its metadata, and closes it.
+    /// Gives the file its size and its metadata, and closes it. Says what could not be applied, in words.
     ///
     /// # Errors
     /// [`TreeError::is_no_space`]; when mode or times cannot be set.
-    pub fn finish(self, form: &DiskForm) -> Result<Written, TreeError> {
+    pub fn finish(self, form: &DiskForm) -> Result<Vec<String>, TreeError> {
         if self.sparse {
             self.file.set_len(self.end).map_err(|e| self.fail("set the size of", e))?;
         }
-        let notes = apply(Place::File(&self.file, &self.label), form)?;
-        let stat = self.stat()?;
-        Ok(Written { fingerprint: stat.fingerprint(), stat, notes })
+        apply(Place::File(&self.file, &self.label), form)
     }
 
     fn stat(&self) -> Result<Stat, TreeError> {

@@ -1,5 +1,9 @@
 //! The writers: content that has come goes to a temporary name beside its place, is verified, and takes the place by
 //! one rename. What was there stays until then, and for good if the content is not what the snapshot names.
+//!
+//! A small file whose place is free is made there at once: its content has been verified before, nothing is replaced, and
+//! what a kill leaves of it is compared by the next restore like anything else that is there. The rename of a new file
+//! costs as much as its making.
 
 use std::ops::Range;
 use std::thread;
@@ -96,7 +100,11 @@ impl Writer<'_> {
             if content.len() as u64 != wanted.size || Digest::of(content) != wanted.digest {
                 shared.failed(&file.entry.path, NOT_THE_SAME);
             } else {
-                let written = self.write(file, wanted, |writer| writer.write(content).map(|()| Ok(())));
+                let written = if file.existed {
+                    self.write(file, wanted, |writer| writer.write(content).map(Ok))
+                } else {
+                    self.write_new(file, wanted, content)
+                };
                 self.ended(file, wanted, written);
             }
         }
@@ -130,6 +138,37 @@ impl Writer<'_> {
         shared.observer.event(&Event::FileDone { path: &shared.shown(&file.entry.path) });
     }
 
+    /// Makes a file whose whole content is at hand where nothing stood a moment ago.
+    fn write_new(
+        &mut self,
+        file: &Awaited,
+        wanted: &FileContent,
+        content: &[u8],
+    ) -> Result<Result<(), String>, TreeError> {
+        let shared = self.shared;
+        let Some(dirs) = self.dirs() else { return Ok(Ok(())) };
+        let (dir, name) = dirs.parent_of(&file.place)?;
+        let form = restored_form(&file.entry);
+        let mut writer = match FileWriter::create(&dir, name, form.mode & 0o777, wanted.sparse) {
+            // Somebody was quicker: it is replaced as a whole.
+            Err(error) if error.is_exists() => {
+                return self.write(file, wanted, |writer| writer.write(content).map(Ok));
+            }
+            created => created?,
+        };
+        let finished = writer.write(content).and_then(|()| writer.finish(&form));
+        match finished {
+            Ok(notes) => {
+                shared.notes(&file.entry.path, notes);
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                let _ = dir.unlink(name);
+                Err(error)
+            }
+        }
+    }
+
     /// Makes a temporary file, lets `fill` write it, and puts it into its place if that says so.
     fn write<E>(
         &mut self,
@@ -144,9 +183,9 @@ impl Writer<'_> {
         let form = restored_form(&file.entry);
         let mut writer = FileWriter::create(&dir, &temp, form.mode & 0o777, wanted.sparse)?;
         let written = match fill(&mut writer) {
-            Ok(Ok(())) => writer.finish(&form).and_then(|written| {
+            Ok(Ok(())) => writer.finish(&form).and_then(|notes| {
                 dir.rename(&temp, &dir, name)?;
-                shared.notes(&file.entry.path, written.notes);
+                shared.notes(&file.entry.path, notes);
                 Ok(Ok(()))
             }),
             other => other,
