@@ -32,11 +32,20 @@ impl FileReader {
     /// # Errors
     /// Those of [`SafeDir::open_read`]; EINVAL when it is no regular file any more.
     pub fn open(dir: &SafeDir, name: &[u8]) -> Result<Self, TreeError> {
+        Self::from_file(dir.open_read(name)?, label_of(dir, name))
+    }
+
+    /// As [`FileReader::open`], without looking at what was `seen` a moment ago: one call less a file. Whether it is another
+    /// one by now, or of another kind, [`FileReader::held_still`] tells.
+    ///
+    /// # Errors
+    /// Those of [`SafeDir::open_read`].
+    pub fn open_seen(dir: &SafeDir, name: &[u8], seen: &Stat) -> Result<Self, TreeError> {
+        if seen.kind != FileKind::File {
+            return Self::open(dir, name);
+        }
         let file = dir.open_read(name)?;
-        let mut label = dir.label().to_vec();
-        label.push(b'/');
-        label.extend_from_slice(name);
-        Self::from_file(file, label)
+        Ok(Self::begin(file, label_of(dir, name), *seen))
     }
 
     /// Takes over an open file; `label` is what it is called in messages.
@@ -48,11 +57,15 @@ impl FileReader {
         if before.kind != FileKind::File {
             return Err(TreeError::new("read as a file", &label, b"", Errno::INVAL));
         }
+        Ok(Self::begin(file, label, before))
+    }
+
+    fn begin(file: File, label: Vec<u8>, before: Stat) -> Self {
         if before.size > READ_BYTES as u64 {
             // Only a hint: twice the read-ahead.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         }
-        Ok(Self { file, before, label, offset: 0 })
+        Self { file, before, label, offset: 0 }
     }
 
     /// What the file was when reading began.
@@ -102,6 +115,30 @@ impl FileReader {
         }
         self.offset += filled as u64;
         Ok(filled)
+    }
+
+    /// Appends all that the file holds by its [`FileReader::stat`], without asking whether that was the end: a file that
+    /// has grown has not [held still](FileReader::held_still). One that says that it is empty is read to its end: files
+    /// of the kernel's say so.
+    ///
+    /// # Errors
+    /// What the disk says; EFBIG when that is more than `max` bytes.
+    pub fn append_all(&mut self, buf: &mut Vec<u8>, max: usize) -> Result<(), TreeError> {
+        let (from, said) = (self.offset, self.before.size);
+        loop {
+            let read = self.offset - from;
+            if read > max as u64 {
+                return Err(TreeError::new("read", &self.label, b"", Errno::FBIG));
+            }
+            let left = usize::try_from(said.saturating_sub(read)).unwrap_or(usize::MAX).min(max + 1);
+            if read > 0 && read >= said && said > 0 {
+                return Ok(());
+            }
+            let len = left.max(1);
+            if self.append(buf, len)? < len {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether the file is still what it was when reading began, and as long as what was read (call it at the end).
@@ -160,6 +197,10 @@ impl FileReader {
     }
 }
 
+fn label_of(dir: &SafeDir, name: &[u8]) -> Vec<u8> {
+    [dir.label(), b"/", name].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +250,48 @@ mod tests {
         assert!(!reader.held_still().unwrap());
         reader.restart().unwrap();
         assert!(!reader.held_still().unwrap(), "not read to its end yet");
+    }
+
+    #[test]
+    fn what_was_seen_is_read_with_one_look() {
+        let (_temp, dir) = scratch();
+        let content: Vec<u8> = (0..5003_u32).map(|i| (i % 251) as u8).collect();
+        dir.create_new(b"f", 0o600).unwrap().write_all(&content).unwrap();
+        let seen = dir.stat(b"f").unwrap();
+        let read = |max| {
+            let (mut reader, mut all) = (FileReader::open_seen(&dir, b"f", &seen).unwrap(), b"before".to_vec());
+            reader.append_all(&mut all, max).map(|()| (reader.held_still().unwrap(), all.split_off(6)))
+        };
+        assert_eq!(read(5003).unwrap(), (true, content.clone()));
+        assert!(read(5002).is_err());
+        // It grows, becomes shorter, becomes another file of the same length, and something else.
+        dir.open_write(b"f").unwrap().write_all_at(&[1; 10], 5003).unwrap();
+        assert!(!read(9000).unwrap().0);
+        dir.open_write(b"f").unwrap().set_len(100).unwrap();
+        assert_eq!(read(9000).unwrap(), (false, content[..100].to_vec()));
+        dir.unlink(b"f").unwrap();
+        dir.create_new(b"f", 0o600).unwrap().write_all(&content).unwrap();
+        assert_eq!(read(9000).unwrap(), (false, content));
+        dir.unlink(b"f").unwrap();
+        dir.mkfifo(b"f", 0o600).unwrap();
+        assert!(!read(9000).unwrap().0);
+        dir.unlink(b"f").unwrap();
+        dir.mkdir(b"f", 0o700).unwrap();
+        assert!(read(9000).is_err());
+    }
+
+    #[test]
+    fn what_says_that_it_is_empty_is_read_to_its_end() {
+        let (_temp, dir) = scratch();
+        dir.create_new(b"empty", 0o600).unwrap();
+        let kernels = SafeDir::open_operator(std::path::Path::new("/proc/self")).unwrap();
+        for (dir, name, is_empty) in [(&dir, &b"empty"[..], true), (&kernels, b"status", false)] {
+            let mut reader = FileReader::open_seen(dir, name, &dir.stat(name).unwrap()).unwrap();
+            let mut all = Vec::new();
+            reader.append_all(&mut all, 1 << 20).unwrap();
+            assert_eq!((reader.stat().size, all.is_empty()), (0, is_empty));
+            assert_eq!(reader.held_still().unwrap(), is_empty);
+        }
     }
 
     #[test]

@@ -121,14 +121,25 @@ impl SafeDir {
             Err(e) if e.is_not_found() => {}
             done => return done,
         }
+        // Most often only the last one is missing.
+        if let (Some(parent), Some(name)) = (path.parent().filter(|parent| !parent.is_root()), path.name())
+            && let Ok(dir) = self.open_dir(&parent)
+        {
+            return dir.make_child(name, mode);
+        }
         let mut dir = self.try_clone()?;
         for name in path.components() {
-            match dir.mkdir(name, mode) {
-                Err(e) if !e.is_exists() => return Err(e),
-                _ => dir = dir.open_child(name)?,
-            }
+            dir = dir.make_child(name, mode)?;
         }
         Ok(dir)
+    }
+
+    /// The directory `name`, made if it is missing.
+    fn make_child(&self, name: &[u8], mode: u32) -> Result<Self, TreeError> {
+        match self.mkdir(name, mode) {
+            Err(e) if !e.is_exists() => Err(e),
+            _ => self.open_child(name),
+        }
     }
 
     /// The directory above, if it is still the inode `expected`; `label` is what its paths shall be shown with.

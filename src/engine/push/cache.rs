@@ -1,5 +1,5 @@
-//! The client's hash cache during a run: the old one is read along with the scan, the new one is written only once
-//! something differs.
+//! The client's hash cache during a run: the old one is read along with the scan, which tells what equals it; the new
+//! one is written only once something differs.
 //!
 //! The new cache *is* the new manifest. As long as every record equals the old cache's next one, nothing is written and
 //! nothing is hashed; at the first difference the equal records so far are copied over. Published by rename when the
@@ -20,6 +20,9 @@ use crate::tree::{operator, own};
 
 pub(super) type Reader = SortedReader<BufReader<File>, CacheRecord>;
 type Writer = SortedWriter<BufWriter<File>, CacheRecord>;
+
+/// Records of the old cache that are passed over by seeking rather than by reading.
+const SEEK_BEYOND: u64 = 1024;
 
 /// Where the cache of one (daemon, user, root) lies.
 #[derive(Clone, Debug)]
@@ -96,7 +99,10 @@ pub(super) struct CacheEnd {
 pub(super) struct CacheKeeper {
     paths: CachePaths,
     old: Option<(CacheHeader, Reader)>,
+    /// Number of the record that it reads next.
+    at: u64,
     header: CacheHeader,
+    /// Records that equal the first ones of the old cache.
     same: u64,
     writer: Option<(Writer, ManifestHasher)>,
     note_changes: bool,
@@ -112,18 +118,28 @@ impl CacheKeeper {
     pub(super) fn new(paths: CachePaths, header: CacheHeader, note_changes: bool) -> Self {
         let old = paths.open();
         let (writer, notes) = (None, None);
-        Self { paths, old, header, same: 0, writer, note_changes, notes, files: 0, bytes: 0, entries: 0 }
+        Self { paths, old, at: 0, header, same: 0, writer, note_changes, notes, files: 0, bytes: 0, entries: 0 }
     }
 
-    /// The next record of the new manifest, canonical order.
-    pub(super) fn push(&mut self, record: &CacheRecord) -> Result<(), EngineError> {
+    /// The manifest of the old cache.
+    pub(super) fn old_manifest(&self) -> Option<Digest> {
+        self.old.as_ref().map(|(header, _)| header.manifest)
+    }
+
+    /// The next record of the new manifest, canonical order. `same_as`: the number of the old record that it is known to
+    /// equal; others are compared.
+    pub(super) fn push(&mut self, record: &CacheRecord, same_as: Option<u64>) -> Result<(), EngineError> {
         self.entries += 1;
         if let Some(content) = record.entry.file() {
             self.files += 1;
             self.bytes += content.size;
         }
         if self.writer.is_none() {
-            let next = self.old.as_mut().and_then(|(_, reader)| reader.next());
+            if same_as == Some(self.same) {
+                self.same += 1;
+                return Ok(());
+            }
+            let next = self.old_at_same();
             if matches!(&next, Some(Ok(old)) if old == record) {
                 self.same += 1;
                 return Ok(());
@@ -138,6 +154,26 @@ impl CacheKeeper {
             writer.push(record).map_err(|e| failed(format!("cannot write the hash cache: {e}")))?;
         }
         Ok(())
+    }
+
+    /// The old cache's record after those that were equal.
+    fn old_at_same(&mut self) -> Option<Result<CacheRecord, SortedError>> {
+        let (_, reader) = self.old.as_mut()?;
+        // Those that lie close are read over: seeking reads a block from its beginning.
+        if self.same - self.at > SEEK_BEYOND {
+            if let Err(error) = reader.seek_ordinal(self.same) {
+                return Some(Err(error));
+            }
+            self.at = self.same;
+        }
+        while self.at < self.same {
+            self.at += 1;
+            if let Err(error) = reader.next()? {
+                return Some(Err(error));
+            }
+        }
+        self.at += 1;
+        reader.next()
     }
 
     /// Copies the records that were equal so far. `next`: the old cache's record that differs.
@@ -169,14 +205,14 @@ impl CacheKeeper {
     pub(super) fn finish(mut self, owners: &OwnerNames) -> Result<CacheEnd, EngineError> {
         let (files, bytes, entries) = (self.files, self.bytes, self.entries);
         if self.writer.is_none() {
-            let mut next = None;
-            if let Some((header, reader)) = &mut self.old {
-                next = reader.next();
-                if header.owners == *owners && next.is_none() {
-                    let manifest = header.manifest;
-                    return Ok(CacheEnd { unchanged: true, manifest, entries, files, bytes, changes: None });
-                }
+            if let Some((header, reader)) = &self.old
+                && header.owners == *owners
+                && reader.records() == self.same
+            {
+                let manifest = header.manifest;
+                return Ok(CacheEnd { unchanged: true, manifest, entries, files, bytes, changes: None });
             }
+            let next = self.old_at_same();
             self.start(next)?;
         }
         let Some((mut writer, hasher)) = self.writer else {

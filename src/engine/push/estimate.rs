@@ -23,7 +23,7 @@ pub(super) fn estimate(options: &WalkOptions, cache: &CachePaths, over: &AtomicB
             let old = old.as_mut().and_then(|old| old.at(&entry.path));
             let stat = &entry.stat;
             let another_name = stat.nlink > 1 && !linked.insert((stat.dev, stat.ino));
-            let known = old.is_some_and(|old| old.vouches_for(&entry.fingerprint()).is_some());
+            let known = old.is_some_and(|(old, _)| old.vouches_for(&entry.fingerprint()).is_some());
             if stat.kind == FileKind::File && !another_name && !known {
                 bytes += stat.size;
             }

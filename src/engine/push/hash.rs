@@ -18,6 +18,7 @@ use crate::backup::relpath::RelPath;
 use crate::tree::error::TreeError;
 use crate::tree::read::FileReader;
 use crate::tree::safe_dir::SafeDir;
+use crate::tree::stat::Stat;
 
 /// Bytes of a large file that are read at once.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -35,6 +36,8 @@ pub(super) struct ToRead {
     pub(super) entry: Entry,
     /// Size when it was walked.
     pub(super) size: u64,
+    /// What it was then; none where an open file may show another inode number.
+    pub(super) seen: Option<Stat>,
     /// Its inode number may be part of its fingerprint.
     pub(super) ino_believed: bool,
     /// What a fingerprint vouches for that is not believed this time: `--rehash`.
@@ -113,15 +116,15 @@ pub(super) fn work(jobs: &Receiver<Job>, safe_before: Timestamp) {
 /// Reads a file to the end of `payload`; what changes while it is read is read again.
 fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> Outcome {
     let start = payload.len();
-    let mut reader = match open(file) {
-        Ok(reader) => reader,
-        Err(outcome) => return outcome,
-    };
     let mut read = || -> Result<Outcome, TreeError> {
+        let mut reader = match &file.seen {
+            Some(seen) => FileReader::open_seen(&file.dir, &file.name, seen)?,
+            None => FileReader::open(&file.dir, &file.name)?,
+        };
         let mut still = false;
         for attempt in 1..=UNSTABLE_READS_MAX {
             payload.truncate(start);
-            read_to_end(&mut reader, payload, start)?;
+            reader.append_all(payload, SMALL_BYTES_MAX)?;
             still = reader.held_still()?;
             if still || attempt == UNSTABLE_READS_MAX {
                 break;
@@ -137,20 +140,6 @@ fn read_small(file: &ToRead, payload: &mut Vec<u8>, safe_before: Timestamp) -> O
         payload.truncate(start);
         lost(&file.entry.path, &error)
     })
-}
-
-fn read_to_end(reader: &mut FileReader, payload: &mut Vec<u8>, start: usize) -> Result<(), TreeError> {
-    loop {
-        let filled = payload.len();
-        let hint = usize::try_from(reader.stat().size).unwrap_or(0).saturating_sub(filled - start);
-        let read = reader.append(payload, hint + 1)?;
-        if payload.len() - start >= SMALL_BYTES_MAX {
-            return Err(TreeError::new("read", b"", &[], rustix::io::Errno::FBIG));
-        }
-        if read <= hint {
-            return Ok(());
-        }
-    }
 }
 
 fn open(file: &ToRead) -> Result<FileReader, Outcome> {

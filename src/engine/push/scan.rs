@@ -38,12 +38,19 @@ const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
 /// Said of what was there when its folder was listed.
 pub(super) const VANISHED: &str = "it vanished during the run";
 
+/// An entry that needs no reading.
+pub(super) struct Known {
+    pub(super) record: CacheRecord,
+    /// The number of the old cache's record that it equals.
+    pub(super) same_as: Option<u64>,
+}
+
 /// The scan's output, canonical order.
 pub(super) enum Item {
     /// Entries that need no reading.
-    Ready(Vec<CacheRecord>),
-    /// Small files being read; interleaved with entries that need no reading: `true` takes the next file.
-    Small { order: Vec<Option<CacheRecord>>, reply: Receiver<SmallRead>, bytes: u64 },
+    Ready(Vec<Known>),
+    /// Small files being read; interleaved with entries that need no reading: none takes the next file.
+    Small { order: Vec<Option<Known>>, reply: Receiver<SmallRead>, bytes: u64 },
     /// A large file being read.
     Large {
         path: RelPath,
@@ -68,6 +75,8 @@ pub(super) enum Item {
 pub(super) struct Scan {
     pub(super) walk: WalkOptions,
     pub(super) cache: CachePaths,
+    /// The manifest of the old cache: another one that lies there by now has other numbers.
+    pub(super) old: Option<Digest>,
     pub(super) jobs: Sender<Job>,
     pub(super) items: Sender<Item>,
     pub(super) budget: Budget,
@@ -110,23 +119,31 @@ struct Gone;
 pub(super) struct Peek {
     reader: Reader,
     next: Option<CacheRecord>,
+    /// Number of the next one.
+    number: u64,
 }
 
 impl Peek {
     pub(super) fn new(mut reader: Reader) -> Self {
         let next = reader.next().and_then(Result::ok);
-        Self { reader, next }
+        Self { reader, next, number: 0 }
     }
 
-    /// The record of this path; those before it are passed over.
-    pub(super) fn at(&mut self, path: &RelPath) -> Option<CacheRecord> {
+    /// The record of this path and its number; those before it are passed over.
+    pub(super) fn at(&mut self, path: &RelPath) -> Option<(CacheRecord, u64)> {
         while self.next.as_ref().is_some_and(|r| r.entry.path < *path) {
-            self.next = self.reader.next().and_then(Result::ok);
+            self.take();
         }
+        let number = self.number;
         if self.next.as_ref().is_some_and(|r| r.entry.path == *path) {
-            return std::mem::replace(&mut self.next, self.reader.next().and_then(Result::ok));
+            return self.take().map(|record| (record, number));
         }
         None
+    }
+
+    fn take(&mut self) -> Option<CacheRecord> {
+        self.number += 1;
+        std::mem::replace(&mut self.next, self.reader.next().and_then(Result::ok))
     }
 }
 
@@ -140,7 +157,7 @@ struct Inode {
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct Content {
     digest: Digest,
     class: SizeClass,
     /// It has no xattrs.
@@ -150,11 +167,13 @@ struct Known {
 struct Merge<'a> {
     scan: &'a Scan,
     old: Option<Peek>,
+    /// Its numbers are those that the sender knows.
+    numbered: bool,
     /// Cached files by fingerprint; read on the first path that the cache does not know.
-    renamed: Option<HashMap<Inode, Known>>,
+    renamed: Option<HashMap<Inode, Content>>,
     /// First path of each inode that has several.
     links: HashMap<(u64, u64), RelPath>,
-    order: Vec<Option<CacheRecord>>,
+    order: Vec<Option<Known>>,
     files: Vec<ToRead>,
     bytes: u64,
     /// Directories that the files of the next job hold open.
@@ -163,8 +182,10 @@ struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     fn new(scan: &'a Scan) -> Self {
+        let (header, old) = scan.cache.open().map(|(header, reader)| (header, Peek::new(reader))).unzip();
         Self {
-            old: scan.cache.open().map(|(_, reader)| Peek::new(reader)),
+            old,
+            numbered: header.map(|header| header.manifest) == scan.old,
             renamed: None,
             links: HashMap::new(),
             order: Vec::new(),
@@ -188,14 +209,14 @@ impl<'a> Merge<'a> {
     fn entry(&mut self, walked: SourceEntry) -> Result<(), Gone> {
         let stat = &walked.stat;
         let fingerprint = walked.fingerprint();
-        let old = self.old.as_mut().and_then(|old| old.at(&walked.path));
+        let (old, number) = self.old.as_mut().and_then(|old| old.at(&walked.path)).unzip();
         let kind = match stat.kind {
             FileKind::Dir => Kind::Dir,
             FileKind::Symlink => Kind::Symlink { target: walked.target.clone().unwrap_or_default() },
             FileKind::Fifo => Kind::Fifo,
             FileKind::CharDevice => Kind::CharDevice { major: stat.rdev_major, minor: stat.rdev_minor },
             FileKind::BlockDevice => Kind::BlockDevice { major: stat.rdev_major, minor: stat.rdev_minor },
-            FileKind::File => return self.file(walked, fingerprint, old),
+            FileKind::File => return self.file(walked, fingerprint, old.zip(number)),
             FileKind::Socket | FileKind::Unknown => return Ok(()),
         };
         let mut mounted = walked.mounted;
@@ -218,7 +239,8 @@ impl<'a> Merge<'a> {
             Err(item) => return self.other(item),
         };
         let entry = Entry { path: walked.path, meta, kind };
-        self.ready(CacheRecord { entry, fingerprint, racy, recipe: None, mounted })
+        let record = CacheRecord { entry, fingerprint, racy, recipe: None, mounted };
+        self.ready(record, vouched.as_ref().zip(number))
     }
 
     /// Metadata; xattrs are read only where no fingerprint vouches for those of the last run (they move ctime).
@@ -235,7 +257,13 @@ impl<'a> Merge<'a> {
         self.scan.items.send(item).map_err(|_| Gone)
     }
 
-    fn file(&mut self, walked: SourceEntry, fingerprint: Fingerprint, old: Option<CacheRecord>) -> Result<(), Gone> {
+    fn file(
+        &mut self,
+        walked: SourceEntry,
+        fingerprint: Fingerprint,
+        old: Option<(CacheRecord, u64)>,
+    ) -> Result<(), Gone> {
+        let (old, number) = old.unzip();
         let stat = &walked.stat;
         let link = self.link(&walked.path, stat.dev, stat.ino, u64::from(stat.nlink));
         let (size, sparse) = (stat.size, stat.may_have_holes());
@@ -248,7 +276,7 @@ impl<'a> Merge<'a> {
             vouched.filter(|_| self.scan.rehash).and_then(|old| Some((fingerprint, old.entry.file()?.digest)));
         let known = match vouched.and_then(|old| old.entry.file()) {
             _ if self.scan.rehash => None,
-            Some(known) => Some(Known { digest: known.digest, class: known.class, plain: false }),
+            Some(known) => Some(Content { digest: known.digest, class: known.class, plain: false }),
             None if old.is_none() && !fingerprint.is_racy(self.scan.safe_before) => self.renamed(fingerprint),
             None => None,
         };
@@ -264,7 +292,8 @@ impl<'a> Merge<'a> {
             };
             let recipe = vouched.and_then(|old| old.recipe.clone());
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: false, recipe, mounted: false });
+            let record = CacheRecord { entry, fingerprint, racy: false, recipe, mounted: false };
+            return self.ready(record, vouched.zip(number));
         }
         if matches!(content.link, Link::Follower(_)) {
             // The leader's content is its own; the sender puts it in.
@@ -273,11 +302,13 @@ impl<'a> Merge<'a> {
                 Err(item) => return self.other(item),
             };
             let entry = Entry { path: walked.path, meta, kind: Kind::File(content) };
-            return self.ready(CacheRecord { entry, fingerprint, racy: true, recipe: None, mounted: false });
+            let record = CacheRecord { entry, fingerprint, racy: true, recipe: None, mounted: false };
+            return self.ready(record, None);
         }
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
-        let file = ToRead { dir: walked.dir, name, entry, size, ino_believed: walked.ino_believed, expected };
+        let (ino_believed, seen) = (walked.ino_believed, walked.ino_believed.then_some(walked.stat));
+        let file = ToRead { dir: walked.dir, name, entry, size, seen, ino_believed, expected };
         if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 
@@ -295,7 +326,7 @@ impl<'a> Merge<'a> {
     }
 
     /// A file that the cache knows under another path.
-    fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Known> {
+    fn renamed(&mut self, fingerprint: Fingerprint) -> Option<Content> {
         self.old.as_ref().filter(|_| fingerprint.ino != 0)?;
         let cache = &self.scan.cache;
         let map = self.renamed.get_or_insert_with(|| by_inode(cache));
@@ -303,8 +334,10 @@ impl<'a> Merge<'a> {
         map.get(&Inode { ino, size, mtime, ctime }).copied()
     }
 
-    fn ready(&mut self, record: CacheRecord) -> Result<(), Gone> {
-        self.order.push(Some(record));
+    /// `old`: what the cache has of this path, and its number there.
+    fn ready(&mut self, record: CacheRecord, old: Option<(&CacheRecord, u64)>) -> Result<(), Gone> {
+        let same_as = old.filter(|(old, _)| self.numbered && **old == record).map(|(_, number)| number);
+        self.order.push(Some(Known { record, same_as }));
         if self.files.is_empty() && self.order.len() >= READY_MAX || self.order.len() >= 4 * BATCH_COUNT_MAX {
             self.flush()?;
         }
@@ -362,13 +395,13 @@ fn unreadable(path: &RelPath, error: &TreeError) -> Item {
     Item::Failed(path.clone(), error.to_string())
 }
 
-fn by_inode(cache: &CachePaths) -> HashMap<Inode, Known> {
+fn by_inode(cache: &CachePaths) -> HashMap<Inode, Content> {
     let mut map = HashMap::new();
     for record in cache.open().into_iter().flat_map(|(_, reader)| reader).filter_map(Result::ok) {
         if let (false, Some(content)) = (record.racy || record.fingerprint.ino == 0, record.entry.file()) {
             let Fingerprint { ino, size, mtime, ctime } = record.fingerprint;
             let plain = record.entry.meta.xattrs.is_empty();
-            let known = Known { digest: content.digest, class: content.class, plain };
+            let known = Content { digest: content.digest, class: content.class, plain };
             map.insert(Inode { ino, size, mtime, ctime }, known);
         }
     }

@@ -13,7 +13,7 @@ use super::files::in_messages;
 use super::found::Found;
 use super::hash::{LargePiece, Outcome, SmallRead};
 use super::owners::Owners;
-use super::scan::Item;
+use super::scan::{Item, Known};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
 use crate::backup::hash_cache::CacheRecord;
@@ -133,8 +133,8 @@ impl<'a> ContentSender<'a> {
     fn item(&mut self, item: Item) -> Result<(), EngineError> {
         match item {
             Item::Ready(records) => {
-                for record in records {
-                    self.keep(record)?;
+                for Known { record, same_as } in records {
+                    self.keep(record, same_as)?;
                 }
             }
             Item::Small { order, reply, bytes } => {
@@ -166,7 +166,8 @@ impl<'a> ContentSender<'a> {
     }
 
     /// Puts a record into the new manifest. Names of one inode agree on its content.
-    fn keep(&mut self, mut record: CacheRecord) -> Result<CacheRecord, EngineError> {
+    /// `same_as`: see [`Known`].
+    fn keep(&mut self, mut record: CacheRecord, mut same_as: Option<u64>) -> Result<CacheRecord, EngineError> {
         if let Kind::File(content) = &mut record.entry.kind {
             match &content.link {
                 Link::Leader => {
@@ -174,6 +175,9 @@ impl<'a> ContentSender<'a> {
                 }
                 Link::Follower(leader) => match self.leaders.get(leader) {
                     Some(first) => {
+                        let same =
+                            (content.digest, content.size, content.class) == (first.digest, first.size, first.class);
+                        same_as = same_as.filter(|_| same);
                         (content.digest, content.size, content.class) = (first.digest, first.size, first.class);
                     }
                     // Its first name could not be read, and neither could this one: they are one file.
@@ -188,21 +192,21 @@ impl<'a> ContentSender<'a> {
         }
         self.owners.add(&record.entry.meta);
         match &mut self.sink {
-            Sink::Cache(keeper) => keeper.push(&record)?,
+            Sink::Cache(keeper) => keeper.push(&record, same_as)?,
             Sink::List(records) => records.push(record.clone()),
         }
         Ok(record)
     }
 
-    fn small(&mut self, order: Vec<Option<CacheRecord>>, read: SmallRead) -> Result<(), EngineError> {
+    fn small(&mut self, order: Vec<Option<Known>>, read: SmallRead) -> Result<(), EngineError> {
         let SmallRead { outcomes, mut payload, share } = read;
         let mut outcomes = outcomes.into_iter();
         let mut files = Vec::new();
         // Where each file's bytes are; followers' need not travel.
         let (mut at, mut kept, mut dropped) = (0, 0, false);
         for slot in order {
-            if let Some(record) = slot {
-                self.keep(record)?;
+            if let Some(Known { record, same_as }) = slot {
+                self.keep(record, same_as)?;
                 continue;
             }
             match outcomes.next() {
@@ -210,7 +214,7 @@ impl<'a> ContentSender<'a> {
                     self.look_at_altered(altered, &record);
                     let len = record.entry.file().map_or(0, |c| c.size) as usize;
                     self.found.bytes_read += len as u64;
-                    let record = self.keep(*record)?;
+                    let record = self.keep(*record, None)?;
                     let follows = matches!(record.entry.file(), Some(FileContent { link: Link::Follower(_), .. }));
                     if follows {
                         dropped = true;
@@ -420,7 +424,7 @@ impl<'a> ContentSender<'a> {
         match outcome {
             Outcome::Read { record, altered } => {
                 self.look_at_altered(altered, &record);
-                let record = self.keep(*record)?;
+                let record = self.keep(*record, None)?;
                 entry = (!self.dry_run).then(|| entry_to_wire(&record.entry));
             }
             Outcome::Vanished(path) => self.vanished(&path),
