@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rbbackup::backup::token::Token;
+use rbbackup::backup::token::{Secret, Token};
 use rbbackup_fuzz::token_text;
 
 fuzz_target!(|data: &[u8]| {
@@ -15,8 +15,9 @@ fuzz_target!(|data: &[u8]| {
         Ok(token) => {
             // One spelling, capitals and the space around it aside: who looks for a token in a log finds it.
             assert_eq!(token.to_text(), text.trim().to_ascii_lowercase());
-            let secret = token.secret.0.map(|b| format!("{b:02x}")).concat();
-            assert!(!format!("{token:?}").contains(&secret), "the secret shows");
+            // The rest may hold the same bytes.
+            let other = Token { secret: Secret([0; 16]), user: token.user.clone(), ..token };
+            assert_eq!(format!("{token:?}"), format!("{other:?}"), "the secret shows");
         }
         Err(error) => assert!(!error.to_string().chars().any(char::is_control)),
     }

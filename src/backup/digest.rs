@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// BLAKE3 of some content.
@@ -46,22 +47,12 @@ impl RunId {
 
     /// Back from [`RunId::to_hex`].
     pub fn from_hex(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        if bytes.len() != 32 {
-            return None;
-        }
-        let mut out = [0; 16];
-        for (i, pair) in bytes.chunks_exact(2).enumerate() {
-            let s = std::str::from_utf8(pair).ok()?;
-            out[i] = u8::from_str_radix(s, 16).ok()?;
-        }
-        Some(Self(out))
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
+    HEXLOWER.encode(bytes)
 }
 
 macro_rules! id_impls {
@@ -114,6 +105,11 @@ mod tests {
         let id = RunId(*b"0123456789abcdef");
         assert_eq!(RunId::from_hex(&id.to_hex()), Some(id));
         assert_eq!(RunId::from_hex("xyz"), None);
+        let shown = "00112233445566778899aabbccddeeff";
+        assert_eq!(RunId::from_hex(&shown.to_uppercase()), RunId::from_hex(shown));
+        // Found by fuzzing: a sign was taken for a digit, so that an id had several spellings.
+        assert_eq!(RunId::from_hex(&shown.replacen("00", "+0", 1)), None);
+        assert_eq!((RunId::from_hex(&shown[1..]), RunId::from_hex(&format!("{shown}00"))), (None, None));
     }
 
     #[test]
