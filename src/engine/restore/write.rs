@@ -1,9 +1,8 @@
 //! The writers: content that has come goes to a temporary name beside its place, is verified, and takes the place by
 //! one rename. What was there stays until then, and for good if the content is not what the snapshot names.
 //!
-//! A small file whose place is free is made there at once: its content has been verified before, nothing is replaced, and
-//! what a kill leaves of it is compared by the next restore like anything else that is there. The rename of a new file
-//! costs as much as its making.
+//! So it is for a new file too, though its rename costs as much as its making: a restore that is killed and gone on with
+//! under `--overwrite never` or `newer` takes what stands under a name for whole.
 
 use std::ops::Range;
 use std::thread;
@@ -100,11 +99,7 @@ impl Writer<'_> {
             if content.len() as u64 != wanted.size || Digest::of(content) != wanted.digest {
                 shared.failed(&file.entry.path, NOT_THE_SAME);
             } else {
-                let written = if file.existed {
-                    self.write(file, wanted, |writer| writer.write(content).map(Ok))
-                } else {
-                    self.write_new(file, wanted, content)
-                };
+                let written = self.write(file, wanted, |writer| writer.write(content).map(Ok));
                 self.ended(file, wanted, written);
             }
         }
@@ -136,37 +131,6 @@ impl Writer<'_> {
         for _ in pieces {}
         shared.observer.event(&Event::Advanced { bytes: bytes.saturating_sub(told) });
         shared.observer.event(&Event::FileDone { path: &shared.shown(&file.entry.path) });
-    }
-
-    /// Makes a file whose whole content is at hand where nothing stood a moment ago.
-    fn write_new(
-        &mut self,
-        file: &Awaited,
-        wanted: &FileContent,
-        content: &[u8],
-    ) -> Result<Result<(), String>, TreeError> {
-        let shared = self.shared;
-        let Some(dirs) = self.dirs() else { return Ok(Ok(())) };
-        let (dir, name) = dirs.parent_of(&file.place)?;
-        let form = restored_form(&file.entry);
-        let mut writer = match FileWriter::create(&dir, name, form.mode & 0o777, wanted.sparse) {
-            // Somebody was quicker: it is replaced as a whole.
-            Err(error) if error.is_exists() => {
-                return self.write(file, wanted, |writer| writer.write(content).map(Ok));
-            }
-            created => created?,
-        };
-        let finished = writer.write(content).and_then(|()| writer.finish(&form));
-        match finished {
-            Ok(notes) => {
-                shared.notes(&file.entry.path, notes);
-                Ok(Ok(()))
-            }
-            Err(error) => {
-                let _ = dir.unlink(name);
-                Err(error)
-            }
-        }
     }
 
     /// Makes a temporary file, lets `fill` write it, and puts it into its place if that says so.
