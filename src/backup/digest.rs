@@ -25,7 +25,7 @@ impl Digest {
 
     /// 64 lower-case hex digits, as `b3sum` prints them.
     pub fn to_hex(self) -> String {
-        hex(&self.0)
+        HEXLOWER.encode(&self.0)
     }
 }
 
@@ -42,17 +42,13 @@ pub struct RunId(pub [u8; 16]);
 impl RunId {
     /// 32 lower-case hex digits.
     pub fn to_hex(self) -> String {
-        hex(&self.0)
+        HEXLOWER.encode(&self.0)
     }
 
     /// Back from [`RunId::to_hex`].
     pub fn from_hex(text: &str) -> Option<Self> {
         HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    HEXLOWER.encode(bytes)
 }
 
 macro_rules! id_impls {

@@ -124,18 +124,14 @@ impl FileReader {
     /// # Errors
     /// What the disk says; EFBIG when that is more than `max` bytes.
     pub fn append_all(&mut self, buf: &mut Vec<u8>, max: usize) -> Result<(), TreeError> {
-        let (from, said) = (self.offset, self.before.size);
+        // Of one that says nothing: as much as there is room for, until nothing comes.
+        let len = usize::try_from(self.before.size).unwrap_or(usize::MAX).min(max.saturating_add(1)).max(1);
         loop {
-            let read = self.offset - from;
-            if read > max as u64 {
+            let read = self.append(buf, len)?;
+            if self.offset > max as u64 {
                 return Err(TreeError::new("read", &self.label, b"", Errno::FBIG));
             }
-            let left = usize::try_from(said.saturating_sub(read)).unwrap_or(usize::MAX).min(max + 1);
-            if read > 0 && read >= said && said > 0 {
-                return Ok(());
-            }
-            let len = left.max(1);
-            if self.append(buf, len)? < len {
+            if self.before.size > 0 || read < len {
                 return Ok(());
             }
         }

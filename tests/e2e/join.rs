@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, is_root, login, rbbackupd, skipped};
+use crate::support::daemon::{Daemon, World, is_root, login, rbbackupd, skipped, wait_until};
 use crate::support::destination::{Destination, wait_for_names};
 use crate::support::trees::{assert_same, noise, plant, write};
 
@@ -120,7 +120,7 @@ fn a_wrong_a_used_and_an_expired_token_let_nobody_in_and_leave_nothing() {
     nothing("redeemed already, by another key", &token);
     joined(&invited, &daemon, &token);
     let short = invite(&world, &["--node", "other", "--expires", "1s"]);
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    wait_until("the invitation to expire", || users(&world).iter().all(|object| object["type"] != "invitation"));
     nothing("has expired", &short);
     let taken_back = invite(&world, &["--node", "other"]);
     let open = users(&world).into_iter().find(|object| object["type"] == "invitation").expect("it is open");

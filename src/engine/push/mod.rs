@@ -318,12 +318,12 @@ impl Work<'_> {
             file_system: source.file_system,
         };
         let keeper = CacheKeeper::new(self.paths.clone(), header.clone(), self.base.is_some());
-        let old = keeper.old_manifest();
+        let old_manifest = keeper.old_manifest();
         (sender.ask, sender.dry_run) = (self.granted.ask, options.dry_run);
         sender.sink = Sink::Cache(Box::new(keeper));
         let walk = source.walk_options(options, store_place)?;
         let mut watch = Stopwatch::start();
-        self.scan(walk, sender, safe_before, old)?;
+        self.scan(walk, sender, safe_before, old_manifest)?;
         watch.lap("scan and content");
         let owners = sender.owners.names();
         let Sink::Cache(keeper) = std::mem::replace(&mut sender.sink, Sink::List(Vec::new())) else {
@@ -369,7 +369,7 @@ impl Work<'_> {
         walk: crate::tree::walk::WalkOptions,
         sender: &mut ContentSender<'_>,
         safe_before: crate::backup::fingerprint::Timestamp,
-        old: Option<Digest>,
+        old_manifest: Option<Digest>,
     ) -> Result<(), EngineError> {
         let (jobs, job_queue) = crossbeam_channel::bounded(JOBS_QUEUED_MAX);
         let (items, item_queue) = scan::queue();
@@ -382,7 +382,7 @@ impl Work<'_> {
         let scan = scan::Scan {
             walk,
             cache,
-            old,
+            old_manifest,
             jobs,
             items,
             budget,

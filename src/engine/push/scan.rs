@@ -76,7 +76,7 @@ pub(super) struct Scan {
     pub(super) walk: WalkOptions,
     pub(super) cache: CachePaths,
     /// The manifest of the old cache: another one that lies there by now has other numbers.
-    pub(super) old: Option<Digest>,
+    pub(super) old_manifest: Option<Digest>,
     pub(super) jobs: Sender<Job>,
     pub(super) items: Sender<Item>,
     pub(super) budget: Budget,
@@ -185,7 +185,7 @@ impl<'a> Merge<'a> {
         let (header, old) = scan.cache.open().map(|(header, reader)| (header, Peek::new(reader))).unzip();
         Self {
             old,
-            numbered: header.map(|header| header.manifest) == scan.old,
+            numbered: header.map(|header| header.manifest) == scan.old_manifest,
             renamed: None,
             links: HashMap::new(),
             order: Vec::new(),

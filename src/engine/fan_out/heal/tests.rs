@@ -12,14 +12,13 @@ use crate::engine::catch_up::tests::wire::{send, serve};
 use crate::engine::client::ClientOptions;
 use crate::engine::fan_out::board::{Attendance, DestinationId, HeldHead, Line, Said, Wants};
 use crate::engine::fan_out::challenge;
+use crate::engine::fan_out::scripted::{PATIENCE, wait_until};
 use crate::engine::hub::HubOptions;
 use crate::engine::observer::Silent;
 use crate::engine::push::{PushOptions, push};
 use crate::net::link::LinkError;
 use crate::net::message::{Message, Proof};
 use crate::store::leases::LeaseRequest;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A source with a store of its own, and the daemon's store.
 struct World {
@@ -70,14 +69,6 @@ fn newest(hub: &Hub) -> Arc<SnapshotRecord> {
 fn holds(hub: &Hub, run: RunId) -> bool {
     let copies = hub.store.copies().unwrap();
     copies.iter().any(|copy| hub.store.snapshots(copy).unwrap().by_run(run).unwrap().is_some())
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn said(hub: &Hub) -> Said {

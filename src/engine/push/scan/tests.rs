@@ -14,7 +14,7 @@ fn merged(root: &Path, state: &Path, then: impl FnOnce(&mut [WalkItem])) -> Vec<
     let scan = Scan {
         walk: WalkOptions::new(root),
         cache: cache(state),
-        old: cache(state).open().map(|(header, _)| header.manifest),
+        old_manifest: cache(state).open().map(|(header, _)| header.manifest),
         jobs,
         items,
         budget: Budget::new(1 << 20),

@@ -1,4 +1,4 @@
-//! A server that is gone in the middle.
+//! What is cut in the middle: the server is gone, or we are.
 
 use super::*;
 use crate::backup::bytes::Bytes;
@@ -54,4 +54,31 @@ fn what_had_not_come_when_the_connection_broke_is_not_deleted() {
         Comparer::new(&shared, &ours.sender).run(&queue).unwrap();
         assert_eq!(there.join("z").exists(), !whole);
     }
+}
+
+/// Else a kill leaves pieces, and who goes on with `--overwrite never` or `newer` takes them for whole.
+#[test]
+fn nothing_stands_under_its_name_before_it_is_whole() {
+    use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+    let world = World::new();
+    let names = ["empty", "small", "large"];
+    for (name, len) in names.into_iter().zip([0, 1000, 3_000_000]) {
+        world.write(name, &vec![7; len]);
+    }
+    world.push();
+    fs::create_dir_all(world.out()).unwrap();
+    let watch = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    add_watch(&watch, world.out(), WatchFlags::CREATE | WatchFlags::MOVED_TO).unwrap();
+    world.restore_all();
+    let mut buf = [std::mem::MaybeUninit::uninit(); 4096];
+    let (mut events, mut came) = (Reader::new(watch, &mut buf), Vec::new());
+    while let Ok(event) = events.next() {
+        let name = event.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(event.events().contains(ReadFlags::MOVED_TO) || !names.contains(&name.as_str()), "{name} was made");
+        if event.events().contains(ReadFlags::MOVED_TO) {
+            came.push(name);
+        }
+    }
+    came.sort();
+    assert_eq!(came, ["empty", "large", "small"]);
 }
