@@ -27,8 +27,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::durable;
 use super::registry::{Grant, Right};
+use super::{durable, state_text};
 use crate::backup::digest::Digest;
 use crate::backup::fingerprint::Timestamp;
 use crate::backup::token::Secret;
@@ -319,8 +319,7 @@ impl Invitations {
 /// # Errors
 /// What is wrong, in words.
 pub fn parse(content: &[u8]) -> Result<Invitation, String> {
-    let text = std::str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
-    let file: InvitationFile = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+    let file: InvitationFile = state_text::parse(content)?;
     if file.version != VERSION {
         return Err(format!("its version is {}, this program knows {VERSION}", file.version));
     }

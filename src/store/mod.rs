@@ -9,6 +9,7 @@
 //! vault       history, in packs                                      present    what does the copy really hold?
 //! commit      from staging to the copy, whole or not at all          journal    what a commit will do, durable first
 //! succession  from one key of the daemon to the next                  follows    whose backups a destination keeps
+//! state_text  the small TOML files, read
 //! ```
 //!
 //! It knows `tree` and `backup`, never `net`. Its own small files are written by `tree::own`.
@@ -27,6 +28,7 @@ pub mod registry;
 pub mod runs;
 pub mod snapshots;
 pub mod staging;
+mod state_text;
 pub mod succession;
 pub mod vault;
 pub mod verified;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{FormerKey, Identity, Member, RegistryError, Right};
 use crate::backup::digest::Digest;
 use crate::backup::fingerprint::Timestamp;
-use crate::store::durable;
 use crate::store::names::CopyName;
+use crate::store::{durable, state_text};
 
 /// Version of the identity files.
 pub(super) const VERSION: u32 = 2;
@@ -66,13 +66,11 @@ pub(super) fn read(path: &Path) -> Result<Member, RegistryError> {
 /// # Errors
 /// What is wrong, in words.
 pub fn parse(content: &[u8]) -> Result<Member, String> {
-    let text = std::str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
-    let said = |e: toml::de::Error| e.message().to_owned();
-    let version = toml::from_str::<VersionOnly>(text).map_err(said)?.version;
+    let version = state_text::parse::<VersionOnly>(content)?.version;
     if version != VERSION {
         return Err(format!("its version is {version}, this program knows {VERSION}"));
     }
-    let file: IdentityFile = toml::from_str(text).map_err(said)?;
+    let file: IdentityFile = state_text::parse(content)?;
     let key_of = |text: &str| key_from_hex(text).ok_or_else(|| "a key is not 64 hex digits".to_owned());
     let secs = |secs| Timestamp { secs, nanos: 0 };
     let copy = CopyName::new(file.node.as_bytes(), file.user.as_bytes()).map_err(|e| e.to_string())?;
