@@ -204,9 +204,21 @@ fn texts(seeds: &mut Seeds) {
     }
 }
 
+/// What travels where bytes count.
+fn slow_lines(seeds: &mut Seeds) {
+    let old: Vec<u8> = (0..2_000_u32).map(|i| ((i * i) >> 4) as u8).collect();
+    let new = [&old[..700], b"changed", &old[900..]].concat();
+    seeds.insert(("delta", "edit".to_owned()), [&[0], &piece(&old)[..], &new].concat());
+    seeds.insert(("delta", "steps".to_owned()), [&[1], &piece(&[0, 1, 3, 1, 3, 1, 2])[..], b"new"].concat());
+    let packed = zstd::bulk::compress(b"packed packed packed", 1).unwrap();
+    let body = [&20_u32.to_le_bytes()[..], &packed].concat();
+    seeds.insert(("packed", "pieces".to_owned()), [&[0], &piece(b"one")[..], &piece(&old), &piece(b"one")].concat());
+    seeds.insert(("packed", "bodies".to_owned()), [&[1], &piece(&body)[..], &piece(&body)].concat());
+}
+
 fn all() -> Seeds {
     let mut seeds = Seeds::new();
-    for add in [wire, records, packs, sorted_files, members, texts] {
+    for add in [wire, records, packs, sorted_files, members, slow_lines, texts] {
         add(&mut seeds);
     }
     seeds

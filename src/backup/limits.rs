@@ -15,6 +15,10 @@ pub const XATTRS_COUNT_MAX: usize = 256;
 pub const CONTROL_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Longest body of a bulk frame (file content).
 pub const BULK_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that a packed frame holds when it is unpacked.
+pub const PACKED_RAW_BYTES_MAX: usize = 128 * 1024;
+/// Longest body of a packed frame: what cannot be packed grows a little.
+pub const PACKED_BYTES_MAX: usize = 160 * 1024;
 /// Bytes that a peer may send until it is welcome, TLS and all.
 pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Seconds a peer has from the connection until it is welcome.
@@ -71,6 +75,9 @@ pub const FILES_OPEN_MAX: usize = 32;
 pub const FILE_CHUNKS_MAX: usize = 16 * 1024 * 1024;
 /// Largest chunk.
 pub const CHUNK_BYTES_MAX: usize = 3 * 512 * 1024;
+/// Longest content, or older version of it, of which what changed inside is looked for; files below one chunk, chunks, and what
+/// stands between two of them.
+pub const DELTA_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Times a file that changes while it is read is read again.
 pub const UNSTABLE_READS_MAX: usize = 3;
 

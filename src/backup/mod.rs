@@ -7,6 +7,7 @@
 pub mod block_hash;
 pub mod bytes;
 pub mod chunker;
+pub mod delta;
 pub mod difference;
 pub mod digest;
 pub mod digest_filter;

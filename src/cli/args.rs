@@ -11,8 +11,9 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use self::modes::{CompressMode, ProgressMode};
 use self::past::AtArgs;
 pub use self::past::PastArgs;
 pub use self::receive::ReceiveArgs;
@@ -24,6 +25,7 @@ use super::purge::PurgeArgs;
 use super::units::{parse_address, parse_time, parse_wait};
 use crate::backup::when::When;
 
+mod modes;
 mod past;
 mod receive;
 mod restore;
@@ -74,6 +76,9 @@ pub struct SharedArgs {
     /// How long to try again when the connection is lost [default: 10m]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time)]
     pub retry_for: Option<Duration>,
+    /// Pack what is sent and send only what changed inside files: by what the line shows, or as said [default: auto]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub compress: Option<CompressMode>,
     /// Print JSON, one object a line, and nothing else on stdout
     #[arg(long, global = true)]
     pub json: bool,
@@ -86,19 +91,6 @@ pub struct SharedArgs {
     /// Show progress bars
     #[arg(long, global = true, value_name = "WHEN")]
     pub progress: Option<ProgressMode>,
-}
-
-/// `--progress`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProgressMode {
-    /// On a terminal only
-    #[default]
-    Auto,
-    /// Also without a terminal, as a line every second
-    Always,
-    /// No
-    Never,
 }
 
 /// Options of a backup.

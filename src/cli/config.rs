@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
-use super::args::ProgressMode;
+use super::args::{CompressMode, ProgressMode};
 use super::units::{parse_address, parse_time, parse_wait};
 use crate::backup::bytes::escape;
 use crate::tree::operator;
@@ -46,6 +46,8 @@ pub struct ConfigFile {
     /// `"10m"` or seconds.
     #[serde(deserialize_with = "time")]
     pub retry_for: Option<Duration>,
+    /// `"auto"`, `"always"`, `"never"`.
+    pub compress: Option<CompressMode>,
     /// Errors only.
     pub quiet: bool,
     /// `"auto"`, `"always"`, `"never"`.

@@ -87,6 +87,7 @@ impl Settings {
             trust_first_use: args.trust_first_use,
             cache_dir: env.cache_dir().ok_or_else(no_cache)?,
             retry_for: args.retry_for.or(config.retry_for).unwrap_or(RETRY_FOR_DEFAULT),
+            compress: args.compress.or(config.compress).unwrap_or_default().into(),
             stop: Stop::default(),
         };
         let voice = Voice {
@@ -201,6 +202,8 @@ fn user(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::CompressMode;
+    use crate::net::packing::Compress;
     use std::ffi::OsString;
 
     fn settle(args: &SharedArgs, vars: &[(&str, &str)], config: &str) -> Result<Settings, SettingsError> {
@@ -263,10 +266,15 @@ mod tests {
     #[test]
     fn voice_and_times() {
         let args = SharedArgs { verbose: 1, ..Default::default() };
-        let settings = settle(&args, &[], "quiet = true\nprogress = \"never\"\nretry-for = 5").unwrap();
+        let text = "quiet = true\nprogress = \"never\"\ncompress = \"never\"\nretry-for = 5";
+        let settings = settle(&args, &[], text).unwrap();
+        assert_eq!(settings.client.compress, Compress::Never);
         assert!(!settings.voice.quiet);
         assert_eq!(settings.voice.progress, ProgressMode::Never);
         assert_eq!(settings.client.retry_for, Duration::from_secs(5));
+        let always = SharedArgs { compress: Some(CompressMode::Always), ..Default::default() };
+        assert_eq!(settle(&always, &[], "compress = \"never\"").unwrap().client.compress, Compress::Always);
+        assert_eq!(settle(&SharedArgs::default(), &[], "").unwrap().client.compress, Compress::Auto);
         let args = SharedArgs { progress: Some(ProgressMode::Always), ..Default::default() };
         assert_eq!(settle(&args, &[], "progress = \"never\"").unwrap().voice.progress, ProgressMode::Always);
     }

@@ -24,6 +24,7 @@ use crate::net::handshake::{HandshakeError, client_hello};
 use crate::net::identity::{Identity, PublicKey};
 use crate::net::link::Link;
 use crate::net::message::{Of, Welcome};
+use crate::net::packing::Compress;
 use crate::net::peer::PeerInfo;
 
 /// Time for TCP and TLS.
@@ -60,6 +61,8 @@ pub struct ClientOptions {
     pub cache_dir: PathBuf,
     /// How long a lost connection is tried again.
     pub retry_for: Duration,
+    /// Whether what travels is packed.
+    pub compress: Compress,
     /// Ends a command that runs with these options.
     pub stop: Stop,
 }
@@ -76,6 +79,7 @@ impl ClientOptions {
             trust_first_use: false,
             cache_dir: home.join("cache"),
             retry_for: Duration::ZERO,
+            compress: Compress::Auto,
             stop: Stop::default(),
         }
     }
@@ -205,6 +209,7 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
     }
     options.stop.begin(&link.sender)?;
     let user = options.user.as_bytes();
+    link.sender.set_compress(options.compress);
     let mut welcomed = client_hello(&mut link, user, &software()).map_err(handshake_error);
     if matches!(&welcomed, Err(error) if error.kind == ErrorKind::NotAllowed)
         && rekey::settle(options, &known, peer.key)?
@@ -212,6 +217,7 @@ fn open_server(options: &ClientOptions, server: &str, bind: Option<SocketAddr>) 
         identity = known.identity()?;
         link = reach(&known, server, bind, &identity)?.link;
         options.stop.begin(&link.sender)?;
+        link.sender.set_compress(options.compress);
         welcomed = client_hello(&mut link, user, &software()).map_err(handshake_error);
     }
     let mut welcome = welcomed?;

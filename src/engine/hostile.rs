@@ -142,8 +142,20 @@ fn try_all(fixture: &Fixture, reach: impl Fn(&Fixture, u8) -> Peer, in_order: &[
 }
 
 /// What a source may say while content travels.
-const CONTENT: [&str; 9] =
-    ["Offer", "Files", "FileOpen", "ChunkOffer", "Chunks", "FileDone", "Busy", "Progress", "Manifest"];
+const CONTENT: [&str; 12] = [
+    "Bases",
+    "Offer",
+    "Files",
+    "FileDeltas",
+    "FileOpen",
+    "ChunkOffer",
+    "Chunks",
+    "ChunkDeltas",
+    "FileDone",
+    "Busy",
+    "Progress",
+    "Manifest",
+];
 
 #[test]
 fn before_hello_nothing_is_answered() {

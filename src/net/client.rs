@@ -88,17 +88,19 @@ pub enum ConnectError {
 /// [`ConnectError`].
 pub fn connect(options: &ConnectOptions<'_>) -> Result<Connected, ConnectError> {
     let runtime = runtime::handle().map_err(|e| unreachable(options, &format!("no threads: {e}")))?;
-    let (stream, counters) = runtime.block_on(open(options))?;
+    let (stream, counters, round_trip) = runtime.block_on(open(options))?;
     let (socket, session) = stream.get_ref();
     let key = tls::peer_key(session).ok_or_else(|| tls_error(options, "it showed no key"))?;
     let ends = Ends::of(socket.stream()).map_err(|e| unreachable(options, &e.to_string()))?;
     let peer = PeerInfo::look_up(&ends, key);
     let _guard = runtime.enter();
     let (link, _) = connection::spawn(stream, Role::Client, Timing::default(), counters);
+    link.sender.round_trip(round_trip);
     Ok(Connected { link, peer })
 }
 
-type Opened = (TlsStream<Socket<TcpStream>>, Arc<LinkCounters>);
+/// The last is how long TLS took: one round trip and little more.
+type Opened = (TlsStream<Socket<TcpStream>>, Arc<LinkCounters>, Duration);
 
 async fn open(options: &ConnectOptions<'_>) -> Result<Opened, ConnectError> {
     let deadline = Instant::now() + options.timeout;
@@ -107,13 +109,14 @@ async fn open(options: &ConnectOptions<'_>) -> Result<Opened, ConnectError> {
     let config = tls::client_config(options.identity, options.expected, seen.clone())
         .map_err(|e| tls_error(options, &e.to_string()))?;
     let counters = Arc::<LinkCounters>::default();
+    let began = Instant::now();
     let handshake = TlsConnector::from(Arc::new(config)).connect_with(
         tls::server_name(),
         Socket::new(tcp, counters.clone()),
         |session| session.set_buffer_limit(Some(tls::BUFFER_BYTES)),
     );
     match timeout_at(deadline, handshake).await {
-        Ok(Ok(stream)) => Ok((stream, counters)),
+        Ok(Ok(stream)) => Ok((stream, counters, began.elapsed())),
         Ok(Err(error)) => {
             let seen = *seen.lock().unwrap_or_else(PoisonError::into_inner);
             Err(handshake_error(options, seen, &error))

@@ -190,7 +190,7 @@ impl Frame {
             head.extend_from_slice(&length_field(kind, body.len())?);
         }
         head.extend_from_slice(&body);
-        Ok(Self { kind, head, payload: into_payload(message) })
+        Ok(Self { kind, head, payload: message.into_payload() })
     }
 
     /// The bytes in one piece.
@@ -223,13 +223,6 @@ fn check_encoded(kind: u8, body_bytes: usize, payload_bytes: Option<usize>) -> R
 
 fn length_field(kind: u8, length: usize) -> Result<[u8; 4], CodecError> {
     Ok(u32::try_from(length).map_err(|_| CodecError::Length { kind })?.to_le_bytes())
-}
-
-fn into_payload(message: Message) -> Vec<u8> {
-    match message {
-        Message::Files(_, payload) | Message::Chunks(_, payload) | Message::Content(_, payload) => payload,
-        _ => Vec::new(),
-    }
 }
 
 /// Decodes the frame at the start of `bytes`: the message (none: a keepalive) and how many bytes it took. `Ok(None)`:

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use super::link::{Link, LinkError};
 use super::message::{
-    FEATURE_REDEEM, HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, Redeem, Refused, Succeed, Succession,
+    FEATURE_PLAIN, FEATURE_REDEEM, HELLO_MAGIC, Hello, Message, PROTOCOL_VERSION, Redeem, Refused, Succeed, Succession,
     VersionMismatch, Welcome,
 };
+use super::packing::Compress;
 use crate::backup::bytes::{Bytes, escape};
 use crate::backup::limits::{HANDSHAKE_SECS, SILENCE_SECS};
 
@@ -69,7 +70,7 @@ pub enum First {
 /// # Errors
 /// [`HandshakeError`].
 pub fn client_hello(link: &mut Link, user: &[u8], software: &str) -> Result<Welcome, HandshakeError> {
-    let sent = link.send(hello(0, user, software));
+    let sent = link.send(hello(plain(link), user, software));
     welcomed(link, sent)
 }
 
@@ -83,7 +84,8 @@ pub fn client_redeem(
     software: &str,
     secret: [u8; 16],
 ) -> Result<Welcome, HandshakeError> {
-    let sent = link.send(hello(FEATURE_REDEEM, user, software)).and_then(|()| link.send(Redeem { secret }));
+    let sent =
+        link.send(hello(FEATURE_REDEEM | plain(link), user, software)).and_then(|()| link.send(Redeem { secret }));
     welcomed(link, sent)
 }
 
@@ -97,6 +99,11 @@ pub fn client_succeed(link: &mut Link, from: [u8; 32]) -> Result<Succession, Han
         Message::Succession(succession) => Ok(succession),
         other => Err(unexpected(&other, "Succession")),
     }
+}
+
+/// What this side does not send, it does not want either.
+fn plain(link: &Link) -> u64 {
+    if link.sender.is_never_packed() { FEATURE_PLAIN } else { 0 }
 }
 
 fn hello(features: u64, user: &[u8], software: &str) -> Hello {
@@ -169,6 +176,9 @@ fn read_first_within(link: &mut Link, patience: Duration) -> Result<First, Hands
     if hello.version != PROTOCOL_VERSION {
         let _ = link.send(VersionMismatch { lowest: PROTOCOL_VERSION, highest: PROTOCOL_VERSION });
         return Err(HandshakeError::Version { lowest: hello.version, highest: hello.version });
+    }
+    if hello.features & FEATURE_PLAIN != 0 {
+        link.sender.set_compress(Compress::Never);
     }
     if hello.features & FEATURE_REDEEM == 0 {
         return Ok(First::Hello(hello, None));

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{CodecError, Frame, check_message};
 use super::message::Message;
+use super::packing::{Compress, Packing};
 use super::queue::Queue;
 use super::shutdown::Shutdown;
 use crate::backup::limits::LINK_QUEUE_MAX;
@@ -95,6 +96,8 @@ pub(super) struct Plumbing {
     pub(super) inbox: Arc<Queue<Message>>,
     /// Given when nothing more will be written.
     pub(super) written: Shutdown,
+    /// Whether it travels packed.
+    pub(super) packing: Packing,
 }
 
 impl Link {
@@ -117,14 +120,14 @@ impl Link {
     pub(super) fn on_wire(counters: Arc<LinkCounters>) -> (Self, Plumbing) {
         let outbox = Arc::new(Queue::new(LINK_QUEUE_MAX, |frame: &Frame| frame.payload.len()));
         let inbox = Arc::new(Queue::new(LINK_QUEUE_MAX, payload_bytes));
-        let written = Shutdown::new();
-        let outlet = Outlet::Wire { outbox: outbox.clone(), written: written.clone() };
+        let (written, packing) = (Shutdown::new(), Packing::default());
+        let outlet = Outlet::Wire { outbox: outbox.clone(), written: written.clone(), packing: packing.clone() };
         let link = Self {
             sender: LinkSender { shared: Arc::new(SenderShared { outlet }) },
             receiver: LinkReceiver { inbox: inbox.clone() },
             counters,
         };
-        (link, Plumbing { outbox, inbox, written })
+        (link, Plumbing { outbox, inbox, written, packing })
     }
 
     /// What has travelled so far; may be kept and read later.
@@ -159,10 +162,7 @@ impl Link {
 
 /// What makes a message large.
 fn payload_bytes(message: &Message) -> usize {
-    match message {
-        Message::Files(_, payload) | Message::Chunks(_, payload) | Message::Content(_, payload) => payload.len(),
-        _ => 0,
-    }
+    message.payload().len()
 }
 
 /// The sending half. Clones share one queue; when the last is dropped, what is queued is sent and the link closed.
@@ -196,7 +196,7 @@ struct SenderShared {
 
 enum Outlet {
     Memory(Arc<Queue<Message>>),
-    Wire { outbox: Arc<Queue<Frame>>, written: Shutdown },
+    Wire { outbox: Arc<Queue<Frame>>, written: Shutdown, packing: Packing },
 }
 
 impl LinkSender {
@@ -216,6 +216,37 @@ impl LinkSender {
             }
             // Encoding is the caller's work, so that the connection only has to encrypt.
             Outlet::Wire { outbox, .. } => outbox.push(Frame::encode(message).map_err(LinkError::Unsendable)?),
+        }
+    }
+
+    /// Whether bytes count on this link: what is sent is packed, because it is slow, or because the user wants it so.
+    pub fn is_slow(&self) -> bool {
+        self.packing().is_some_and(Packing::is_on)
+    }
+
+    /// What the user wants of what this end sends; without a wire nothing is packed.
+    pub fn set_compress(&self, wish: Compress) {
+        if let Some(packing) = self.packing() {
+            packing.wish(wish);
+        }
+    }
+
+    /// Whether the user wants nothing packed.
+    pub(super) fn is_never_packed(&self) -> bool {
+        self.packing().is_some_and(Packing::is_never)
+    }
+
+    /// Something that needs no thinking was answered after so long.
+    pub(super) fn round_trip(&self, took: Duration) {
+        if let Some(packing) = self.packing() {
+            packing.round_trip(took);
+        }
+    }
+
+    fn packing(&self) -> Option<&Packing> {
+        match &self.shared.outlet {
+            Outlet::Memory(_) => None,
+            Outlet::Wire { packing, .. } => Some(packing),
         }
     }
 

@@ -15,9 +15,9 @@
 //!                                <-        Succession; the connection ends
 //! Begin                          ->
 //!                                <-        Waiting* then Granted | Committed (run id known) | Refused
-//! Offer, FileOpen, ChunkOffer    ->
-//!                                <-        Need, FileReady
-//! Files, Chunks, FileDone        ->        (at any time within the window)
+//! Offer, FileOpen, ChunkOffer    ->        (Bases before an offer)
+//!                                <-        Need, FileReady (Sums before a Need)
+//! Files, Chunks, FileDone        ->        (at any time within the window; FileDeltas, ChunkDeltas for what Sums told of)
 //! Manifest, Changes*, ManifestEnd ->
 //!                                <-        Missing* (client sends that content, then Manifest again) | Busy*, PlanLines*, Committed | Refused
 //! Read                           ->
@@ -66,6 +66,7 @@
 
 mod admin;
 mod copies;
+mod delta;
 mod entry;
 mod past;
 mod read;
@@ -82,6 +83,7 @@ pub use copies::{
     Attend, Challenge, Commit, For, Gathering, Head, Join, Prepared, Progress, Proof, Range, Summon, WireCopy,
     WireDestination,
 };
+pub use delta::{Bases, ChunkDeltas, FileDeltas, Sums, WireBasis, WireDelta, WireSums};
 pub use entry::{WireEntry, WireKind};
 pub use past::{
     Diff, DiffList, Find, FindList, History, HistoryList, RunList, Runs, SnapshotList, Snapshots, WireDifference,
@@ -94,8 +96,8 @@ pub use run::{
 };
 
 pub use trust::{
-    Change, DaemonRekeyed, FEATURE_REDEEM, Invite, Invited, Redeem, Rekey, RekeyDaemon, Rekeyed, Revoke, Settled,
-    Succeed, Succession, Uninvite, UserList, Users, WireInvitation, WireStep, WireUser,
+    Change, DaemonRekeyed, FEATURE_PLAIN, FEATURE_REDEEM, Invite, Invited, Redeem, Rekey, RekeyDaemon, Rekeyed, Revoke,
+    Settled, Succeed, Succession, Uninvite, UserList, Users, WireInvitation, WireStep, WireUser,
 };
 
 use crate::backup::bytes::Bytes;
@@ -112,7 +114,7 @@ pub struct Hello {
     pub magic: u32,
     /// [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// Bits: 1, an invitation comes with it ([`Redeem`]).
+    /// Bits: 1, an invitation comes with it ([`Redeem`]); 2, nothing that comes back is to be packed.
     pub features: u64,
     /// Program and version, for logs.
     pub software: Bytes,
@@ -230,6 +232,22 @@ macro_rules! messages {
                 }
             }
 
+            /// File content that it carries: none for control messages.
+            pub fn payload(&self) -> &[u8] {
+                match self {
+                    $(Self::$bulk(_, payload) => payload,)*
+                    _ => &[],
+                }
+            }
+
+            /// The same, by itself.
+            pub fn into_payload(self) -> Vec<u8> {
+                match self {
+                    $(Self::$bulk(_, payload) => payload,)*
+                    _ => Vec::new(),
+                }
+            }
+
             /// The bincode part (a control message's body, a bulk message's head) and the payload.
             ///
             /// # Errors
@@ -274,8 +292,8 @@ messages! {
         67 Redeem, 68 Succeed, 69 Succession, 70 Rekey, 71 Rekeyed,
         72 Invite, 73 Invited, 74 Users, 75 UserList, 76 Revoke, 77 Uninvite, 78 Change, 79 Settled,
         80 RekeyDaemon, 81 DaemonRekeyed,
-        128 Proof,
+        128 Proof, 129 Bases, 130 Sums,
     }
-    bulk { 64 Files, 65 Chunks, 66 Content, }
+    bulk { 64 Files, 65 Chunks, 66 Content, 131 FileDeltas, 132 ChunkDeltas, }
 }
 // Kind 0 is the keepalive: a frame of no body that never leaves `net`.

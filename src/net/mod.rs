@@ -6,6 +6,7 @@
 //! | [`frame`] | messages as bytes, without I/O |
 //! | [`link`] | what a session talks through: blocking, bounded, on a wire or in memory |
 //! | [`connection`] | carries a link over a stream; keepalive, silence, backpressure |
+//! | [`packing`], `packer` | when frames travel packed by zstd, and how |
 //! | [`identity`], `tls` | Ed25519 keys; TLS 1.3 with raw public keys, both ways |
 //! | [`peer`], `peer_uid` | who is at the other end |
 //! | [`handshake`] | the first two messages |
@@ -28,6 +29,8 @@ pub mod identity;
 pub mod link;
 pub mod listener;
 pub mod message;
+mod packer;
+pub mod packing;
 pub mod peer;
 mod peer_uid;
 mod probation;
@@ -43,5 +46,6 @@ pub mod tls;
 /// What `fuzz/` reaches beyond the public modules.
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::packer::{Packer, Unpacker};
     pub use super::peer_uid::find as find_uid;
 }

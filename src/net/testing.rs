@@ -36,6 +36,11 @@ pub(super) fn welcome() -> Message {
 
 /// Both ends after the handshake.
 pub(super) fn streams() -> (ClientStream, ServerStream) {
+    counted_streams(&Arc::default())
+}
+
+/// The same, the client's counted.
+fn counted_streams(counters: &Arc<LinkCounters>) -> (ClientStream, ServerStream) {
     let configs = |client: Identity, server: Identity| {
         let client = tls::client_config(&client, Some(server.public()), Arc::default()).unwrap();
         (client, tls::server_config(Arc::new(tls::ServerKey::new(&server).unwrap())).unwrap())
@@ -55,7 +60,7 @@ pub(super) fn streams() -> (ClientStream, ServerStream) {
             let stream = TcpStream::connect(addr).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let connector = TlsConnector::from(Arc::new(client));
-            let socket = Socket::new(stream, Arc::default());
+            let socket = Socket::new(stream, counters.clone());
             let set = |s: &mut rustls::ClientConnection| s.set_buffer_limit(Some(tls::BUFFER_BYTES));
             connector.connect_with(tls::server_name(), socket, set).await.unwrap()
         };
@@ -73,9 +78,10 @@ pub(super) fn raw_client(timing: Timing) -> (ClientStream, Link, JoinHandle<()>)
 
 /// Client's and daemon's link.
 pub(super) fn links(timing: Timing) -> (Link, Link) {
-    let (client, server) = streams();
+    let counters = Arc::<LinkCounters>::default();
+    let (client, server) = counted_streams(&counters);
     let _guard = runtime::handle().unwrap().enter();
-    let (there, _) = connection::spawn(client, Role::Client, timing, Arc::<LinkCounters>::default());
+    let (there, _) = connection::spawn(client, Role::Client, timing, counters);
     let (here, _) = connection::spawn(server, Role::Daemon, timing, Arc::<LinkCounters>::default());
     (there, here)
 }

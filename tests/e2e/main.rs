@@ -44,6 +44,7 @@ mod restore;
 mod rights;
 mod roots;
 mod screen;
+mod slow;
 mod space;
 mod stores;
 mod trouble;

@@ -35,6 +35,8 @@ struct State {
     paused: AtomicBool,
     /// Bytes of the server a second, all connections together; 0: as many as come.
     rate_back: AtomicU64,
+    /// Milliseconds that the first bytes of a connection take each way: a long line, as the two find out at the beginning.
+    way_millis: AtomicU64,
     /// When the next ones may pass.
     free_at: Mutex<Option<Instant>>,
     connections: AtomicU64,
@@ -101,6 +103,11 @@ impl Proxy {
         self.state.rate_back.store(bytes_a_second, Ordering::SeqCst);
     }
 
+    /// Connections seem to be long: a round trip takes twice as long, and more.
+    pub fn lengthen(&self, millis: u64) {
+        self.state.way_millis.store(millis, Ordering::SeqCst);
+    }
+
     /// New connections pass again, and what was held back goes on, as fast as it can.
     pub fn open(&self) {
         self.throttle_back(0);
@@ -129,7 +136,17 @@ impl Proxy {
     }
 }
 
+/// Bytes of a connection, each way, that its length is shown by.
+const SHOWN_BYTES: u64 = 16 * 1024;
+
 impl State {
+    /// This is what makes the wire long: nothing waits for it to be over.
+    fn go_the_way(&self, passed: u64) {
+        if passed < SHOWN_BYTES {
+            std::thread::sleep(Duration::from_millis(self.way_millis.load(Ordering::SeqCst)));
+        }
+    }
+
     /// This is what makes the wire narrow: nothing waits for it to be over.
     fn wait_for_turn(&self, bytes: u64) {
         let rate = self.rate_back.load(Ordering::SeqCst);
@@ -153,8 +170,10 @@ fn cut(client: &TcpStream, server: &TcpStream) {
 }
 
 fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
-    let mut buffer = vec![0; 16 * 1024];
+    let (mut buffer, mut own) = (vec![0; 16 * 1024], 0);
     while let Ok(bytes @ 1..) = client.read(&mut buffer) {
+        state.go_the_way(own);
+        own += bytes as u64;
         let passed = state.passed.load(Ordering::SeqCst) + bytes as u64;
         if passed > state.stall_at.load(Ordering::SeqCst) {
             state.stalled.store(true, Ordering::SeqCst);
@@ -176,8 +195,10 @@ fn upstream(state: &State, mut client: TcpStream, mut server: TcpStream) {
 }
 
 fn downstream(state: &State, mut server: TcpStream, mut client: TcpStream) {
-    let mut buffer = vec![0; 16 * 1024];
+    let (mut buffer, mut own) = (vec![0; 16 * 1024], 0);
     while let Ok(bytes @ 1..) = server.read(&mut buffer) {
+        state.go_the_way(own);
+        own += bytes as u64;
         let passed = state.passed_back.load(Ordering::SeqCst) + bytes as u64;
         state.wait_for_turn(bytes as u64);
         let due = state.cuts_back.lock().unwrap().pop_if(|cut| *cut <= passed).is_some();

@@ -18,6 +18,7 @@ use crate::net::identity::Identity;
 use crate::net::link::Link;
 use crate::net::listener::{Handler, ListenLimits, Listener};
 use crate::net::message::{Commit, Message};
+use crate::net::packing::Compress;
 use crate::net::tls::ServerKey;
 
 const LONG: Duration = Duration::from_secs(120);
@@ -80,6 +81,7 @@ impl World {
             state_dir: self.temp.path().join("state"),
             cache_dir: self.temp.path().join("cache"),
             retry_for: Duration::ZERO,
+            compress: Compress::Auto,
             stop: Stop::default(),
         };
         let options = ReceiveOptions {

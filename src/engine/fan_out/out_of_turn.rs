@@ -67,7 +67,8 @@ fn a_source_that_waits_for_destinations() {
 
 #[test]
 fn a_source_whose_content_travels() {
-    let content = ["Offer", "Files", "FileOpen", "ChunkOffer", "Chunks", "FileDone", "Busy", "Progress", "Manifest"];
+    let content =
+        ["Bases", "Offer", "Files", "FileOpen", "ChunkOffer", "Chunks", "FileDone", "Busy", "Progress", "Manifest"];
     let after_its_head = ["Changes", "ManifestEnd"];
     by_source(
         |source, there| {

@@ -137,6 +137,8 @@ impl Router {
                     ..Routed::default()
                 })
             }
+            // Each target has another past: they are sent whole content.
+            Message::Bases(_) => Ok(Routed::default()),
             Message::Manifest(_) | Message::Changes(_) | Message::ManifestEnd(_) | Message::Progress(_) => {
                 Ok(Routed { sends: to_all(&self.live, &message), ..Routed::default() })
             }

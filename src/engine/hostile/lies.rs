@@ -10,8 +10,8 @@ use crate::backup::limits::{BATCH_COUNT_MAX, FILES_OPEN_MAX};
 use crate::backup::manifest::ManifestHasher;
 use crate::engine::wire::entry_from_wire;
 use crate::net::message::{
-    Changes, Chunks, Diff, FileDone, Files, Forget, History, Manifest, ManifestEnd, Snapshots, Verify, WireChange,
-    WireEntry, WireKind,
+    Bases, Changes, ChunkDeltas, Chunks, Diff, FileDeltas, FileDone, Files, Forget, History, Manifest, ManifestEnd,
+    Offer, Snapshots, Verify, WireBasis, WireChange, WireDelta, WireEntry, WireKind,
 };
 
 fn of_kind(path: &[u8], kind: WireKind) -> WireEntry {
@@ -82,7 +82,7 @@ fn answer(fixture: &Fixture, begin: Begin, words: Vec<Message>) -> Message {
     while let Ok(heard) = receiver.recv_timeout(PATIENCE) {
         let heard = heard.expect("the session does not end");
         match heard {
-            Message::Need(_) | Message::FileReady(_) | Message::PlanLines(_) | Message::Busy(_) => {}
+            Message::Need(_) | Message::Sums(_) | Message::FileReady(_) | Message::PlanLines(_) | Message::Busy(_) => {}
             // What was missing did not come, and neither did anything else.
             Message::Refused(_) if matches!(last, Some(Message::Missing(_))) => {}
             other => last = Some(other),
@@ -218,6 +218,80 @@ fn content_that_is_not_what_it_is_said_to_be_is_refused() {
         ("is empty", vec![open(0).into(), chunks(vec![0], b"")]),
         ("no file", vec![open(0).into(), done(dir(b"0")).into()]),
     ]);
+}
+
+fn delta(len: u32, steps: &[u8]) -> WireDelta {
+    WireDelta { offset: 0, len, block: 256, steps: steps.into() }
+}
+
+fn file_deltas(entry: WireEntry, delta: WireDelta, payload: &[u8]) -> Message {
+    Message::FileDeltas(FileDeltas { files: vec![(entry, delta)] }, payload.to_vec())
+}
+
+#[test]
+fn deltas_that_fit_nothing_are_refused() {
+    let open = FileOpen { file: 0, path: b"l"[..].into(), size: 1, class: 1, base: None };
+    let chunks = |len: u32, delta: WireDelta, payload: &[u8]| {
+        Message::ChunkDeltas(ChunkDeltas { file: 0, chunks: vec![(len, delta)] }, payload.to_vec())
+    };
+    let bases = vec![WireBasis::File { item: 0, path: b"a"[..].into() }; BATCH_COUNT_MAX + 1];
+    let huge = sized(b"x", b"", u64::MAX);
+    let outside = Bases { batch: 0, bases: vec![WireBasis::File { item: 0, path: b"../x"[..].into() }] };
+    let offer = Offer { batch: 0, digests: vec![Digest::of(b"new")] };
+    all_refused(vec![
+        ("too many bases", vec![Bases { batch: 0, bases }.into()]),
+        ("the path", vec![outside.into(), offer.into()]),
+        ("too large", vec![file_deltas(huge, delta(0, &[]), b"")]),
+        ("too large", vec![file_deltas(dir(b"x"), delta(0, &[]), b"")]),
+        ("does not fit", vec![file_deltas(file(b"x", b"new"), delta(0, &[3]), b"ne")]),
+        ("does not fit", vec![file_deltas(file(b"x", b"new"), delta(0, &[3]), b"news")]),
+        ("does not fit", vec![file_deltas(file(b"x", b"new"), delta(0, &[255; 20]), b"")]),
+        ("the path", vec![file_deltas(file(b"../x", b"new"), delta(0, &[3]), b"new")]),
+        ("not open", vec![chunks(3, delta(0, &[3]), b"new")]),
+        ("too long", vec![open.clone().into(), chunks(u32::MAX, delta(0, &[3]), b"new")]),
+        ("does not fit", vec![open.clone().into(), chunks(3, delta(0, &[3]), b"")]),
+        ("is empty", vec![open.into(), chunks(0, delta(0, &[]), b"")]),
+    ]);
+}
+
+#[test]
+fn what_is_not_put_together_right_is_missing() {
+    let fixture = Fixture::new();
+    let old: Vec<u8> = (0..3_000_u32).flat_map(|i| (i * i).to_le_bytes()).collect();
+    let new = [&b"new"[..], &old[..]].concat();
+    let committed = answer(
+        &fixture,
+        begin(1),
+        [vec![files(vec![file(b"f", &old)], &old)], manifest(vec![file(b"f", &old)])].concat(),
+    );
+    assert!(matches!(committed, Message::Committed(_)), "{committed:?}");
+    let len = old.len() as u32;
+    let entry = file(b"f", &new);
+    let blocks = len.div_ceil(256) as u8;
+    for (run, (what, delta, payload)) in [
+        ("another literal", delta(len, &[3, blocks, 0]), b"neW"),
+        ("another length of the basis", delta(len - 1, &[3, blocks, 0]), b"new"),
+        ("a block that is not there", delta(len, &[3, blocks + 1, 0]), b"new"),
+        ("too short", delta(len, &[3, blocks - 1, 0]), b"new"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = [vec![file_deltas(entry.clone(), delta, payload)], manifest(vec![entry.clone()])].concat();
+        let missing = answer(&fixture, begin(run as u8 + 2), said);
+        assert!(
+            matches!(&missing, Message::Missing(missing) if missing.paths == [b"f"[..].into()]),
+            "{what}: {missing:?}"
+        );
+        assert_eq!(copy(&fixture)["f"], old, "{what}");
+    }
+    let basis = Bases { batch: 0, bases: vec![WireBasis::File { item: 0, path: b"f"[..].into() }] };
+    let offer = Offer { batch: 0, digests: vec![Digest::of(&new)] };
+    let right = file_deltas(entry.clone(), delta(len, &[3, blocks, 0]), b"new");
+    let said = [vec![basis.into(), offer.into(), right], manifest(vec![entry])].concat();
+    let committed = answer(&fixture, begin(9), said);
+    assert!(matches!(committed, Message::Committed(_)), "{committed:?}");
+    assert_eq!(copy(&fixture)["f"], new);
 }
 
 #[test]

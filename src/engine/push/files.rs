@@ -5,7 +5,7 @@ use crate::engine::wire::{entry_bytes, entry_to_wire};
 use crate::net::message::Files;
 
 /// Bytes of entries after which a message is closed: with one more it still fits a frame.
-const FILES_HEAD_BYTES_TARGET: usize = 512 * 1024;
+pub(super) const FILES_HEAD_BYTES_TARGET: usize = 512 * 1024;
 
 /// Files as one message, or several when their paths and attributes are too long for one.
 pub(super) fn in_messages(files: &[CacheRecord], mut payload: Vec<u8>) -> Vec<(Files, Vec<u8>)> {

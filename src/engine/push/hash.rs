@@ -40,6 +40,8 @@ pub(super) struct ToRead {
     pub(super) seen: Option<Stat>,
     /// Its inode number may be part of its fingerprint.
     pub(super) ino_believed: bool,
+    /// The last backup had a file here.
+    pub(super) had: bool,
     /// What a fingerprint vouches for that is not believed this time: `--rehash`.
     pub(super) expected: Option<(Fingerprint, Digest)>,
 }
@@ -67,8 +69,8 @@ pub(super) enum Job {
 /// What became of one small file.
 pub(super) enum Outcome {
     /// Read: its record, and its bytes are the next `size` of the payload. `altered`: its content is another than last time,
-    /// and nothing else of it.
-    Read { record: Box<CacheRecord>, altered: bool },
+    /// and nothing else of it. `had`: the last backup had a file here.
+    Read { record: Box<CacheRecord>, altered: bool, had: bool },
     /// It was gone when it was to be read.
     Vanished(RelPath),
     /// It could not be read.
@@ -227,5 +229,5 @@ fn read_to_its_end(file: &ToRead, record: CacheRecord) -> Outcome {
     let vouched = file.expected.filter(|(fingerprint, _)| !record.racy && record.fingerprint == *fingerprint);
     let digest = record.entry.file().map(|content| content.digest);
     let altered = vouched.is_some_and(|(_, expected)| digest.is_some_and(|digest| digest != expected));
-    Outcome::Read { record: Box::new(record), altered }
+    Outcome::Read { record: Box::new(record), altered, had: file.had }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use super::*;
 use crate::engine::hostile::every_message;
 use crate::engine::observer::Silent;
-use crate::net::message::{FileReady, HELLO_MAGIC, Missing, Need, PROTOCOL_VERSION};
+use crate::net::message::{FileReady, HELLO_MAGIC, Missing, Need, PROTOCOL_VERSION, Sums, WireSums};
 
 /// What the source has: small files, and a large one.
 const SMALL: [&str; 3] = ["a", "dir/b", "dir/c"];
@@ -132,7 +132,7 @@ fn while_content_travels() {
         server.grant();
         while !matches!(server.next(), Some(Message::Offer(_)) | None) {}
     };
-    try_all(reach, &["Need", "FileReady", "Gathering", "Busy", "Refused"]);
+    try_all(reach, &["Need", "FileReady", "Sums", "Gathering", "Busy", "Refused"]);
 }
 
 #[test]
@@ -173,6 +173,20 @@ fn a_need_for_what_was_not_offered() {
     for error in [fewer, more] {
         assert!(error.message.contains("as many bits"), "{error}");
     }
+}
+
+#[test]
+fn sums_that_are_none() {
+    let (outcome, heard) = against(|server| {
+        server.grant();
+        // Nobody asked for them, and nothing is told by them; but they must be sums.
+        let sums = |len| Sums { batch: 0, sums: vec![WireSums { item: 0, block: 256, len, sums: vec![0; 5].into() }] };
+        server.say(sums(256));
+        server.say(sums(257));
+        server.take_all();
+    });
+    assert!(outcome.unwrap_err().message.contains("sums that are none"));
+    assert!(!heard.iter().any(|message| matches!(message, Message::FileDeltas(..) | Message::ChunkDeltas(..))));
 }
 
 #[test]

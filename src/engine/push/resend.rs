@@ -133,7 +133,7 @@ fn job_for(
     let name = file.or_else(|| record.entry.path.name()).unwrap_or(b".").to_vec();
     let class = if content.class == SizeClass::Whole { class_for(size) } else { content.class };
     let (entry, ino_believed) = (record.entry.clone(), record.fingerprint.ino != 0);
-    let to_read = ToRead { dir, name, entry, size, seen: None, ino_believed, expected: None };
+    let to_read = ToRead { dir, name, entry, size, seen: None, ino_believed, had: false, expected: None };
     if size < WHOLE_FILE_BYTES_MAX {
         let (reply, receiver) = crossbeam_channel::bounded(1);
         let share = budget.take(size)?;

@@ -308,7 +308,8 @@ impl<'a> Merge<'a> {
         let name = walked.name().unwrap_or(b".").to_vec();
         let entry = Entry { meta: walked.stat.meta(), path: walked.path, kind: Kind::File(content) };
         let (ino_believed, seen) = (walked.ino_believed, walked.ino_believed.then_some(walked.stat));
-        let file = ToRead { dir: walked.dir, name, entry, size, seen, ino_believed, expected };
+        let had = before.is_some();
+        let file = ToRead { dir: walked.dir, name, entry, size, seen, ino_believed, had, expected };
         if class == SizeClass::Whole { self.small(file) } else { self.large(file, class, old) }
     }
 

@@ -7,30 +7,31 @@ use std::collections::{BTreeMap, HashMap};
 
 use crossbeam_channel::{Receiver, select};
 
+use self::deltas::{SumsOf, Told};
+pub(in crate::engine) use self::large::offer_items;
+use self::large::{OpenFile, WaitingChunks};
 use super::budget::Share;
 use super::cache::CacheKeeper;
 use super::files::in_messages;
 use super::found::Found;
-use super::hash::{LargePiece, Outcome, SmallRead};
+use super::hash::{Outcome, SmallRead};
 use super::owners::Owners;
 use super::scan::{Item, Known};
-use crate::backup::digest::Digest;
-use crate::backup::entry::{FileContent, Kind, Link, SizeClass};
+use crate::backup::delta::DELTA_BYTES_MIN;
+use crate::backup::entry::{FileContent, Kind, Link};
 use crate::backup::hash_cache::CacheRecord;
-use crate::backup::limits::CHUNK_FRAME_BYTES;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer, Phase};
-use crate::engine::wire::{Bits, class_to_wire, entry_to_wire, unexpected};
+use crate::engine::wire::{Bits, unexpected};
 use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Message, Need, Offer, WireChunk};
+use crate::net::message::{FileReady, Message, Need, Offer, Sums, WireBasis};
 
-/// Chunk offers of the open file that may wait for their answer.
-const CHUNK_OFFERS_MAX: usize = 12;
+mod deltas;
+mod large;
+
 /// Offers that may wait for their answer: however small what they offer is, their number is bounded too.
 const OFFERS_MAX: usize = 256;
-/// Recipes with fewer chunks are offered chunk by chunk: asking for the base would cost a round trip.
-const RANGE_CHUNKS_MIN: usize = 64;
 
 /// Answers of the daemon, passed on by a thread that listens.
 pub(super) type Replies = Receiver<Result<Message, LinkError>>;
@@ -38,17 +39,7 @@ pub(super) type Replies = Receiver<Result<Message, LinkError>>;
 /// An offer that waits for its answer.
 enum Waiting {
     Small { files: Vec<CacheRecord>, payload: Vec<u8>, _share: Share },
-    Chunks { file: u32, data: Vec<u8>, lens: Vec<u32> },
-}
-
-/// A large file between its opening and its end; the next one may be offered meanwhile.
-struct OpenFile {
-    path: RelPath,
-    /// Offers that wait for their answer.
-    waiting: usize,
-    /// Its end, once all of it has been offered.
-    done: Option<FileDone>,
-    _share: Share,
+    Chunks(WaitingChunks),
 }
 
 /// Where records go.
@@ -78,6 +69,8 @@ pub(super) struct ContentSender<'a> {
     batch: u32,
     file: u32,
     ready: Option<FileReady>,
+    /// Of the batch that is answered next.
+    sums: Option<Sums>,
     leaders: HashMap<RelPath, FileContent>,
 }
 
@@ -98,6 +91,7 @@ impl<'a> ContentSender<'a> {
             batch: 0,
             file: 0,
             ready: None,
+            sums: None,
             leaders: HashMap::new(),
         }
     }
@@ -201,7 +195,7 @@ impl<'a> ContentSender<'a> {
     fn small(&mut self, order: Vec<Option<Known>>, read: SmallRead) -> Result<(), EngineError> {
         let SmallRead { outcomes, mut payload, share } = read;
         let mut outcomes = outcomes.into_iter();
-        let mut files = Vec::new();
+        let (mut files, mut bases) = (Vec::new(), Vec::new());
         // Where each file's bytes are; followers' need not travel.
         let (mut at, mut kept, mut dropped) = (0, 0, false);
         for slot in order {
@@ -210,7 +204,7 @@ impl<'a> ContentSender<'a> {
                 continue;
             }
             match outcomes.next() {
-                Some(Outcome::Read { record, altered }) => {
+                Some(Outcome::Read { record, altered, had }) => {
                     self.look_at_altered(altered, &record);
                     let len = record.entry.file().map_or(0, |c| c.size) as usize;
                     self.found.bytes_read += len as u64;
@@ -223,6 +217,10 @@ impl<'a> ContentSender<'a> {
                             payload.copy_within(at..at + len, kept);
                         }
                         kept += len;
+                        if had && len >= DELTA_BYTES_MIN {
+                            let path = record.entry.path.as_bytes().into();
+                            bases.push(WireBasis::File { item: files.len() as u32, path });
+                        }
                         files.push(record);
                     }
                     at += len;
@@ -240,6 +238,7 @@ impl<'a> ContentSender<'a> {
             return self.send_files(&files, payload);
         }
         let batch = self.next_batch();
+        self.ask_for_sums(batch, bases)?;
         let digests = files.iter().filter_map(|r| r.entry.file()).map(|c| c.digest).collect();
         self.link.send(Offer { batch, digests })?;
         self.waiting.insert(batch, Waiting::Small { files, payload, _share: share });
@@ -279,6 +278,10 @@ impl<'a> ContentSender<'a> {
                 self.ready = Some(ready);
                 Ok(())
             }
+            Message::Sums(sums) => {
+                self.sums = Some(sums);
+                Ok(())
+            }
             Message::Busy(_) => Ok(()),
             Message::Refused(refused) => Err(refused.into()),
             other => Err(unexpected(&other, "sending content").into()),
@@ -286,183 +289,39 @@ impl<'a> ContentSender<'a> {
     }
 
     fn need(&mut self, need: Need) -> Result<(), EngineError> {
+        let sums = SumsOf::of(self.sums.take().filter(|sums| sums.batch == need.batch))?;
         match self.waiting.remove(&need.batch) {
             Some(Waiting::Small { files, payload, _share }) => {
                 let bits = Bits::from_wire(need.bits, files.len())?;
                 let all = payload.len() as u64;
                 let (mut wanted, mut bytes, mut at) = (Vec::new(), Vec::new(), 0);
+                let mut told = Told::default();
                 for (i, record) in files.into_iter().enumerate() {
                     let len = record.entry.file().map_or(0, |c| c.size) as usize;
-                    if bits.get(i) {
-                        bytes.extend_from_slice(&payload[at..at + len]);
-                        wanted.push(record);
-                    }
+                    let content = &payload[at..at + len];
                     at += len;
-                }
-                self.observer.event(&Event::Advanced { bytes: all - bytes.len() as u64 });
-                self.send_files(&wanted, bytes)
-            }
-            Some(Waiting::Chunks { file, data, lens }) => {
-                self.chunk_offers -= 1;
-                let bits = Bits::from_wire(need.bits, lens.len())?;
-                let (mut wanted, mut bytes, mut at) = (Vec::new(), Vec::new(), 0);
-                for (i, len) in lens.iter().enumerate() {
-                    let end = at + *len as usize;
-                    if bits.get(i) {
-                        bytes.extend_from_slice(&data[at..end]);
-                        wanted.push(*len);
+                    if !bits.get(i) {
+                        continue;
                     }
-                    at = end;
+                    match sums.patch(i, 0, content) {
+                        Some(patch) => told.push(record, patch),
+                        None => {
+                            bytes.extend_from_slice(content);
+                            wanted.push(record);
+                        }
+                    }
                 }
-                self.observer.event(&Event::Advanced { bytes: (data.len() - bytes.len()) as u64 });
-                self.send_chunks(file, wanted, &bytes)?;
-                if let Some(open) = self.open.get_mut(&file) {
-                    open.waiting -= 1;
-                }
-                self.close_if_done(file)
+                self.observer.event(&Event::Advanced { bytes: all - bytes.len() as u64 - told.bytes });
+                self.send_files(&wanted, bytes)?;
+                self.send_deltas(told)
             }
+            Some(Waiting::Chunks(waiting)) => self.chunks_needed(waiting, need.bits, &sums),
             None => Err(EngineError::new(
                 ErrorKind::Failed,
                 "the other side broke the protocol: it answered an offer that was not made",
             )),
         }
     }
-
-    /// In frames of a few chunks: a frame that a cut interrupts is lost whole.
-    fn send_chunks(&mut self, file: u32, lens: Vec<u32>, payload: &[u8]) -> Result<(), EngineError> {
-        let (mut frame, mut bytes, mut rest) = (Vec::new(), 0, payload);
-        let mut lens = lens.into_iter().peekable();
-        while let Some(len) = lens.next() {
-            frame.push(len);
-            bytes += len as usize;
-            if lens.peek().is_some_and(|next| bytes + *next as usize <= CHUNK_FRAME_BYTES) {
-                continue;
-            }
-            let (now, after) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
-            self.found.content_bytes_sent += bytes as u64;
-            if !self.dry_run {
-                let chunks = Chunks { file, lens: std::mem::take(&mut frame) };
-                self.link.send(Message::Chunks(chunks, now.to_vec()))?;
-            }
-            self.observer.event(&Event::Advanced { bytes: bytes as u64 });
-            (bytes, rest) = (0, after);
-            frame.clear();
-        }
-        Ok(())
-    }
-
-    /// Offers a large file piece by piece; its answers may come while the next file is offered.
-    fn large(
-        &mut self,
-        path: RelPath,
-        (size, class): (u64, SizeClass),
-        ask: bool,
-        old: Option<&CacheRecord>,
-        pieces: &Receiver<LargePiece>,
-        share: Share,
-    ) -> Result<(), EngineError> {
-        let file = self.file;
-        self.file += 1;
-        let base = old.filter(|_| ask).and_then(|old| {
-            let recipe = old.recipe.as_ref().filter(|r| r.chunks.len() >= RANGE_CHUNKS_MIN && r.class == class)?;
-            Some((old.entry.file()?.digest, recipe))
-        });
-        let wire_path = path.as_bytes().into();
-        let open = FileOpen { file, path: wire_path, size, class: class_to_wire(class), base: base.map(|b| b.0) };
-        self.link.send(open)?;
-        self.open.insert(file, OpenFile { path: path.clone(), waiting: 0, done: None, _share: share });
-        let mut known: HashMap<Digest, u32> = HashMap::new();
-        if let Some((_, recipe)) = base {
-            while self.ready.as_ref().is_none_or(|ready| ready.file != file) {
-                self.one_reply()?;
-            }
-            if self.ready.take().is_some_and(|ready| ready.base_known) {
-                known = (0..).zip(&recipe.chunks).map(|(i, (digest, _))| (*digest, i)).collect();
-            }
-        }
-        loop {
-            let outcome = match self.wait(pieces)? {
-                Some(LargePiece::Data { data, chunks }) => {
-                    self.found.bytes_read += data.len() as u64;
-                    if ask {
-                        self.piece(file, data, &chunks, &known)?;
-                    } else {
-                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), &data)?;
-                    }
-                    continue;
-                }
-                Some(LargePiece::End(outcome)) => *outcome,
-                None => Outcome::Failed(path, "reading it stopped".to_owned()),
-            };
-            return self.large_end(file, outcome);
-        }
-    }
-
-    fn piece(
-        &mut self,
-        file: u32,
-        data: Vec<u8>,
-        chunks: &[(Digest, u32)],
-        known: &HashMap<Digest, u32>,
-    ) -> Result<(), EngineError> {
-        let lens: Vec<u32> = chunks.iter().map(|(_, len)| *len).collect();
-        let batch = self.next_batch();
-        self.link.send(ChunkOffer { batch, file, items: offer_items(chunks, known) })?;
-        self.waiting.insert(batch, Waiting::Chunks { file, data, lens });
-        self.chunk_offers += 1;
-        if let Some(open) = self.open.get_mut(&file) {
-            open.waiting += 1;
-        }
-        while self.chunk_offers >= CHUNK_OFFERS_MAX {
-            self.one_reply()?;
-        }
-        Ok(())
-    }
-
-    fn large_end(&mut self, file: u32, outcome: Outcome) -> Result<(), EngineError> {
-        let mut entry = None;
-        match outcome {
-            Outcome::Read { record, altered } => {
-                self.look_at_altered(altered, &record);
-                let record = self.keep(*record, None)?;
-                entry = (!self.dry_run).then(|| entry_to_wire(&record.entry));
-            }
-            Outcome::Vanished(path) => self.vanished(&path),
-            Outcome::Failed(path, why) => self.failed(path, &why),
-        }
-        if let Some(open) = self.open.get_mut(&file) {
-            open.done = Some(FileDone { file, entry });
-        }
-        self.close_if_done(file)
-    }
-
-    /// The end of a file goes out once all its offers are answered and what was needed is sent.
-    fn close_if_done(&mut self, file: u32) -> Result<(), EngineError> {
-        let ready = self.open.get(&file).is_some_and(|open| open.waiting == 0 && open.done.is_some());
-        if !ready {
-            return Ok(());
-        }
-        if let Some(open) = self.open.remove(&file) {
-            self.observer.event(&Event::FileDone { path: open.path.as_bytes() });
-            if let Some(done) = open.done {
-                self.link.send(done)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Chunks as ranges of the base's recipe where they follow one another there.
-pub(in crate::engine) fn offer_items(chunks: &[(Digest, u32)], known: &HashMap<Digest, u32>) -> Vec<WireChunk> {
-    let mut items: Vec<WireChunk> = Vec::new();
-    for (digest, len) in chunks {
-        match (known.get(digest), items.last_mut()) {
-            (Some(at), Some(WireChunk::Range { first, count })) if *first + *count == *at => *count += 1,
-            (Some(at), _) => items.push(WireChunk::Range { first: *at, count: 1 }),
-            (None, _) => items.push(WireChunk::New { digest: *digest, len: *len }),
-        }
-    }
-    items
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::room::Room;
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
 use crate::net::link::{LinkError, LinkSender};
-use crate::net::message::{ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk};
+use crate::net::message::{
+    Bases, ChunkOffer, Chunks, FileDone, FileOpen, FileReady, Files, Message, Need, Offer, WireChunk,
+};
 use crate::store::catalog::{RowKind, Update};
 use crate::store::staging::{Chunk, KnownChunks, LargeWriter, Staging, chunks_of};
 use crate::tree::metadata::StorePolicy;
@@ -48,6 +50,8 @@ pub(super) struct ContentReceiver<'a> {
     shared: &'a Shared<'a>,
     large: HashMap<u32, Large>,
     sources: SourceFiles,
+    /// Of the offer that comes next.
+    bases: Option<Bases>,
     watch: Watch,
 }
 
@@ -117,6 +121,7 @@ impl<'a> ContentReceiver<'a> {
                 shared: &shared,
                 large: HashMap::new(),
                 sources: SourceFiles::default(),
+                bases: None,
                 watch: Watch::new(run.terms.observer.clone()),
             };
             use_it(&mut content)
@@ -132,11 +137,14 @@ impl<'a> ContentReceiver<'a> {
     pub(super) fn message(&mut self, link: &LinkSender, message: Message) -> Result<(), EngineError> {
         self.watch.message(&message);
         match message {
+            Message::Bases(bases) => self.bases(bases),
             Message::Offer(offer) => self.offer(link, &offer),
             Message::Files(files, payload) => self.files(files, payload),
+            Message::FileDeltas(told, payload) => self.file_deltas(told, &payload),
             Message::FileOpen(open) => self.open(link, &open),
             Message::ChunkOffer(offer) => self.chunk_offer(link, offer),
             Message::Chunks(chunks, payload) => self.chunks(&chunks, &payload),
+            Message::ChunkDeltas(told, payload) => self.chunk_deltas(told, &payload),
             Message::FileDone(done) => self.done(done),
             Message::Busy(_) | Message::Progress(_) => Ok(()),
             other => Err(unexpected(&other, "receiving content").into()),
@@ -157,6 +165,7 @@ impl<'a> ContentReceiver<'a> {
             }
             bits.push(!have);
         }
+        self.answer_bases(link, offer.batch, &bits, None)?;
         answer(link, Need { batch: offer.batch, bits: bits.into_wire() })
     }
 
@@ -255,6 +264,7 @@ impl<'a> ContentReceiver<'a> {
                 self.distrust(&mut large)?;
             }
         }
+        self.answer_bases(link, offer.batch, &bits, large.base_digest)?;
         self.large.insert(offer.file, large);
         // A client has a window of content that it was asked for; what waits behind that is not much more.
         if self.large.values().map(|large| large.writer.waiting()).sum::<usize>() > PROMISED_COUNT_MAX {
@@ -464,5 +474,6 @@ fn write_batch(
     if rest.is_empty() { Ok(staged) } else { Err(WireError::Bounds("files have bytes left over").into()) }
 }
 
+mod deltas;
 #[cfg(test)]
 mod tests;

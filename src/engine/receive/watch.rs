@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::observer::{Event, Observer};
-use crate::net::message::{Message, WireKind};
+use crate::net::message::{Message, WireEntry, WireKind};
 
 /// Reads along; nothing is checked here, and nothing kept beyond the paths of large files that are open.
 pub(super) struct Watch {
@@ -21,18 +21,15 @@ impl Watch {
     pub(super) fn message(&mut self, message: &Message) {
         let Some(observer) = &self.observer else { return };
         match message {
-            Message::Files(files, _) => {
-                for entry in &files.entries {
-                    let bytes = if let WireKind::File { size, .. } = &entry.kind { *size } else { 0 };
-                    let path = entry.path.as_slice();
-                    observer.event(&Event::FileBegun { path, bytes });
-                    observer.event(&Event::Advanced { bytes });
-                    observer.event(&Event::FileDone { path });
-                }
-            }
+            Message::Files(files, _) => files.entries.iter().for_each(|entry| small(observer, entry)),
+            Message::FileDeltas(told, _) => told.files.iter().for_each(|(entry, _)| small(observer, entry)),
             Message::FileOpen(open) => {
                 observer.event(&Event::FileBegun { path: open.path.as_slice(), bytes: open.size });
                 self.open.insert(open.file, open.path.0.clone());
+            }
+            Message::ChunkDeltas(told, _) => {
+                let bytes = told.chunks.iter().map(|(len, _)| u64::from(*len)).sum();
+                observer.event(&Event::Advanced { bytes });
             }
             Message::Chunks(_, payload) => observer.event(&Event::Advanced { bytes: payload.len() as u64 }),
             Message::FileDone(done) => {
@@ -51,6 +48,15 @@ impl Watch {
     }
 }
 
+/// A small file came, whole.
+fn small(observer: &Arc<dyn Observer>, entry: &WireEntry) {
+    let bytes = if let WireKind::File { size, .. } = &entry.kind { *size } else { 0 };
+    let path = entry.path.as_slice();
+    observer.event(&Event::FileBegun { path, bytes });
+    observer.event(&Event::Advanced { bytes });
+    observer.event(&Event::FileDone { path });
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -58,7 +64,7 @@ mod tests {
     use super::*;
     use crate::backup::bytes::Bytes;
     use crate::backup::digest::Digest;
-    use crate::net::message::{Chunks, FileDone, FileOpen, Files, Progress, WireEntry};
+    use crate::net::message::{Chunks, FileDone, FileOpen, Files, Progress};
 
     #[derive(Default)]
     struct Told(Mutex<Vec<String>>);

@@ -7,8 +7,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::backup::bytes::Bytes;
-use crate::backup::limits::{CONTROL_FRAME_BYTES_MAX, LINK_QUEUE_MAX};
-use crate::net::message::{Busy, Chunks, RefusalKind, Refused};
+use crate::backup::limits::{CONTROL_FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, LINK_QUEUE_MAX, PACKED_RAW_BYTES_MAX};
+use crate::net::frame::Frame;
+use crate::net::message::{Busy, Chunks, Message, RefusalKind, Refused};
+use crate::net::packer::Packer;
+use crate::net::packing::Compress;
 use crate::net::runtime;
 use crate::net::testing::{ClientStream, QUICK, Virtual, links, raw_client, welcome, welcomed_links};
 
@@ -244,4 +247,83 @@ fn throughput() {
     let bytes = receiving.join().unwrap();
     assert_eq!(bytes, count as usize * MIB);
     println!("{:.2} GB/s", bytes as f64 / start.elapsed().as_secs_f64() / 1e9);
+}
+
+#[test]
+fn packed_messages_arrive_as_they_were_and_take_fewer_bytes() {
+    let (mut client, mut daemon) = welcomed_links(Timing::default());
+    let plain_before = client.counters().sent();
+    client.send(chunks(1, MIB)).unwrap();
+    assert!(daemon.recv() == Ok(chunks(1, MIB)));
+    let plain = client.counters().sent() - plain_before;
+    assert!(plain > MIB as u64);
+
+    client.sender.set_compress(Compress::Always);
+    assert!(client.sender.is_slow() && !daemon.sender.is_slow());
+    for round in 0..3 {
+        for size in [0, 1, 70_000, PACKED_RAW_BYTES_MAX, MIB, 8 * MIB - 100] {
+            client.send(chunks(round, size)).unwrap();
+            client.send(Busy { phase: 3 }).unwrap();
+            assert!(daemon.recv() == Ok(chunks(round, size)), "{size} bytes");
+            assert_eq!(daemon.recv(), Ok(Busy { phase: 3 }.into()));
+        }
+        // Between, as they are.
+        client.sender.set_compress(if round == 1 { Compress::Never } else { Compress::Always });
+    }
+    let packed = client.counters().sent() - plain - plain_before;
+    assert!(packed < 10 * MIB as u64, "18 MiB without and 18 MiB with packing: {packed}");
+
+    assert!(daemon.sender.is_slow(), "it packs for a client that does");
+    let before = client.counters().received();
+    daemon.send(chunks(7, MIB)).unwrap();
+    assert!(client.recv() == Ok(chunks(7, MIB)));
+    assert!(client.counters().received() - before < MIB as u64 / 100);
+}
+
+#[test]
+fn a_packed_link_closes_in_order_and_stays_alive() {
+    let (client, mut daemon) = welcomed_links(QUICK);
+    client.sender.set_compress(Compress::Always);
+    client.send(chunks(1, MIB)).unwrap();
+    assert!(daemon.recv() == Ok(chunks(1, MIB)));
+    assert_eq!(daemon.recv_timeout(3 * QUICK.silence), Ok(None), "keepalives come packed too");
+    client.send(chunks(2, MIB)).unwrap();
+    client.sender.close();
+    assert!(daemon.recv() == Ok(chunks(2, MIB)));
+    assert_eq!(daemon.recv(), Err(LinkError::Closed));
+}
+
+#[test]
+fn packed_frames_that_break_the_rules_are_refused() {
+    let pack = |parts: &[&[u8]]| {
+        let (mut packer, mut bytes) = (Packer::new(1).unwrap(), Vec::new());
+        parts.iter().for_each(|part| packer.pack(part, &mut bytes).unwrap());
+        bytes
+    };
+    let (busy, long) = (encoded(Busy { phase: 1 }), encoded(chunks(1, 5000)));
+    let heard_after_welcome = |bytes: &[u8]| {
+        let (mut client, mut link, _) = raw_client(Timing::default());
+        link.send(welcome()).unwrap();
+        say(&mut client, &busy);
+        assert_eq!(link.recv(), Ok(Busy { phase: 1 }.into()));
+        say(&mut client, bytes);
+        let end = link.recv();
+        drop(client);
+        end
+    };
+    assert!(matches!(heard(&pack(&[&busy])), Err(LinkError::Protocol { .. })), "who is not welcome packs nothing");
+    assert_eq!(heard_after_welcome(&pack(&[&busy])), Ok(Busy { phase: 1 }.into()));
+    assert!(heard_after_welcome(&pack(&[&long[..9], &long[9..]])) == Ok(chunks(1, 5000)));
+    for (what, bytes) in [
+        ("packed in packed", pack(&[&pack(&[&busy])])),
+        ("half of a message, then one that is not packed", [pack(&[&long[..100]]), busy.clone()].concat()),
+        ("half of a head", [pack(&[&long[..3]]), long[3..].to_vec()].concat()),
+        ("garbage", [&20_u32.to_le_bytes()[..], &[255], &[9; 19]].concat()),
+        ("a huge length", [&u32::MAX.to_le_bytes()[..], &[255; 100]].concat()),
+        ("no body", [&1_u32.to_le_bytes()[..], &[255]].concat()),
+        ("an unknown kind inside", pack(&[&[1, 0, 0, 0, 250]])),
+    ] {
+        let end = heard_after_welcome(&bytes);
+        assert!(matches!(end, Err(LinkError::Protocol { .. })), "{what}: {end:?}");
+    }
 }

@@ -148,6 +148,22 @@ fn backup() -> Vec<Message> {
     ]
 }
 
+fn inside() -> Vec<Message> {
+    let delta = |offset| WireDelta { offset, len: 40_000, block: 400, steps: Bytes(vec![3, 100, 0, 5]) };
+    let bases = vec![
+        WireBasis::File { item: 1, path: b("dir/file") },
+        WireBasis::Range { item: 2, count: 3, offset: 1 << 33, len: 300_000 },
+    ];
+    let sums = vec![WireSums { item: 1, block: 256, len: 300, sums: Bytes(vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) }];
+    let file = entries().into_iter().find(|entry| matches!(entry.kind, WireKind::File { .. })).unwrap();
+    vec![
+        Bases { batch: 0, bases }.into(),
+        Sums { batch: 0, sums }.into(),
+        Message::FileDeltas(FileDeltas { files: vec![(file, delta(0))] }, b"abcdefgh".to_vec()),
+        Message::ChunkDeltas(ChunkDeltas { file: 1, chunks: vec![(65_536, delta(1 << 33))] }, b"abcdefgh".to_vec()),
+    ]
+}
+
 fn restore() -> Vec<Message> {
     let pieces = vec![
         Piece { batch: 0, index: 1, offset: 1 << 20, len: 5, end: 1 },
@@ -377,7 +393,7 @@ fn trust() -> Vec<Message> {
 }
 
 fn samples() -> Vec<Message> {
-    [session(), backup(), restore(), past(), admin(), copies(), trust()].concat()
+    [session(), backup(), inside(), restore(), past(), admin(), copies(), trust()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

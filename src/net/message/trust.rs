@@ -6,6 +6,8 @@ use crate::backup::bytes::Bytes;
 
 /// [`super::Hello::features`]: an invitation comes with it, in [`Redeem`].
 pub const FEATURE_REDEEM: u64 = 1;
+/// A bit of [`Hello::features`](super::Hello::features): what comes back is not to be packed.
+pub const FEATURE_PLAIN: u64 = 2;
 
 /// Right behind a `Hello` that says so: the secret of an invitation. Answered as `Hello` is.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

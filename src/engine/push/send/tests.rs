@@ -1,11 +1,13 @@
 //! What is offered, answered and sent, with a store that says each word itself.
 
 use super::*;
-use crate::backup::entry::{Entry, Meta};
+use crate::backup::digest::Digest;
+use crate::backup::entry::{Entry, Meta, SizeClass};
 use crate::backup::fingerprint::Fingerprint;
 use crate::engine::observer::Silent;
 use crate::engine::push::budget::Budget;
 use crate::net::link::Link as NetLink;
+use crate::net::message::WireChunk;
 
 /// An empty file, read.
 fn empty_file(number: u32) -> Item {
@@ -21,7 +23,7 @@ fn empty_file(number: u32) -> Item {
     let entry = Entry { path, meta: Meta::default(), kind: Kind::File(content) };
     let record = CacheRecord { entry, fingerprint: Fingerprint::default(), racy: false, recipe: None, mounted: false };
     let (reply, read) = crossbeam_channel::bounded(1);
-    let outcomes = vec![Outcome::Read { record: Box::new(record), altered: false }];
+    let outcomes = vec![Outcome::Read { record: Box::new(record), altered: false, had: false }];
     let share = Budget::new(1).take(0).unwrap();
     reply.send(SmallRead { outcomes, payload: Vec::new(), share }).unwrap();
     Item::Small { order: vec![None], reply: read, bytes: 0 }
