@@ -33,6 +33,28 @@ fn shown(bytes: &[u8]) -> String {
     escape(&bytes[..bytes.len().min(200)])
 }
 
+/// One pass: every path of every record comes through here.
+fn check(bytes: &[u8]) -> Result<(), PathError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if bytes.len() > PATH_BYTES_MAX {
+        return Err(PathError::TooLong(shown(bytes)));
+    }
+    let mut start = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'/' => {
+                check_component(&bytes[start..at], bytes)?;
+                start = at + 1;
+            }
+            0 => return Err(PathError::Nul(shown(bytes))),
+            _ => {}
+        }
+    }
+    check_component(&bytes[start..], bytes)
+}
+
 fn check_component(part: &[u8], whole: &[u8]) -> Result<(), PathError> {
     match part {
         b"" | b"." | b".." => Err(PathError::Component(shown(whole))),
@@ -75,25 +97,7 @@ impl RelPath {
     /// # Errors
     /// [`PathError`] names the rule that is broken.
     pub fn new(bytes: &[u8]) -> Result<Self, PathError> {
-        if bytes.is_empty() {
-            return Ok(Self::root());
-        }
-        if bytes.len() > PATH_BYTES_MAX {
-            return Err(PathError::TooLong(shown(bytes)));
-        }
-        // One pass: every path of every record comes through here.
-        let mut start = 0;
-        for (at, byte) in bytes.iter().enumerate() {
-            match byte {
-                b'/' => {
-                    check_component(&bytes[start..at], bytes)?;
-                    start = at + 1;
-                }
-                0 => return Err(PathError::Nul(shown(bytes))),
-                _ => {}
-            }
-        }
-        check_component(&bytes[start..], bytes)?;
+        check(bytes)?;
         Ok(Self(bytes.to_vec()))
     }
 
@@ -160,11 +164,11 @@ impl RelPath {
         if name.contains(&b'/') {
             return Err(PathError::Component(escape(name)));
         }
-        let child = Self::new(name)?;
-        if child.is_root() {
-            return Err(PathError::Component(String::new()));
+        check_component(name, name)?;
+        if name.contains(&0) {
+            return Err(PathError::Nul(shown(name)));
         }
-        self.join_path(&child)
+        self.with(name)
     }
 
     /// `self/other`; either may be the root.
@@ -178,14 +182,18 @@ impl RelPath {
         if other.is_root() {
             return Ok(self.clone());
         }
-        let mut bytes = Vec::with_capacity(self.0.len() + 1 + other.0.len());
-        bytes.extend_from_slice(&self.0);
-        bytes.push(b'/');
-        bytes.extend_from_slice(&other.0);
-        if bytes.len() > PATH_BYTES_MAX {
-            return Err(PathError::TooLong(escape(&bytes[..200])));
+        self.with(&other.0)
+    }
+
+    /// This and something that has been checked.
+    fn with(&self, below: &[u8]) -> Result<Self, PathError> {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + below.len());
+        if !self.is_root() {
+            bytes.extend_from_slice(&self.0);
+            bytes.push(b'/');
         }
-        Ok(Self(bytes))
+        bytes.extend_from_slice(below);
+        if bytes.len() > PATH_BYTES_MAX { Err(PathError::TooLong(shown(&bytes))) } else { Ok(Self(bytes)) }
     }
 
     /// Whether `self` is `ancestor` or lies below it.
@@ -227,7 +235,8 @@ impl RelPath {
     /// [`PathError`] when the key is damaged.
     pub fn from_key(key: &[u8]) -> Result<Self, PathError> {
         let bytes: Vec<u8> = key.iter().map(|b| if *b == 0 { b'/' } else { *b }).collect();
-        Self::new(&bytes)
+        check(&bytes)?;
+        Ok(Self(bytes))
     }
 }
 

@@ -34,6 +34,10 @@ const FAR: Duration = Duration::from_millis(20);
 const SLOW_BYTES_A_SEC: u64 = 48 << 20;
 /// Bytes on the wire after which is judged; the buffers on the way are smaller.
 const WINDOW_BYTES: u64 = 4 << 20;
+/// And, while nothing is packed, after which there was waited so long, or which is a new beginning: a hiccup of the other
+/// side is no slow link.
+const WAITED_MIN: Duration = Duration::from_millis(500);
+const PLAIN_WINDOW_BYTES_MAX: u64 = 64 << 20;
 /// Smaller writes say nothing about the link.
 const TELLING_BYTES: usize = 16 * 1024;
 /// How much goes unpacked before packing is tried again after it was of no use.
@@ -158,7 +162,8 @@ impl Gauge {
         seen.wire += wire as u64;
         seen.worked += worked;
         seen.waited += waited;
-        if seen.wire >= WINDOW_BYTES {
+        let waited_enough = self.level.is_some() || seen.waited >= WAITED_MIN || seen.wire >= PLAIN_WINDOW_BYTES_MAX;
+        if seen.wire >= WINDOW_BYTES && waited_enough {
             let seen = std::mem::take(seen);
             self.judged = true;
             match self.level {
@@ -288,6 +293,16 @@ mod tests {
             gauge.sent(raw, wire, worked, Duration::from_millis(50).saturating_sub(worked));
         }
         assert_eq!(gauge.level(), None);
+    }
+
+    #[test]
+    fn a_hiccup_is_no_slow_link() {
+        let (_, mut gauge) = gauge();
+        for i in 0..1000 {
+            let waited = Duration::from_millis(if i % 70 == 0 { 300 } else { 1 });
+            gauge.sent(1 << 20, 1 << 20, Duration::ZERO, waited);
+            assert_eq!(gauge.level(), None, "after {i} MiB");
+        }
     }
 
     #[test]

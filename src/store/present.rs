@@ -146,25 +146,25 @@ impl Lister<'_> {
     }
 
     fn walk(&mut self, top: SafeDir, notes: &mut Vec<String>) -> Result<(), TreeError> {
-        let mut stack = vec![(names(&top)?, top, self.root.clone())];
+        let mut stack = vec![(top.listing()?, top, self.root.clone())];
         while let Some((pending, dir, path)) = stack.last_mut() {
-            let Some(name) = pending.pop() else {
+            let Some((name, _)) = pending.take() else {
                 stack.pop();
                 continue;
             };
-            let Ok(child) = path.join(&name) else {
-                let shown = escape(&name);
+            let Ok(child) = path.join(name) else {
+                let shown = escape(name);
                 notes.push(format!("'{path}/{shown}' in the copy has a path that is too long; it is left alone"));
                 continue;
             };
-            let stat = match dir.stat(&name) {
+            let stat = match dir.stat(name) {
                 Err(e) if e.is_not_found() => continue,
                 other => other?,
             };
-            let down = if stat.kind == FileKind::Dir && self.recursive { Some(dir.open_child(&name)?) } else { None };
+            let down = if stat.kind == FileKind::Dir && self.recursive { Some(dir.open_child(name)?) } else { None };
             self.push(child.clone(), stat);
             if let Some(opened) = down {
-                stack.push((names(&opened)?, opened, child));
+                stack.push((opened.listing()?, opened, child));
             }
         }
         Ok(())
@@ -265,13 +265,6 @@ impl Merge<'_> {
         }
         Ok(())
     }
-}
-
-/// Names in reverse order: the next one is popped.
-fn names(dir: &SafeDir) -> Result<Vec<Vec<u8>>, TreeError> {
-    let mut names: Vec<Vec<u8>> = dir.names()?.into_iter().map(|n| n.name).collect();
-    names.reverse();
-    Ok(names)
 }
 
 fn vouches(row: &Row, stat: &Stat) -> bool {

@@ -8,7 +8,10 @@
 //! empty, `.`, `..`, too long, or holds `/` or NUL never reaches the kernel.
 
 mod leaf;
+mod listing;
 mod remove;
+
+pub use listing::Listing;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::error::TreeError;
@@ -170,29 +173,6 @@ impl SafeDir {
         rustix::fs::statx(&self.fd, c"", AtFlags::EMPTY_PATH, Stat::MASK)
             .map(|x| Stat::from(&x))
             .map_err(|e| TreeError::new("look at", &self.label, b"", e))
-    }
-
-    /// All names in the directory, sorted as bytes, without `.` and `..`.
-    ///
-    /// # Errors
-    /// When the listing cannot be read.
-    pub fn names(&self) -> Result<Vec<DirName>, TreeError> {
-        let fail = |e| TreeError::new("list", &self.label, b"", e);
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.fd).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let is_dir = match FileKind::of(entry.file_type()) {
-                FileKind::Unknown => None,
-                kind => Some(kind == FileKind::Dir),
-            };
-            names.push(DirName { name: name.to_vec(), is_dir });
-        }
-        names.sort_unstable();
-        Ok(names)
     }
 
     /// Makes the directory's own entries durable.
