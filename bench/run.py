@@ -443,13 +443,13 @@ class Bed:
     guest touches for the first time, and ext4 stepping over inodes freed in the last minutes. Nothing is deleted inside
     a bed; it is thrown away whole."""
 
-    def __init__(self, scratch, size, memory=4 << 30):
+    def __init__(self, scratch, size, memory=4 << 30, mkfs=()):
         self.image, self.dir, self.loop, self.group = Path(f"{scratch}.img"), Path(scratch), None, None
         self.dir.mkdir(parents=True, exist_ok=True)
         self.limit_memory(memory)
         subprocess.run(["truncate", "-s", size, str(self.image)], check=True)
         lazy = "lazy_itable_init=0,lazy_journal_init=0"
-        subprocess.run(["mkfs.ext4", "-q", "-E", lazy, str(self.image)], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-E", lazy, *mkfs, str(self.image)], check=True)
         attach = ["losetup", "--direct-io=on", "-f", "--show", str(self.image)]
         self.loop = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
         subprocess.run(["mount", "-o", "noatime", self.loop, str(self.dir)], check=True)
