@@ -12,6 +12,7 @@
 
 mod adopt;
 mod extract;
+mod index;
 mod large;
 mod prepare;
 mod purge;
@@ -22,13 +23,13 @@ pub(crate) use large::chunks_of;
 pub use large::{Chunk, KnownChunks, LargeWriter};
 pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem, VaultSource};
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::index::Index;
 use super::names::CopyName;
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Meta, Xattr};
@@ -81,14 +82,6 @@ impl From<&Stat> for SmallStat {
         let fingerprint = stat.fingerprint();
         Self { kind: stat.kind, fingerprint, mode: stat.mode, uid: stat.uid, gid: stat.gid }
     }
-}
-
-#[derive(Default)]
-struct Index {
-    files: BTreeMap<Arc<RelPath>, StagedFile>,
-    by_digest: HashMap<Digest, Arc<RelPath>>,
-    /// Set aside.
-    spare: HashSet<Digest>,
 }
 
 /// The staging folder of one (copy, root). One run has it at a time: who holds the lease.
@@ -173,29 +166,27 @@ impl Staging {
 
     /// Whether nothing whole is staged.
     pub fn is_empty(&self) -> bool {
-        let index = self.index();
-        index.files.is_empty() && index.spare.is_empty()
+        self.index().is_empty()
     }
 
     /// Whether a whole file with this content is staged, under any path.
     pub fn has(&self, digest: &Digest) -> bool {
-        let index = self.index();
-        index.by_digest.contains_key(digest) || index.spare.contains(digest)
+        self.index().has(digest)
     }
 
     /// Bytes of what it has.
     pub fn bytes(&self) -> u64 {
-        self.index().files.values().fold(0, |sum: u64, file| sum.saturating_add(file.stat.fingerprint.size))
+        self.index().bytes()
     }
 
     /// Bytes of what is staged for this path.
     pub fn bytes_of(&self, path: &RelPath) -> u64 {
-        self.index().files.get(path).map_or(0, |file| file.stat.fingerprint.size)
+        self.index().get(path).map_or(0, |file| file.stat.fingerprint.size)
     }
 
     /// Whether exactly this content, of this size, is staged for this path.
     pub fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> bool {
-        self.index().files.get(path).is_some_and(|f| (f.digest, f.stat.fingerprint.size) == (*digest, size))
+        self.index().get(path).is_some_and(|f| (f.digest, f.stat.fingerprint.size) == (*digest, size))
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -269,7 +260,7 @@ impl Staging {
     /// # Errors
     /// The store's disk fails or is full.
     pub fn put(&self, path: &RelPath, form: &Meta, digest: Digest, content: &[u8]) -> Result<(), TreeError> {
-        if self.index().files.get(path).is_some_and(|f| f.digest == digest) {
+        if self.index().get(path).is_some_and(|f| f.digest == digest) {
             return Ok(());
         }
         let (dir, name) = self.parent(path)?;
@@ -289,36 +280,16 @@ impl Staging {
 
     /// What stands at `path` is not whole any more, and may never be.
     pub(crate) fn forget(&self, path: &RelPath) {
-        self.mixed.store(true, Ordering::SeqCst);
-        self.unindex(path);
+        self.index().begin(path);
     }
 
-    /// Nothing that the index knows at `path` or within it is there any more: something else takes the place. What the
-    /// index says goes into journals, inodes included, so it must never lag behind the disk.
+    /// Nothing that the index knows at `path` or within it is there any more: something else takes the place.
     fn unindex(&self, path: &RelPath) {
-        let gone = self.indexed_within(path);
-        let mut index = self.index();
-        for path in gone {
-            if let Some(file) = index.files.remove(&path)
-                && index.by_digest.get(&file.digest).is_some_and(|known| *known == path)
-            {
-                index.by_digest.remove(&file.digest);
-            }
-        }
-    }
-
-    fn indexed_within(&self, path: &RelPath) -> Vec<Arc<RelPath>> {
-        let index = self.index();
-        let from = (Bound::Included(path), Bound::Unbounded);
-        let within = index.files.range::<RelPath, _>(from).map(|(known, _)| Arc::clone(known));
-        within.take_while(|known| known.is_within(path)).collect()
+        self.index().remove_within(path);
     }
 
     fn enter(&self, path: &RelPath, file: StagedFile) {
-        let path = Arc::new(path.clone());
-        let mut index = self.index();
-        index.by_digest.insert(file.digest, Arc::clone(&path));
-        index.files.insert(path, file);
+        self.index().enter(path, file);
     }
 
     /// Removes the whole folder, once its run is committed or it was given up.

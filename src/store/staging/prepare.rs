@@ -239,13 +239,13 @@ impl Staging {
         linked: &HashSet<&RelPath>,
         notes: &mut Vec<String>,
     ) -> Result<PreparedItem, TreeError> {
-        let known = self.index().files.get(&step.path).cloned();
+        let known = self.index().get(&step.path).cloned();
         // Other names of it were made meanwhile: its ctime moved.
         let linked = linked.contains(&step.path);
         let staged = matches!(step.what, Prepare::Staged | Prepare::Copy { .. });
         let digest = match &step.what {
             Prepare::Symlink { target } => Some(Digest::of(&target.0)),
-            Prepare::Link { from: LinkFrom::Staged(leader) } => self.index().files.get(leader).map(|f| f.digest),
+            Prepare::Link { from: LinkFrom::Staged(leader) } => self.index().get(leader).map(|f| f.digest),
             _ => known.as_ref().map(|f| f.digest),
         };
         if let Some(file) = known.filter(|f| staged && f.is_in(&step.form) && !linked) {

@@ -18,18 +18,12 @@ impl Staging {
         let wanted: BTreeSet<&RelPath> =
             plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::DirAside { .. })).map(|s| &s.path).collect();
         self.set_aside_for(plan, &|path| wanted.contains(path))?;
-        let mut index = self.index();
-        let before = index.files.len();
-        index.files.retain(|path, _| wanted.contains(&**path));
-        let stale = index.files.len() != before;
-        if stale {
-            let left: std::collections::HashMap<_, _> =
-                index.files.iter().map(|(path, file)| (file.digest, std::sync::Arc::clone(path))).collect();
-            index.by_digest = left;
-        }
-        drop(index);
+        let (stale, begun) = {
+            let mut index = self.index();
+            (index.keep_only(&wanted), index.has_begun())
+        };
         // Only this run's files, and all of them wanted: nothing else can be there.
-        if !self.mixed.swap(true, Ordering::SeqCst) && !stale {
+        if !self.mixed.swap(true, Ordering::SeqCst) && !stale && !begun {
             return Ok(());
         }
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner).clear();

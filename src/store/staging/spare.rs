@@ -11,9 +11,9 @@
 use std::collections::HashSet;
 use std::fs::File;
 
+use super::Staging;
 use super::adopt::hash_file;
 use super::prepare::copy_content;
-use super::{Index, Staging};
 use crate::backup::digest::Digest;
 use crate::backup::plan::{ContentPlace, Plan, Prepare};
 use crate::backup::relpath::RelPath;
@@ -21,15 +21,6 @@ use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
 
 const FOLDER: &[u8] = b"spare";
-
-impl Index {
-    /// The content that is lost if `path` is.
-    fn only_at(&self, path: &RelPath) -> Option<Digest> {
-        let digest = self.files.get(path)?.digest;
-        let lost = self.by_digest.get(&digest).is_some_and(|known| **known == *path) && !self.spare.contains(&digest);
-        lost.then_some(digest)
-    }
-}
 
 impl Staging {
     fn spare(&self) -> Result<SafeDir, TreeError> {
@@ -42,13 +33,14 @@ impl Staging {
         let Some(digest) = only else { return Ok(false) };
         dir.rename(name, &self.spare()?, digest.to_hex().as_bytes())?;
         self.unindex(path);
-        self.index().spare.insert(digest);
+        self.index().set_aside(digest);
         Ok(true)
     }
 
     /// The same for every whole file at `path` and within it.
     pub(super) fn set_aside_within(&self, path: &RelPath) -> Result<(), TreeError> {
-        for path in self.indexed_within(path) {
+        let within = self.index().within(path);
+        for path in within {
             let (dir, name) = self.parent(&path)?;
             self.set_aside(&path, &dir, &name)?;
         }
@@ -62,7 +54,7 @@ impl Staging {
         let (spare, to) = (self.spare()?, digest.to_hex());
         let mut copy = spare.create_new(to.as_bytes(), 0o600)?;
         copy_content(dir.open_read(name)?, &mut copy).map_err(|e| TreeError::new("copy", dir.label(), name, e))?;
-        self.index().spare.insert(digest);
+        self.index().set_aside(digest);
         Ok(())
     }
 
@@ -70,7 +62,7 @@ impl Staging {
     pub(super) fn set_aside_for(&self, plan: &Plan, wanted: &dyn Fn(&RelPath) -> bool) -> Result<(), TreeError> {
         for step in &plan.prepare {
             let Prepare::Copy { from: ContentPlace::Staged, content } = &step.what else { continue };
-            let place = self.index().by_digest.get(&content.digest).map(|path| RelPath::clone(path));
+            let place = self.index().place_of(&content.digest);
             if let Some(path) = place.filter(|path| !wanted(path)) {
                 let (dir, name) = self.parent(&path)?;
                 self.set_aside(&path, &dir, &name)?;
@@ -81,7 +73,7 @@ impl Staging {
 
     /// Opens staged content, wherever it stands.
     pub(super) fn open_content(&self, digest: &Digest) -> Result<File, TreeError> {
-        let place = self.index().by_digest.get(digest).map(|path| RelPath::clone(path));
+        let place = self.index().place_of(digest);
         match place {
             Some(path) => self.parent(&path).and_then(|(dir, name)| dir.open_read(&name)),
             None => self.spare()?.open_read(digest.to_hex().as_bytes()),
@@ -102,7 +94,7 @@ impl Staging {
                 None => spare.remove_tree(&entry.name)?,
             }
         }
-        self.index().spare = found;
+        self.index().adopt_spare(found);
         Ok(())
     }
 }
