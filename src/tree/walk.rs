@@ -1,7 +1,8 @@
 //! [`walk`]: what a source holds, in canonical order.
 //!
-//! Every directory is opened below the one that holds it, listed, and everything in it is asked of its own descriptor, so
-//! that an entry is what stood in *that* directory, and a link that is swapped in leads nowhere.
+//! Names and types come from walkdir, sorted; everything else is asked of the directory's own descriptor, so that an
+//! entry is what stood in *that* directory, and a link that is swapped in leads nowhere. walkdir gets the root as
+//! `/proc/self/fd/N`: it lists what we hold open. Directories deeper than a path can say are walked from a new start.
 //!
 //! Always holds: a directory stands right before what it holds; whatever the walk could not or was told not to look at
 //! is *unseen*, so that nobody takes it for deleted. xattrs are not read here unless asked for: a change of them moves

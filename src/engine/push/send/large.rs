@@ -141,8 +141,9 @@ impl ContentSender<'_> {
             Some((old.entry.file()?.digest, recipe))
         });
         let ranges = before.filter(|(_, recipe)| recipe.chunks.len() >= RANGE_CHUNKS_MIN);
-        let base = if self.looks_inside() { before } else { ranges };
-        let mut alignment = base.map(|(_, recipe)| Alignment::with(recipe));
+        let inside = before.filter(|_| self.looks_inside());
+        let base = inside.or(ranges);
+        let mut alignment = inside.map(|(_, recipe)| Alignment::with(recipe));
         let wire_path = path.as_bytes().into();
         let open = FileOpen { file, path: wire_path, size, class: class_to_wire(class), base: base.map(|b| b.0) };
         self.link.send(open)?;
