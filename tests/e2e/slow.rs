@@ -6,12 +6,31 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::daemon::World;
+use crate::support::daemon::{Daemon, World};
 use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, write};
 
 /// One way; the programs take a line for long from 20 ms of round trip on.
 const WAY_MILLIS: u64 = 25;
+
+/// A client at the other end of a long line.
+struct Far {
+    world: World,
+    _daemon: Daemon,
+    wire: Proxy,
+    client: Client,
+}
+
+impl Far {
+    fn away() -> Self {
+        let world = World::new();
+        let daemon = world.daemon();
+        let wire = Proxy::to(&daemon.address);
+        wire.lengthen(WAY_MILLIS);
+        let client = Client::new(&world.path("home"), &["-s", &wire.address]);
+        Self { world, _daemon: daemon, wire, client }
+    }
+}
 
 fn number(summary: &Value, key: &str) -> u64 {
     summary[key].as_u64().unwrap()
@@ -51,11 +70,7 @@ fn edit(root: &Path) {
 
 #[test]
 fn a_long_line_carries_little_more_than_what_changed() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let wire = Proxy::to(&daemon.address);
-    wire.lengthen(WAY_MILLIS);
-    let client = Client::new(&world.path("home"), &["-s", &wire.address]);
+    let Far { world, wire, client, .. } = &Far::away();
     fill(&world.source);
     client.push("-rd", &world.source);
     edit(&world.source);
@@ -106,11 +121,7 @@ fn a_short_line_carries_things_as_they_are_unless_it_is_said() {
 /// The daemon packs for who comes from far away, and for nobody who does not want it.
 #[test]
 fn a_restore_over_a_long_line_is_packed_too() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let wire = Proxy::to(&daemon.address);
-    wire.lengthen(WAY_MILLIS);
-    let client = Client::new(&world.path("home"), &["-s", &wire.address]);
+    let Far { world, wire, client, .. } = &Far::away();
     for file in 0..20 {
         write(&world.source.join(file.to_string()), text(file, 100_000));
     }
@@ -128,11 +139,7 @@ fn a_restore_over_a_long_line_is_packed_too() {
 
 #[test]
 fn a_dry_run_over_a_long_line_tells_the_same() {
-    let world = World::new();
-    let daemon = world.daemon();
-    let wire = Proxy::to(&daemon.address);
-    wire.lengthen(WAY_MILLIS);
-    let client = Client::new(&world.path("home"), &["-s", &wire.address]);
+    let Far { world, client, .. } = &Far::away();
     fill(&world.source);
     client.push("-rd", &world.source);
     edit(&world.source);

@@ -194,7 +194,7 @@ impl<'a> ContentSender<'a> {
 
     fn small(&mut self, order: Vec<Option<Known>>, read: SmallRead) -> Result<(), EngineError> {
         let SmallRead { outcomes, mut payload, share } = read;
-        let mut outcomes = outcomes.into_iter();
+        let (mut outcomes, inside) = (outcomes.into_iter(), self.looks_inside());
         let (mut files, mut bases) = (Vec::new(), Vec::new());
         // Where each file's bytes are; followers' need not travel.
         let (mut at, mut kept, mut dropped) = (0, 0, false);
@@ -217,7 +217,7 @@ impl<'a> ContentSender<'a> {
                             payload.copy_within(at..at + len, kept);
                         }
                         kept += len;
-                        if had && len >= DELTA_BYTES_MIN {
+                        if inside && had && len >= DELTA_BYTES_MIN {
                             let path = record.entry.path.as_bytes().into();
                             bases.push(WireBasis::File { item: files.len() as u32, path });
                         }

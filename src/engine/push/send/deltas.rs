@@ -146,10 +146,7 @@ impl ContentSender<'_> {
 
     /// Asks about the older versions of what is offered next.
     pub(super) fn ask_for_sums(&self, batch: u32, bases: Vec<WireBasis>) -> Result<(), EngineError> {
-        if !bases.is_empty() && self.looks_inside() {
-            self.link.send(Bases { batch, bases })?;
-        }
-        Ok(())
+        if bases.is_empty() { Ok(()) } else { Ok(self.link.send(Bases { batch, bases })?) }
     }
 
     pub(super) fn send_deltas(&mut self, told: Told) -> Result<(), EngineError> {
