@@ -21,6 +21,7 @@ use rbbackup::backup::manifest::ManifestHasher;
 use rbbackup::backup::plan::{ContentPlace, Contents, PlanOptions, Planner, Present, PresentKind, Wanted};
 use rbbackup::backup::relpath::RelPath;
 use rbbackup::backup::sorted_file::{SortedReader, SortedWriter};
+use rbbackup::backup::spool::Spill;
 use rbbackup::net::frame::{Frame, decode_frame};
 use rbbackup::net::message::{Files, Message, WireEntry, WireKind};
 use rbbackup::tree::safe_dir::SafeDir;
@@ -255,9 +256,10 @@ fn plans(c: &mut Criterion) {
             b.iter_batched(
                 || (0..ENTRIES).map(rows).collect::<Vec<_>>(),
                 |rows| {
-                    let mut planner = Planner::new(PlanOptions { delete: true, silent: true, shallow: false });
-                    rows.into_iter().for_each(|(present, wanted)| planner.push(present, wanted, false));
-                    planner.finish(&Staged)
+                    let options = PlanOptions { delete: true, silent: true, shallow: false };
+                    let mut planner = Planner::new(options, &Spill::default());
+                    rows.into_iter().for_each(|(present, wanted)| planner.push(present, wanted, false).unwrap());
+                    planner.finish(&Staged).unwrap()
                 },
                 BatchSize::LargeInput,
             );

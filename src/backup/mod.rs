@@ -2,7 +2,8 @@
 //!
 //! Nothing here opens a file or a socket, reads a clock or draws a random number; what depends on those comes in as an
 //! argument. That makes every rule of a backup testable without a disk, and keeps the logic strictly apart from the
-//! network ([`crate::net`]), which takes only ids and limits from here.
+//! network ([`crate::net`]), which takes only ids and limits from here. The one thread that is started here
+//! ([`whole_hash`]) computes, and nothing else.
 
 pub mod block_hash;
 pub mod bytes;
@@ -26,6 +27,8 @@ pub mod relpath;
 pub mod retention;
 pub mod snapshot;
 pub mod sorted_file;
+pub mod spool;
 pub mod timeline;
 pub mod token;
 pub mod when;
+pub mod whole_hash;

@@ -5,20 +5,22 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::checkup::{Manner, parse_sample, run_stats, run_verify};
-use super::daemon_config::DaemonConfig;
+use super::console::{self, LinkArgs};
+use super::daemon_settings::config_of;
 use super::environment::Environment;
 use super::exit::Exit;
 use super::identities::{self, InviteArgs, RekeyArgs, RevokeArgs, SetArgs, UsersArgs};
 use super::purge::PurgeArgs;
 use super::signals;
 use super::terminal::Terminal;
-use super::{json, prune_report, purge};
+use super::{prune_report, purge};
 use crate::backup::bytes::escape;
 use crate::engine::admin::{self, Asker};
 use crate::engine::error::EngineError;
 use crate::engine::prune::{prune_store, release_in_store};
 use crate::engine::purge::Purger;
 use crate::engine::stop::Stop;
+use crate::json;
 use crate::store::names::CopyName;
 
 /// What to do instead of serving.
@@ -44,6 +46,8 @@ pub enum AdminCommand {
     Set(SetArgs),
     /// Give the daemon another key; clients follow by themselves
     Rekey(RekeyArgs),
+    /// Print a link that opens the web console of the daemon that serves the store, once
+    Console(LinkArgs),
 }
 
 /// `prune`.
@@ -144,6 +148,9 @@ pub fn run(command: &AdminCommand, terminal: &Terminal) -> Exit {
         AdminCommand::Revoke(args) => (args.json(), identities::revoke(args, &env, terminal)),
         AdminCommand::Set(args) => (args.json(), identities::set(args, &env, terminal)),
         AdminCommand::Rekey(args) => (args.json(), identities::rekey(args, &env, terminal)),
+        AdminCommand::Console(args) => {
+            (args.json(), console::link(args, &env, terminal).map(|()| Exit::Done).map_err(Failure::from))
+        }
     };
     let (exit, message) = match done {
         Ok(exit) => return exit,
@@ -200,8 +207,8 @@ fn stats(args: &StatsArgs, env: &Environment, terminal: &Terminal) -> Result<Exi
 }
 
 fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exit, Failure> {
-    let config = DaemonConfig::load(args.config.as_deref()).map_err(|e| Failure::Usage(e.to_string()))?;
     let store = env.absolute(&args.store).map_err(Failure::Usage)?;
+    let config = config_of(args.config.as_deref(), &store).map_err(Failure::Usage)?;
     let stop = stop_at_signals()?;
     if !args.dry_run && args.config.is_some() && admin::is_served(&store)? {
         let message = "the daemon that serves this store prunes by its own configuration; leave --config out";
@@ -213,6 +220,11 @@ fn prune(args: &PruneArgs, env: &Environment, terminal: &Terminal) -> Result<Exi
         terminal.out(&prune_report::daemon_line(&done, args.json));
         done.troubles.iter().for_each(|trouble| terminal.say(&format!("rbbackupd: {}", escape(trouble))));
         return Ok(if done.troubles.is_empty() { Exit::Done } else { Exit::Failed });
+    }
+    if args.dry_run && args.config.is_none() && admin::is_served(&store)? {
+        let why = "this is by the default configuration; a daemon serves this store: if it was started with --config, \
+                   name that here, too";
+        terminal.say(&format!("rbbackupd: {why}"));
     }
     let report = prune_store(&store, &config.retention, args.dry_run, &stop)?;
     if args.json {

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::json;
 use super::render::{count, show_time};
 use super::terminal::Terminal;
 use super::units::show_bytes;
 use crate::backup::bytes::escape;
 use crate::engine::admin::{Asker, DamageReport, StatsReport, VerifyReport, stats, verify};
 use crate::engine::error::EngineError;
+use crate::json;
 
 /// Most parts that a verification can be cut into.
 const PARTS_MAX: u32 = 10_000;

@@ -4,6 +4,7 @@
 //! for the same reason: no server, no right, or an interrupt.
 
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use super::purge::PurgeArgs;
 use super::report::Reporter;
 use super::settings::Settings;
 use super::terminal::{Page, Terminal};
-use super::{join, json, past, purge, receive, render};
+use super::{client_console, join, past, purge, receive, render};
 use crate::backup::bytes::escape;
 use crate::backup::when::When;
 use crate::engine::admin::{self, Asker};
@@ -27,6 +28,7 @@ use crate::engine::purge::Purger;
 use crate::engine::push::{PushOptions, push};
 use crate::engine::restore::{RestoreOptions, RestoreSummary, restore};
 use crate::engine::{client::ClientOptions, inspect};
+use crate::json;
 use crate::tree::operator;
 
 /// The whole client: `argv` with the program's name in, exit code out.
@@ -66,6 +68,10 @@ fn complain(terminal: &Terminal, json: bool, message: &str, exit: Exit) {
 /// A sentence on what is wrong with arguments, environment or configuration.
 fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Exit, String> {
     let env = Environment::of_process();
+    if let Request::Run(name) = request {
+        let (shared, request) = client_console::of_profile(name, shared, &env)?;
+        return run(&shared, &request, terminal);
+    }
     let settings = Settings::load(shared, &env).map_err(|e| e.to_string())?;
     let voice = settings.voice;
     let log = env.text_var("RBBACKUP_LOG")?;
@@ -73,6 +79,10 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
     if let Request::Receive(args) = request {
         let done = receive::run(&settings, &env, terminal, args)?;
         return Ok(done.map_or_else(|error| refused(terminal, voice.json, &error), |()| Exit::Done));
+    }
+    if let Request::Console(args) = request {
+        let done = client_console::run(&settings, &env, terminal, args);
+        return Ok(done.unwrap_or_else(|error| refused(terminal, voice.json, &error)));
     }
     let interrupt = Interrupt::watch(settings.client.stop.clone(), terminal, voice.json);
     let command = Command { settings: &settings, env: &env, terminal };
@@ -87,8 +97,8 @@ fn run(shared: &SharedArgs, request: &Request, terminal: &Terminal) -> Result<Ex
             Ok(join::run_join(&settings, &env, terminal, args).unwrap_or_else(|error| command.refused(&error)))
         }
         Request::Rekey => Ok(join::run_rekey(&settings, terminal).unwrap_or_else(|error| command.refused(&error))),
-        // It has signals of its own.
-        Request::Receive(_) => Ok(Exit::Done),
+        // These have signals of their own, or are others by now.
+        Request::Receive(_) | Request::Console(_) | Request::Run(_) => Ok(Exit::Done),
         Request::Status => Ok(command.status()),
         Request::Verify(path, parts) => command.verify(path.as_deref(), *parts),
     }?;
@@ -161,6 +171,7 @@ impl Command<'_> {
         let mut page = Page::default();
         let mut print = |listed: inspect::ListedEntry| {
             page.line(&if json { json::entry(&listed) } else { render::listed_line(&listed) });
+            ControlFlow::Continue(())
         };
         let listed = inspect::list(&self.settings.client, path.as_deref(), when, &mut print);
         drop(page);

@@ -5,12 +5,15 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory, Parser};
 
 use super::admin::{self, AdminCommand};
 use super::client::print_clap;
-use super::daemon_config::DaemonConfig;
+use super::console::{self, ConsoleArgs};
+use super::daemon_settings::{DaemonSettings, Listen};
 use super::environment::Environment;
 use super::exit::Exit;
 use super::logging::{self, Program};
@@ -19,8 +22,11 @@ use super::terminal::Terminal;
 use super::units::parse_address;
 use crate::backup::bytes::escape;
 use crate::backup::limits::{PORT, SESSIONS_MAX};
+use crate::console::daemon::ConsoleOptions;
 use crate::engine::confine;
 use crate::engine::daemon::{self, DaemonOptions};
+use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::inside::Inside;
 use crate::net::shutdown::Shutdown;
 use crate::tree::operator;
 
@@ -57,6 +63,8 @@ struct Args {
     /// What is kept, and for how long [default: /etc/rbbackup/rbbackupd.toml, if there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    console: ConsoleArgs,
     /// Do not confine the process to the store: for a file system or a kernel that it does not get on with
     #[arg(long)]
     no_confine: bool,
@@ -96,7 +104,8 @@ fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> 
 
 /// The whole daemon: `argv` with the program's name in, exit code out.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
-    let args = match parse(argv) {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let args = match parse(argv.iter().cloned()) {
         Ok(args) => args,
         Err(error) => return print_clap(&error),
     };
@@ -106,15 +115,15 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
         return admin::run(command, &terminal);
     }
     let complain = |message: &str| terminal.say(&format!("rbbackupd: {}", escape(message.as_bytes())));
-    let options = match prepare(&args, &terminal) {
-        Ok(options) => options,
+    let Prepared { options, console, listen_override } = match prepare(&args, says_listen(&argv), &terminal) {
+        Ok(prepared) => prepared,
         Err(message) => {
             complain(&message);
             return Exit::Usage;
         }
     };
     // Before anything starts a thread: it would not be held.
-    if let Err(error) = confine::daemon(&options, args.no_confine) {
+    if let Err(error) = confine::daemon(&options, console.is_some(), args.no_confine) {
         complain(&error.to_string());
         return Exit::from_code(error.exit_code());
     }
@@ -132,30 +141,54 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> Exit {
         complain(&format!("cannot watch signals: {error}"));
         return Exit::Failed;
     }
-    match daemon::run(options, shutdown) {
+    let (ending, screen) = (shutdown.clone(), terminal.clone());
+    let beside = move |inside: &Inside, listen: SocketAddr| {
+        let Some(options) = console else { return Ok(()) };
+        let link = crate::console::daemon::start(options, inside, listen, ending)
+            .map_err(|e| EngineError::new(ErrorKind::Failed, e.to_string()))?;
+        console::tell(&link, &screen);
+        Ok(())
+    };
+    match daemon::run(options, shutdown, Box::new(beside)) {
         Ok(()) => Exit::Done,
         Err(error) => {
-            complain(&error.to_string());
+            let hint = match listen_override.filter(|_| error.message.starts_with("cannot listen")) {
+                Some(path) => {
+                    format!("; the address was set in the console: take 'listen' out of '{}'", path.display())
+                }
+                None => String::new(),
+            };
+            complain(&format!("{error}{hint}"));
             Exit::from_code(error.exit_code())
         }
     }
 }
 
-fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
+/// What the arguments come to.
+struct Prepared {
+    options: DaemonOptions,
+    console: Option<ConsoleOptions>,
+    /// Where the address was set in the console, if it was.
+    listen_override: Option<PathBuf>,
+}
+
+fn prepare(args: &Args, said: bool, terminal: &Terminal) -> Result<Prepared, String> {
     let env = Environment::of_process();
-    let (store, config) = if args.relay {
-        (relay_state(args, &env)?, DaemonConfig::default())
-    } else {
+    let store = match args.relay {
+        true => relay_state(args, &env)?,
         // clap requires it where there is no command.
-        let store = env.absolute(args.store.as_deref().unwrap_or(Path::new("")))?;
-        (store, DaemonConfig::load(args.config.as_deref()).map_err(|e| e.to_string())?)
+        false => env.absolute(args.store.as_deref().unwrap_or(Path::new("")))?,
     };
+    let listen = Listen { address: args.listen, said };
+    let (settings, config, listen) = DaemonSettings::load(args.config.as_deref(), &store, listen, args.relay)?;
     let log = env.text_var("RBBACKUP_LOG")?;
     logging::start(Program::Daemon, args.quiet, args.verbose, log.as_deref(), terminal.clone())?;
-    Ok(DaemonOptions {
+    let listen_override = settings.listen_override();
+    let console = args.console.prepare(&config.console, Arc::new(settings))?;
+    let options = DaemonOptions {
         store,
         relay: args.relay,
-        listen: args.listen,
+        listen,
         max_sessions: args.max_sessions.get(),
         trust_first_use: args.trust_first_use,
         retention: config.retention,
@@ -163,7 +196,14 @@ fn prepare(args: &Args, terminal: &Terminal) -> Result<DaemonOptions, String> {
         space: config.space,
         address_connections: config.connections.of_address,
         identity_sessions: config.connections.of_identity,
-    })
+    };
+    Ok(Prepared { options, console, listen_override })
+}
+
+/// Whether the command line says where to listen.
+fn says_listen(argv: &[OsString]) -> bool {
+    let matches = Args::command().try_get_matches_from(argv);
+    matches.is_ok_and(|matches| matches.value_source("listen") == Some(ValueSource::CommandLine))
 }
 
 /// Where a relay keeps what it needs for itself. What lies above is made for the default only: what an operator names may

@@ -19,6 +19,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::config::{CONFIG_BYTES_MAX, ConfigError, parse_toml};
+use super::console::ConsoleKeys;
 use super::units::{parse_size, parse_wait};
 use crate::backup::bytes::escape;
 use crate::backup::limits::{ADDRESS_CONNECTIONS_MAX, IDENTITY_SESSIONS_MAX};
@@ -43,6 +44,8 @@ pub struct DaemonConfig {
     pub space: SpaceLimits,
     /// How many connections there may be.
     pub connections: ConnectionLimits,
+    /// Who may sign in to its console.
+    pub console: ConsoleKeys,
 }
 
 /// Connections at once.
@@ -66,6 +69,7 @@ struct File {
     retention: RetentionKeys,
     verify: VerifyKeys,
     limits: LimitKeys,
+    console: ConsoleKeys,
     #[serde(deserialize_with = "identities")]
     identity: BTreeMap<CopyName, IdentityKeys>,
 }
@@ -125,7 +129,7 @@ impl VerifyKeys {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct RetentionKeys {
+pub(super) struct RetentionKeys {
     #[serde(deserialize_with = "span")]
     within: Option<u64>,
     last: Option<u32>,
@@ -174,7 +178,7 @@ impl DaemonConfig {
     /// # Errors
     /// [`ConfigError::Content`].
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let File { retention, verify, limits, identity } = parse_toml(text, path)?;
+        let File { retention, verify, limits, console, identity } = parse_toml(text, path)?;
         let default = retention.over(Policy::default());
         let quotas = identity.iter().filter_map(|(copy, keys)| Some((copy.clone(), keys.quota.as_ref()?.0))).collect();
         let copies = identity.into_iter().map(|(copy, keys)| (copy, keys.retention.over(default))).collect();
@@ -182,7 +186,7 @@ impl DaemonConfig {
         let reserve = limits.reserve.and_then(|Reserve(bytes)| bytes);
         let quota = limits.quota.and_then(|Quota(bytes)| bytes);
         let space = SpaceLimits { reserve, quota, quotas };
-        Ok(Self { retention: Retention { default, copies }, verify: verify.options(), space, connections })
+        Ok(Self { retention: Retention { default, copies }, verify: verify.options(), space, connections, console })
     }
 }
 

@@ -11,6 +11,9 @@ use uzers::os::unix::UserExt;
 use crate::backup::bytes::escape;
 use crate::backup::relpath::{PathError, RelPath};
 
+/// The name of a host that has none.
+const NAMELESS: &str = "host";
+
 /// What the process was born with.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -103,6 +106,12 @@ impl Environment {
             _ => base.join(path),
         }
     }
+}
+
+/// What this machine calls itself.
+pub(super) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { NAMELESS.to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::signal::unix::SignalKind;
 
 use super::exit::Exit;
-use super::json;
 use super::signals;
 use super::terminal::Terminal;
 use crate::engine::stop::Stop;
+use crate::json;
 
 /// Longest that an interrupted command takes to end.
 const PATIENCE: Duration = Duration::from_secs(3);

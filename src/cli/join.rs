@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::environment::Environment;
 use super::exit::Exit;
-use super::json;
 use super::settings::Settings;
 use super::terminal::Terminal;
 use crate::backup::bytes::escape;
@@ -15,6 +14,7 @@ use crate::engine::client::{ClientOptions, Target};
 use crate::engine::error::EngineError;
 use crate::engine::trust::join::{Joined, join, read_token};
 use crate::engine::trust::rekey::rekey;
+use crate::json;
 
 /// `join`.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub(super) fn run_join(
 fn at_host(client: &ClientOptions, host: &str) -> ClientOptions {
     let bind = match &client.target {
         Target::Server { bind, .. } => *bind,
-        Target::Store(_) => None,
+        Target::Store(_) | Target::Admin(_) => None,
     };
     ClientOptions { target: Target::Server { server: host.to_owned(), bind }, ..client.clone() }
 }

@@ -15,8 +15,8 @@ use crate::backup::filter::Filter;
 use crate::backup::when::When;
 use crate::engine::error::EngineError;
 use crate::engine::past;
+use crate::json::past as json;
 
-mod json;
 mod words;
 
 /// What such a command came to: a sentence on bad arguments outside, why the store refused inside.

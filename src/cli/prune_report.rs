@@ -4,12 +4,12 @@
 
 use serde::Serialize;
 
-use super::json;
 use super::render::{count, show_time};
 use super::units::show_bytes;
 use crate::backup::bytes::escape;
 use crate::engine::admin::PruneDone;
 use crate::engine::prune::{CopyReport, Judged, PruneReport};
+use crate::json;
 
 #[derive(Serialize)]
 struct VerdictLine {

@@ -6,13 +6,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::checkup::Manner;
-use super::json;
 use super::render::{count, show_time};
 use super::terminal::Terminal;
 use super::units::show_bytes;
 use crate::backup::bytes::escape;
 use crate::engine::error::EngineError;
 use crate::engine::purge::{PastPurge, PurgeReport, PurgedPath, Purger, list, purge};
+use crate::json;
 
 /// What to purge, in both programs.
 #[derive(Clone, Debug, Args)]

@@ -18,9 +18,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::args::ReceiveArgs;
 use super::daemon_config::DaemonConfig;
-use super::environment::Environment;
+use super::environment::{Environment, host_name};
 use super::exit::Exit;
-use super::progress::{Label, Tracker};
 use super::render;
 use super::report::show;
 use super::settings::{Settings, Voice};
@@ -35,6 +34,7 @@ use crate::engine::destination::observer::{Arrival, Arrived, ArrivingRun, Receiv
 use crate::engine::destination::{self, ReceiveOptions};
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::observer::{Event, Observer};
+use crate::engine::progress::{Label, Tracker};
 use crate::net::shutdown::Shutdown;
 
 mod json;
@@ -43,8 +43,6 @@ mod json;
 const LINES_MAX: usize = 1024;
 /// Longest that a run waits to have its end told.
 const LINE_PATIENCE: Duration = Duration::from_secs(5);
-/// The name of a host that has none.
-const NAMELESS: &str = "destination";
 
 /// The whole command.
 ///
@@ -95,11 +93,6 @@ fn watch_signals(shutdown: &Shutdown, terminal: &Terminal) {
     if let Err(error) = watching {
         tracing::warn!("cannot watch signals: {error}");
     }
-}
-
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { NAMELESS.to_owned() } else { name }
 }
 
 /// One line, or several of a kind.

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use self::copies::{copy_lines, gathering_line};
-use super::progress::{FileView, Label, View};
 use super::units::{show_bytes, show_count, show_secs};
 use crate::backup::bytes::{escape, shown};
 use crate::backup::entry::{Entry, Kind};
 use crate::engine::inspect::{DestinationStatus, ListedEntry, Listing, StatusReport};
 use crate::engine::observer::Summary;
+use crate::engine::progress::{FileView, Label, View};
 use crate::engine::restore::RestoreSummary;
 
 /// Fewest columns of a name in a bar, however narrow the terminal is.

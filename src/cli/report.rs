@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::args::ProgressMode;
-use super::json;
-use super::progress::Tracker;
 use super::render;
 use super::settings::Voice;
 use super::terminal::Terminal;
 use super::ticker::{Show, Ticker};
 use crate::backup::bytes::escape;
 use crate::engine::observer::{Event, Observer, Summary};
+use crate::engine::progress::Tracker;
 use crate::engine::restore::RestoreSummary;
+use crate::json;
 
 /// Listens to one run.
 #[derive(Debug)]

@@ -130,7 +130,7 @@ impl Settings {
     /// Destinations connect to a server.
     fn copies(&self, args: &BackupArgs) -> Result<u32, SettingsError> {
         match (args.copies, &self.client.target) {
-            (Some(_), Target::Store(_)) => {
+            (Some(_), Target::Store(_) | Target::Admin(_)) => {
                 Err("--copies needs a server: destinations do not connect to a --store".to_owned().into())
             }
             (copies, _) => Ok(copies.unwrap_or(0)),
@@ -177,7 +177,7 @@ fn check_server(server: String) -> Result<String, SettingsError> {
 fn joined(config_dir: &Path, target: &Target) -> Option<String> {
     match target {
         Target::Server { server, .. } => joined_user(config_dir, server),
-        Target::Store(_) => None,
+        Target::Store(_) | Target::Admin(_) => None,
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     fn server_of(args: &SharedArgs, vars: &[(&str, &str)], config: &str) -> String {
         match settle(args, vars, config).unwrap().client.target {
             Target::Server { server, .. } => server,
-            Target::Store(store) => format!("store {}", store.display()),
+            Target::Store(store) | Target::Admin(store) => format!("store {}", store.display()),
         }
     }
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::json;
-use super::progress::{Tracker, View};
 use super::render;
 use super::terminal::Terminal;
+use crate::engine::progress::{Tracker, View};
+use crate::json;
 
 /// A run that is over sooner shows no bars: they would only flicker.
 const QUIET_START: Duration = Duration::from_millis(300);

@@ -41,12 +41,9 @@ impl Asker<'_> {
         }
     }
 
-    fn open(&self) -> Result<(Link, Option<Guest>), EngineError> {
+    fn open(&self) -> Result<Session, EngineError> {
         match self {
-            Self::Client(options) => {
-                let Session { link, guest, .. } = client::open_to_read(options)?;
-                Ok((link, guest))
-            }
+            Self::Client(options) => client::open_to_read(options),
             Self::Admin(store, stop) => open_admin(store, stop),
         }
     }
@@ -254,6 +251,15 @@ pub fn is_served(store: &Path) -> Result<bool, EngineError> {
     Ok(connect(store)?.is_some())
 }
 
+/// Whether a daemon serves this store, or is a relay with this state.
+pub fn is_served_at_all(store: &Path) -> bool {
+    let folder = match Store::open(store, OpenMode::ReadOnly) {
+        Ok(store) => store.meta_path(""),
+        Err(_) => store.join(META_NAME),
+    };
+    control::connect(&folder).is_ok_and(|link| link.is_some())
+}
+
 /// Asks the daemon that serves this store to prune, by its own configuration. None: there is no daemon.
 ///
 /// # Errors
@@ -320,20 +326,20 @@ fn converse<T>(
     request: impl Into<Message>,
     mut listen: impl FnMut(&mut Link) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    let (mut link, guest) = asker.open()?;
+    let Session { mut link, guest, .. } = asker.open()?;
     let done = inspect::ask(&mut link, request).and_then(|()| listen(&mut link));
     inspect::end(link, guest);
     done.map_err(|error| asker.stop().or(error))
 }
 
 /// The way to who serves this store, or to the store itself where nobody does.
-pub(super) fn open_admin(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
+pub(super) fn open_admin(store: &Path, stop: &Stop) -> Result<Session, EngineError> {
     let link = connect(store)?;
     begin_admin(link, || Hub::open(store, HubOptions::in_process()), stop)
 }
 
 /// As [`open_admin`]; a relay's state will do as well.
-pub(super) fn open_any(store: &Path, stop: &Stop) -> Result<(Link, Option<Guest>), EngineError> {
+pub(super) fn open_any(store: &Path, stop: &Stop) -> Result<Session, EngineError> {
     match Store::open(store, OpenMode::ReadOnly) {
         Err(StoreError::IsRelay { .. }) => {
             let link = control_of(store, &store.join(META_NAME))?;
@@ -348,7 +354,7 @@ fn begin_admin(
     served: Option<Link>,
     open: impl FnOnce() -> Result<Hub, EngineError>,
     stop: &Stop,
-) -> Result<(Link, Option<Guest>), EngineError> {
+) -> Result<Session, EngineError> {
     let (mut link, guest) = match served {
         Some(link) => (link, None),
         None => {
@@ -359,6 +365,6 @@ fn begin_admin(
         }
     };
     stop.begin(&link.sender)?;
-    client_hello(&mut link, b"root", &software()).map_err(client::handshake_error)?;
-    Ok((link, guest))
+    let welcome = client_hello(&mut link, b"root", &software()).map_err(client::handshake_error)?;
+    Ok(Session { link, welcome, guest, keys: None })
 }

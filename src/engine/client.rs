@@ -15,7 +15,7 @@ use super::hub::{Hub, HubOptions};
 use super::stop::Stop;
 use super::trust::known::Known;
 use super::trust::{follow, rekey};
-use super::{session, upkeep};
+use super::{admin, session, upkeep};
 use crate::backup::bytes::escape;
 use crate::backup::digest::RunId;
 use crate::backup::fingerprint::Timestamp;
@@ -42,6 +42,8 @@ pub enum Target {
     },
     /// No daemon: the store engine runs inside this process.
     Store(PathBuf),
+    /// Whoever serves this store, or a relay with this state, as its administrator.
+    Admin(PathBuf),
 }
 
 /// What all client commands share.
@@ -141,6 +143,7 @@ pub(crate) fn open(options: &ClientOptions) -> Result<Session, EngineError> {
     match &options.target {
         Target::Server { server, bind } => open_server(options, server, *bind),
         Target::Store(store) => open_store(options, Hub::open(store, HubOptions::in_process())?),
+        Target::Admin(store) => admin::open_any(store, &options.stop),
     }
     .map_err(|error| options.stop.or(error))
 }
@@ -151,7 +154,7 @@ pub(crate) fn open(options: &ClientOptions) -> Result<Session, EngineError> {
 /// As [`open`].
 pub(crate) fn open_to_read(options: &ClientOptions) -> Result<Session, EngineError> {
     let session = match &options.target {
-        Target::Server { .. } => open(options),
+        Target::Server { .. } | Target::Admin(_) => open(options),
         Target::Store(store) => open_store(options, Hub::open_to_read(store)?),
     }?;
     about_another(options, session)

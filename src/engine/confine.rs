@@ -2,7 +2,7 @@
 //!
 //! | | writes below | reads besides | TCP |
 //! | --- | --- | --- | --- |
-//! | daemon | STORE (a relay: its state) | its own /proc entry, the time zone | listens on its port, connects to nobody |
+//! | daemon | STORE (a relay: its state) | its own /proc entry, the time zone | listens on its port (with a console: on any), connects to nobody |
 //! | destination | DIR, the client's state (key, pins) | the same, and what finds a host by its name: /etc, libraries | connects to its server's port and to 53 |
 //!
 //! The configuration has been read by then. It comes before every thread but one (`login_names`), and before the
@@ -39,19 +39,21 @@ const TO_FIND_HOSTS: [&str; 10] = [
 ];
 
 /// Confines a daemon; says so in the log. To be called while the process has one thread. `asked_not_to`: only privileges are
-/// renounced.
+/// renounced. `has_console`: in it the port can be changed.
 ///
 /// # Errors
 /// There is no folder to be confined to.
-pub fn daemon(options: &DaemonOptions, asked_not_to: bool) -> Result<(), EngineError> {
+pub fn daemon(options: &DaemonOptions, has_console: bool, asked_not_to: bool) -> Result<(), EngineError> {
     Store::make_folder(&options.store)?;
     let bounds = Bounds {
         write: vec![options.store.clone()],
         read: always_read(),
         listen: vec![options.listen.port()],
+        listen_anywhere: has_console,
         connect: Vec::new(),
     };
     let port = match options.listen.port() {
+        _ if has_console => "TCP ports (which one is set in the console)".to_owned(),
         0 => "any free TCP port".to_owned(),
         port => format!("TCP port {port}"),
     };
@@ -72,7 +74,7 @@ pub fn destination(options: &ReceiveOptions, asked_not_to: bool) -> Result<(), E
     })?;
     let (server, bind) = match &options.client.target {
         Target::Server { server, bind } => (split_server(server), *bind),
-        Target::Store(_) => (None, None),
+        Target::Store(_) | Target::Admin(_) => (None, None),
     };
     let port = server.map_or(PORT, |(_, port)| port);
     let bounds = Bounds {
@@ -80,6 +82,7 @@ pub fn destination(options: &ReceiveOptions, asked_not_to: bool) -> Result<(), E
         read: TO_FIND_HOSTS.iter().map(PathBuf::from).chain(always_read()).collect(),
         // What it connects from: whatever port the system gives, if the operator did not name one.
         listen: vec![bind.map_or(0, |bind| bind.port())],
+        listen_anywhere: false,
         connect: vec![port, NAME_SERVICE],
     };
     apply(&bounds, &format!("connects to TCP port {port}"), asked_not_to)

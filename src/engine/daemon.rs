@@ -9,13 +9,16 @@ use std::time::Duration;
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::heal;
 use super::hub::{Hub, HubOptions};
+use super::inside::Inside;
 use super::prune::Retention;
 use super::room::SpaceLimits;
+use super::rules::Rules;
 use super::verify::{self, VerifyOptions};
 use super::{session, upkeep};
 use crate::net::control;
 use crate::net::listener::{Handler, ListenLimits, Listener};
 use crate::net::shutdown::Shutdown;
+use crate::store::console_links::ConsoleLinks;
 
 /// How long sessions may go on after the signal to stop; commits under way are finished.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -45,27 +48,22 @@ pub struct DaemonOptions {
     pub identity_sessions: usize,
 }
 
+/// What is started once the store is open and the port is bound, before anybody is served.
+pub type Beside = Box<dyn FnOnce(&Inside, SocketAddr) -> Result<(), EngineError>>;
+
 /// Serves until `shutdown` is triggered, then drains. A commit that is still under way when the drain ends is finished
 /// by the next start.
 ///
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
 #[allow(clippy::needless_pass_by_value)]
-pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError> {
+pub fn run(options: DaemonOptions, shutdown: Shutdown, beside: Beside) -> Result<(), EngineError> {
     let DaemonOptions { trust_first_use, retention, relay, space, .. } = options;
-    let hub_options = HubOptions { trust_first_use, retention, relay, space, ..HubOptions::default() };
+    let hub_options = HubOptions { trust_first_use, relay, rules: Rules { retention, space }, ..HubOptions::default() };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     let failed = |message: String| EngineError::new(ErrorKind::Failed, message);
     let key = hub.keys.show(&hub.store)?;
-    let listener = Listener::bind(options.listen).map_err(|e| failed(e.to_string()))?;
-    tracing::info!(
-        "rbbackupd {} serves {}{} on {}, key {}",
-        env!("CARGO_PKG_VERSION"),
-        if relay { "as a relay, which keeps nothing but its state in " } else { "" },
-        hub.store.root().display(),
-        listener.local_addr(),
-        hub.keys.public(&hub.store)?.fingerprint(),
-    );
+    let mut listener = Listener::bind(options.listen).map_err(|e| failed(e.to_string()))?;
     if hub.options.trust_first_use {
         tracing::warn!("--trust-first-use: whoever reaches this port first under a name gets its directory");
     }
@@ -76,6 +74,19 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
     if let Err(error) = control::serve(&hub.store.meta_path(""), &shutdown, control) {
         tracing::warn!("commands of an administrator cannot reach this daemon: {error}");
     }
+    let inside = Inside::new(&hub, &options.store, listener.mover());
+    let links = ConsoleLinks::new(&inside.links_dir());
+    // Of a daemon that was killed.
+    links.withdraw();
+    beside(&inside, listener.local_addr())?;
+    tracing::info!(
+        "rbbackupd {} serves {}{} on {}, key {}",
+        env!("CARGO_PKG_VERSION"),
+        if relay { "as a relay, which keeps nothing but its state in " } else { "" },
+        hub.store.root().display(),
+        listener.local_addr(),
+        hub.keys.public(&hub.store)?.fingerprint(),
+    );
     let _ending = end_board(&hub, &shutdown)?;
     if !relay {
         verify::start(&hub, &shutdown, options.verify);
@@ -93,9 +104,11 @@ pub fn run(options: DaemonOptions, shutdown: Shutdown) -> Result<(), EngineError
         let hub = Arc::clone(&hub);
         Arc::new(move |incoming| session::serve(&hub, incoming))
     };
-    let left = listener.serve(&key, limits, &hub.connections, &shutdown, handler).map_err(|e| failed(e.to_string()))?;
+    let served = listener.serve(&key, limits, &hub.connections, &shutdown, handler);
+    links.withdraw();
+    let left = served.map_err(|e| failed(e.to_string()))?;
     if left > 0 {
-        tracing::warn!("{left} sessions were cut off");
+        tracing::warn!("cut off: {left} {}", if left == 1 { "session" } else { "sessions" });
     }
     hub.bell.ring();
     hub.healing.ring();

@@ -25,6 +25,8 @@ const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 pub enum ErrorKind {
     /// Anything else, or damage found: exit 1.
     Failed,
+    /// No snapshot has what was asked for: exit 1.
+    Absent,
     /// The input must be corrected: exit 2.
     Usage,
     /// Server not reachable, or lost and not regained: exit 10.
@@ -47,7 +49,7 @@ impl ErrorKind {
     /// The exit code of DESIGN 13.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::Absent => 1,
             Self::Usage => 2,
             Self::Unreachable => 10,
             Self::Locked => 11,
@@ -193,6 +195,7 @@ impl From<Refused> for EngineError {
             RefusalKind::Unavailable => ErrorKind::Unreachable,
             RefusalKind::Copies => ErrorKind::Copies,
             RefusalKind::Usage => ErrorKind::Usage,
+            RefusalKind::Absent => ErrorKind::Absent,
         };
         Self::new(kind, escape(&refused.message.0))
     }
@@ -208,6 +211,7 @@ impl From<&EngineError> for Refused {
             ErrorKind::Unreachable => RefusalKind::Unavailable,
             ErrorKind::Copies => RefusalKind::Copies,
             ErrorKind::Usage => RefusalKind::Usage,
+            ErrorKind::Absent => RefusalKind::Absent,
             _ => RefusalKind::Failed,
         };
         let mut message = error.message.clone().into_bytes();
@@ -222,6 +226,16 @@ mod tests {
     use crate::backup::digest::RunId;
     use crate::backup::lease::Holder;
     use crate::backup::relpath::RelPath;
+
+    #[test]
+    fn a_kind_is_the_same_on_the_other_side() {
+        use ErrorKind::{Absent, Copies, Failed, Guard, Locked, NoSpace, NotAllowed, Unreachable, Usage};
+        for kind in [Absent, Copies, Failed, Guard, Locked, NoSpace, NotAllowed, Unreachable, Usage] {
+            assert_eq!(EngineError::from(Refused::from(&EngineError::new(kind, "why"))).kind, kind);
+        }
+        // Whoever is interrupted over there has failed as seen from here.
+        assert_eq!(Refused::from(&EngineError::new(ErrorKind::Interrupted, "")).kind, RefusalKind::Failed);
+    }
 
     #[test]
     fn a_lock_names_its_holder_and_since_when() {

@@ -17,6 +17,7 @@ use crate::backup::manifest::ChangeRecord;
 use crate::backup::plan::{ContentPlace, Contents, Plan, PlanOptions, Planner};
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::{RunKind, SnapshotRecord};
+use crate::backup::spool::Spill;
 use crate::net::link::Link;
 use crate::net::message::{Busy, Forget};
 use crate::store::catalog::{Row, RowKind};
@@ -93,7 +94,7 @@ fn serve_run(
     // What a run of this root left there is of no use any more.
     hub.open_staging(who.copy(), &root)?.remove(&hub.own_dir("staging")?)?;
     let staging = hub.open_staging(who.copy(), &root)?;
-    let prepared = Prepared::new();
+    let prepared = Prepared::default();
     let commit_plan = CommitPlan {
         run: request.run,
         copy: who.copy(),
@@ -161,15 +162,20 @@ fn plan(
     let safe_before = super::receive::tick_before_now();
     let place = PassPlace { copy_dir: &copy.dir, copy: copy.id, root, recursive: true, safe_before };
     let found = pass(&hub.catalog, &reader, &place)?;
-    let mut planner = Planner::new(PlanOptions { delete: true, silent: true, shallow: false });
+    // Nothing arrives.
+    let mut planner = Planner::new(PlanOptions { delete: true, silent: true, shallow: false }, &Spill::default());
     for row in reader.range(copy.id, root) {
         let row = row?;
         let path = row.path.strip_prefix(root).unwrap_or_default();
         let others_hold = others.iter().any(|other| holds(other, &row));
         let deeper = !recursive && (path.depth() > 1 || row.kind == RowKind::Dir && path.depth() == 1);
-        planner.push(Some(present_of(row, path, &found.shared)), None, others_hold || deeper);
+        planner.push(Some(present_of(row, path, &found.shared)), None, others_hold || deeper).map_err(in_memory)?;
     }
-    Ok(planner.finish(&Nothing))
+    planner.finish(&Nothing).map_err(in_memory)
+}
+
+fn in_memory(error: std::io::Error) -> EngineError {
+    EngineError::new(ErrorKind::Failed, error.to_string())
 }
 
 fn record(

@@ -13,9 +13,10 @@ use super::error::{EngineError, ErrorKind};
 use super::fan_out::board::Board;
 use super::fan_out::heal::Healing;
 use super::fan_out::pace::Pace;
-use super::prune::Retention;
+use super::live::Live;
 use super::recover::{self, Pending};
-use super::room::{Accounts, SpaceLimits};
+use super::room::Accounts;
+use super::rules::{Rules, RulesInForce};
 use super::trust::keys::Keys;
 use super::upkeep::Bell;
 use super::vaults::Vaults;
@@ -39,12 +40,10 @@ use crate::tree::safe_dir::SafeDir;
 pub(crate) struct HubOptions {
     /// Accept a first contact from any address.
     pub(crate) trust_first_use: bool,
-    /// How much of the past is kept.
-    pub(crate) retention: Retention,
     /// The folder is a relay's state: no copy is kept.
     pub(crate) relay: bool,
-    /// How much may be stored.
-    pub(crate) space: SpaceLimits,
+    /// How much is kept, and how much may be stored, until that is changed.
+    pub(crate) rules: Rules,
     /// What time it is.
     pub(crate) clock: Clock,
 }
@@ -69,6 +68,8 @@ pub(crate) struct Hub {
     pub(crate) options: HubOptions,
     pub(crate) started: Instant,
     pub(crate) sessions: AtomicU32,
+    /// What an operator may change meanwhile.
+    pub(super) rules: RulesInForce,
     /// Of the listener, by key.
     pub(crate) connections: Connections,
     /// How much the copies take.
@@ -95,6 +96,8 @@ pub(crate) struct Hub {
     pub(super) healing: Arc<Healing>,
     /// How long a run waits for them.
     pub(super) pace: Pace,
+    /// What goes on, for those who watch.
+    pub(super) live: Live,
 }
 
 impl Hub {
@@ -127,7 +130,7 @@ impl Hub {
         own: Arc<SafeDir>,
         catalog: Catalog,
         pending: Pending,
-        options: HubOptions,
+        mut options: HubOptions,
     ) -> Result<Self, EngineError> {
         let registry = Registry::open(&store.registry_path())?;
         let invitations = Invitations::new(&store.meta_path("invitations"));
@@ -139,6 +142,7 @@ impl Hub {
             invitations,
             keys: Keys::default(),
             leases: Leases::new(),
+            rules: RulesInForce::new(std::mem::take(&mut options.rules)),
             options,
             started: Instant::now(),
             sessions: AtomicU32::new(0),
@@ -155,6 +159,7 @@ impl Hub {
             board: Board::default(),
             healing: Arc::default(),
             pace: Pace::default(),
+            live: Live::default(),
         })
     }
 
@@ -305,10 +310,11 @@ impl Who {
         ClientInfo { key: self.identity.key.unwrap_or_default(), address, software: self.software.clone() }
     }
 
-    /// For people: `user at address`.
+    /// For people: `user at address`, with the copy's node where that is another name.
     pub(crate) fn name(&self) -> String {
         let copy = self.copy();
         match self.address {
+            Some(address) if copy.node() != address.to_string() => format!("{copy} at {address}"),
             Some(address) => format!("{} at {address}", copy.user()),
             None => format!("{} on this machine (--store)", copy.user()),
         }

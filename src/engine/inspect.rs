@@ -1,5 +1,6 @@
 //! `ls`, `status` and `forget`: the client's side of what needs one question and its answer.
 
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
@@ -175,7 +176,7 @@ pub(super) fn end(link: Link, guest: Option<Guest>) {
 }
 
 /// Lists what the snapshot of that time holds at `path`: a folder's names, or the file itself; without a path, the roots
-/// (then no snapshot answers).
+/// (then no snapshot answers). `listed` says when it has enough.
 ///
 /// # Errors
 /// [`EngineError`], whose kind is the exit code.
@@ -183,7 +184,7 @@ pub fn list(
     client: &ClientOptions,
     path: Option<&Path>,
     when: When,
-    listed: &mut dyn FnMut(ListedEntry),
+    listed: &mut dyn FnMut(ListedEntry) -> ControlFlow<()>,
 ) -> Result<Option<Listing>, EngineError> {
     let path = path.map(absolute).transpose()?;
     let Session { mut link, guest, .. } = client::open_to_read(client)?;
@@ -196,7 +197,7 @@ fn list_over(
     link: &mut Link,
     path: Option<&RelPath>,
     when: When,
-    listed: &mut dyn FnMut(ListedEntry),
+    listed: &mut dyn FnMut(ListedEntry) -> ControlFlow<()>,
 ) -> Result<Option<Listing>, EngineError> {
     let asked = path.cloned().unwrap_or_default();
     // Without content `all` means the path itself, even if it is the empty one.
@@ -212,7 +213,7 @@ fn list_over(
     let name = |names: &[(u32, Bytes)], id: u32| {
         names.binary_search_by_key(&id, |(number, _)| *number).ok().and_then(|i| Some(names.get(i)?.1.0.clone()))
     };
-    loop {
+    'all: loop {
         let tree = match answer(link)? {
             Message::Tree(tree) => tree,
             Message::TreeEnd(_) => break,
@@ -226,7 +227,9 @@ fn list_over(
             let full = asked.join_path(&entry.path).map_err(WireError::from)?;
             entry.path = if path.is_some() { full.strip_prefix(&root).unwrap_or_default() } else { RelPath::root() };
             let (user, group) = (name(&owners.users, entry.meta.uid), name(&owners.groups, entry.meta.gid));
-            listed(ListedEntry { path: with_slash(full.as_bytes()), entry, user, group });
+            if listed(ListedEntry { path: with_slash(full.as_bytes()), entry, user, group }).is_break() {
+                break 'all;
+            }
         }
     }
     let (snapshot, time_secs, complete) = (granted.snapshot, granted.time_secs, granted.complete);
@@ -257,7 +260,7 @@ pub fn status(client: &ClientOptions) -> Result<StatusReport, EngineError> {
     Ok(StatusReport {
         target: match &client.target {
             Target::Server { server, .. } => server.clone(),
-            Target::Store(store) => escape(store.as_os_str().as_bytes()),
+            Target::Store(store) | Target::Admin(store) => escape(store.as_os_str().as_bytes()),
         },
         software: welcome.software.0,
         store: welcome.store,

@@ -56,7 +56,7 @@ pub(crate) fn status(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineErro
 
 /// What counts against an identity's quota, and the quota; without one 0, and nothing is looked at.
 fn quota(hub: &Hub, identity: &Identity) -> Result<(u64, u64), EngineError> {
-    match hub.options.space.quota(identity) {
+    match hub.rules.now().space.quota(identity) {
         Some(quota) if !hub.is_relay() => Ok((room::usage(hub, &identity.copy)?.total(), quota)),
         _ => Ok((0, 0)),
     }

@@ -28,7 +28,8 @@
 //! [`trust`] says who is let in. `hub` is what the sessions of one store share, `session` one conversation, `wire` checks what a peer says,
 //! [`observer`] tells what happens, `recover` finishes what a crash interrupted, `vaults` opens history, `run_log` writes
 //! down how each run ended, [`confine`] what a process keeps of its rights (`login_names` is outside of it), `run_id` keeps the runs of different copies apart. `upkeep` is the one thread that works beside the sessions: `pack` moves what was retired into
-//! the vaults, [`prune`] lets go what no rule keeps. [`room`] says how much a run may stage.
+//! the vaults, [`prune`] lets go what no rule keeps. [`room`] says how much a run may stage,
+//! [`rules`] what an operator changes meanwhile. Who watches looks at [`live`], from [`inside`] the daemon; [`progress`] tells how far a run is.
 
 pub mod admin;
 mod catch_up;
@@ -44,8 +45,10 @@ mod history;
 #[cfg(test)]
 pub(in crate::engine) mod hostile;
 mod hub;
+pub mod inside;
 pub mod inspect;
 mod inspect_serve;
+pub mod live;
 mod login_names;
 pub mod observer;
 mod pack;
@@ -53,6 +56,7 @@ pub mod past;
 mod past_serve;
 mod patience;
 mod placed;
+pub mod progress;
 pub mod prune;
 mod prune_serve;
 pub mod purge;
@@ -63,6 +67,7 @@ mod relay;
 pub mod restore;
 mod restore_serve;
 pub mod room;
+pub mod rules;
 mod run_id;
 mod run_log;
 mod session;

@@ -254,6 +254,37 @@ pub struct Summary {
     pub enough: bool,
 }
 
+#[cfg(test)]
+impl Summary {
+    /// For tests: that of a run that went well.
+    pub(crate) fn example() -> Self {
+        Self {
+            root: b"/home/u/docs".to_vec(),
+            snapshot: Some(7),
+            manifest: Digest::of(b""),
+            created: 1200,
+            updated: 3,
+            moved: 0,
+            deleted: 1,
+            touched: 0,
+            unchanged: 5,
+            files: 1204,
+            bytes: 5 << 20,
+            bytes_read: 4 << 20,
+            content_bytes_sent: 2 << 20,
+            wire_bytes_sent: 3 << 20,
+            wire_bytes_received: 1 << 10,
+            errors: 0,
+            altered: 0,
+            incomplete: false,
+            elapsed_secs: 187.2,
+            notes: Vec::new(),
+            copies: Vec::new(),
+            enough: true,
+        }
+    }
+}
+
 /// What became of a run at one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyState {

@@ -100,11 +100,13 @@ pub(super) fn update_catalog(
         }
     }
     // What is prepared has a path that fits, or it could not be placed.
-    let items = plan.prepare.iter().zip(prepared);
-    let rows = items.filter_map(|(step, item)| Some((at(root, &step.path).ok()?, &step.form, item)));
-    let rows = rows.map(|(path, form, item)| Update::Put(row_of(path, form, item, safe_before)));
+    let mut failed = None;
+    let items = prepared.beside(plan).map_while(|ready| ready.map_err(|e| failed = Some(e)).ok());
+    let rows = items.filter_map(|(step, item)| {
+        Some(Update::Put(row_of(at(root, &step.path).ok()?, &step.form, &item, safe_before)))
+    });
     hub.catalog.apply(copy.id, updates.into_iter().chain(rows))?;
-    Ok(())
+    failed.map_or(Ok(()), |e| Err(EngineError::new(ErrorKind::Failed, format!("the plan cannot be read again: {e}"))))
 }
 
 /// Whether `path` left `park` by a park of its own, or with one, before `park` itself left: parks are deepest first.

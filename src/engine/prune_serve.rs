@@ -22,7 +22,7 @@ fn check(who: &Who) -> Result<(), EngineError> {
 pub(super) fn prune(hub: &Hub, who: &Who, link: &Link) -> Result<(), EngineError> {
     check(who)?;
     upkeep::once(hub, &|| true);
-    let report = prune::prune(hub, &hub.options.retention, hub.now(), false, &|| true)?;
+    let report = prune::prune(hub, &hub.rules.now().retention, hub.now(), false, &|| true)?;
     let troubles = report.copies.iter().filter_map(|copy| copy.trouble.clone());
     Ok(link.send(Pruned {
         snapshots: report.copies.iter().map(|copy| copy.snapshots.len() as u64).sum(),

@@ -105,7 +105,7 @@ impl<'a> Room<'a> {
     /// What the copy takes cannot be found out.
     pub(crate) fn of(hub: &'a Hub, who: &Who, root: &RelPath, staged: u64) -> Result<Self, EngineError> {
         let copy = who.copy().clone();
-        let quota = match hub.options.space.quota(&hub.registry.refresh(&who.identity)?) {
+        let quota = match hub.rules.now().space.quota(&hub.registry.refresh(&who.identity)?) {
             None => None,
             Some(bytes) => {
                 let (account, id) = (hub.accounts.of(&copy), staging_id(&copy, root));
@@ -226,7 +226,7 @@ impl<'a> Room<'a> {
     fn over(&self, quota: u64, usage: Usage) -> EngineError {
         let message = format!(
             "this backup does not fit into the quota of {}: {} of {} are used ({} in files, {} in history), and this needs {} \
-             more. Nothing was changed. Deleting helps once history expires; leave out what need not be kept (--exclude), \
+             more at least. Nothing was changed. Deleting helps once history expires; leave out what need not be kept (--exclude), \
              or let the server's administrator raise the quota or prune",
             self.copy,
             show_bytes(usage.copy.saturating_add(usage.history)),
@@ -242,7 +242,7 @@ impl<'a> Room<'a> {
     fn beyond_reserve(&self, part: Part) -> Result<u64, EngineError> {
         // What cannot be asked is found out by writing.
         let Some(disk) = left_of(self.hub.store.root_dir()) else { return Ok(u64::MAX) };
-        let reserve = self.hub.options.space.reserve.unwrap_or_else(|| reserve_of(disk.total));
+        let reserve = self.hub.rules.now().space.reserve.unwrap_or_else(|| reserve_of(disk.total));
         let part = if part == Part::Whole { 1 } else { 2 };
         let inodes = (disk.inodes_total / 100).min(RESERVE_INODES);
         match disk.bytes.checked_sub(reserve / part) {
@@ -251,7 +251,7 @@ impl<'a> Room<'a> {
         }
         let root = escape(self.hub.store.root().as_os_str().as_encoded_bytes());
         let message = format!(
-            "the disk of '{root}' has {} and {} inodes left, and {} and {} inodes are kept free so that the server can be \
+            "there is no space left: the disk of '{root}' has {} and {} inodes, and {} and {} inodes are kept free so that the server can be \
              managed ([limits] reserve). Nothing was changed. The server's administrator makes room: a larger disk, or \
              'rbbackupd prune'",
             show_bytes(disk.bytes),

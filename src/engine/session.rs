@@ -1,5 +1,6 @@
 //! One conversation on the store's side: who is it, what does it want, one request after the other.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,16 +8,21 @@ use super::client::{now, software};
 use super::error::{EngineError, ErrorKind};
 use super::fan_out::{self, attend};
 use super::hub::{Hub, Who};
+use super::live::{RunEnd, RunName, RunPurpose};
 use super::trust::{admit, identities};
+use super::wire::WireError;
 use super::{
     forget, inspect_serve, past_serve, prune_serve, purge, receive, recover, relay, restore_serve, stats, verify,
 };
 use crate::backup::bytes::escape;
+use crate::backup::relpath::RelPath;
 use crate::net::connections::ConnectionId;
 use crate::net::handshake::{HandshakeError, read_hello};
 use crate::net::link::{Link, LinkError};
 use crate::net::listener::Incoming;
-use crate::net::message::{HELLO_MAGIC, Join, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Verify, Welcome};
+use crate::net::message::{
+    Begin, HELLO_MAGIC, Join, Message, Of, PROTOCOL_VERSION, RefusalKind, Refused, Verify, Welcome,
+};
 use crate::store::names::CopyName;
 use crate::store::registry::{Identity, Registry, Right};
 
@@ -100,7 +106,7 @@ fn of(hub: &Hub, who: &Who, of: &Of) -> Result<Who, EngineError> {
         let shown: Vec<String> = known.iter().take(COPIES_SHOWN_MAX).map(|copy| format!("'{copy}'")).collect();
         let more = if known.len() > shown.len() { " and others" } else { "" };
         let message = format!("there is no copy '{copy}' in this store; it has {}{more}", shown.join(", "));
-        return Err(EngineError::new(ErrorKind::Failed, message));
+        return Err(EngineError::new(ErrorKind::Absent, message));
     }
     Ok(Who { identity: Identity { copy, rights: ADMIN_RIGHTS.to_vec(), ..who.identity.clone() }, ..who.clone() })
 }
@@ -160,6 +166,30 @@ fn lacks(who: &Who, right: Right) -> EngineError {
     EngineError::new(ErrorKind::NotAllowed, message)
 }
 
+/// A backup, shown to who watches. Broken off: nothing more can be received over the link.
+fn backup(hub: &Arc<Hub>, who: &Who, link: &mut Link, begin: &Begin) -> Result<ControlFlow<()>, EngineError> {
+    // Nobody is shown what is no path.
+    let root = RelPath::new(begin.root.as_slice()).map_err(WireError::from)?;
+    let live = hub.live.begin_arriving(RunName {
+        id: begin.run.to_string(),
+        purpose: RunPurpose::Backup,
+        node: who.copy().node().to_owned(),
+        user: who.copy().user().to_owned(),
+        root: [b"/", root.as_bytes()].concat(),
+    });
+    let served = if fan_out::concerns(hub, who, begin) {
+        fan_out::serve(hub, who, link, begin, &live).map(|()| ControlFlow::Break(()))
+    } else {
+        let terms = receive::Terms { observer: Some(live.below_root()), ..receive::Terms::default() };
+        receive::serve(hub, who, link, begin, &terms).map(|receipt| {
+            live.run().came_to(RunEnd::from(&receipt));
+            ControlFlow::Continue(())
+        })
+    };
+    live.ends(served.as_ref().err());
+    served
+}
+
 /// Serves one request after the other. Some: a destination joins, and the link is to be given to who called it.
 fn requests(
     hub: &Arc<Hub>,
@@ -202,11 +232,14 @@ fn requests(
                 return Ok(None);
             }
             Message::Of(copy) => *who = of(hub, me, &copy)?,
-            Message::Begin(begin) if fan_out::concerns(hub, who, &begin) => {
-                fan_out::serve(hub, who, link, &begin)?;
-                return Ok(None);
+            Message::Begin(begin) if begin.dry_run => {
+                receive::serve(hub, who, link, &begin, &receive::Terms::default())?;
             }
-            Message::Begin(begin) => drop(receive::serve(hub, who, link, &begin, &receive::Terms::default())?),
+            Message::Begin(begin) => {
+                if backup(hub, who, link, &begin)?.is_break() {
+                    return Ok(None);
+                }
+            }
             Message::Read(read) => restore_serve::serve(hub, who, link, read)?,
             Message::Snapshots(asked) => past_serve::snapshots(hub, who, link, asked)?,
             Message::History(asked) => past_serve::history(hub, who, link, asked)?,

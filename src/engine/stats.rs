@@ -52,7 +52,8 @@ fn of_copy(hub: &Hub, copy: &CopyName) -> Result<CopyStats, EngineError> {
         raw_bytes += raw;
     }
     let owner = hub.registry.list().into_iter().map(|member| member.identity).find(|identity| identity.copy == *copy);
-    let quota = owner.as_ref().map_or_else(|| hub.options.space.quota_of(copy), |owner| hub.options.space.quota(owner));
+    let space = &hub.rules.now().space;
+    let quota = owner.as_ref().map_or_else(|| space.quota_of(copy), |owner| space.quota(owner));
     let quota = (room::usage(hub, copy)?.total(), quota.unwrap_or(0));
     let verified = VerifiedState::load(&hub.store.meta_path("verified"), copy);
     let records = snapshots.list()?;

@@ -121,7 +121,7 @@ pub(super) fn once(hub: &Hub, go_on: &dyn Fn() -> bool) {
 /// Packed first: what is not packed cannot be swept.
 fn prune(hub: &Hub, go_on: &dyn Fn() -> bool) {
     let pace = Pace::new(hub, go_on);
-    match prune::prune(hub, &hub.options.retention, hub.now(), false, &|| pace.step(PRUNE_STEP_BYTES)) {
+    match prune::prune(hub, &hub.rules.now().retention, hub.now(), false, &|| pace.step(PRUNE_STEP_BYTES)) {
         Ok(report) => {
             report.copies.iter().filter_map(|copy| copy.trouble.as_ref()).for_each(|why| tracing::warn!("{why}"));
             report.strangers.iter().for_each(|name| tracing::warn!("the configuration names {name}, who is not here"));

@@ -11,10 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::connection::{self, Role, Timing};
@@ -27,6 +27,8 @@ use super::socket::Socket;
 pub const CONTROL_NAME: &str = "control.sock";
 /// Conversations at once; who runs that many commands as root waits for none.
 const SESSIONS_MAX: usize = 16;
+/// Of this very process at once, which are the console's: whatever those who look there ask for, commands come through.
+const OWN_SESSIONS_MAX: usize = 32;
 
 /// Pause after the system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -90,7 +92,7 @@ pub fn serve(folder: &Path, shutdown: &Shutdown, handler: Handler) -> io::Result
 }
 
 async fn accept_all(listener: &UnixListener, shutdown: &Shutdown, handler: &Handler) {
-    let sessions = Arc::<AtomicUsize>::default();
+    let (commands, own) = (Arc::new(Semaphore::new(SESSIONS_MAX)), Arc::new(Semaphore::new(OWN_SESSIONS_MAX)));
     let ours = rustix::process::geteuid().as_raw();
     loop {
         let accepted = tokio::select! {
@@ -106,18 +108,16 @@ async fn accept_all(listener: &UnixListener, shutdown: &Shutdown, handler: &Hand
                 continue;
             }
         };
-        if !stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours) {
+        let Some(peer) = stream.peer_cred().ok().filter(|peer| peer.uid() == 0 || peer.uid() == ours) else {
             debug!("another user came to {CONTROL_NAME}");
             continue;
-        }
-        if sessions.fetch_add(1, Ordering::SeqCst) >= SESSIONS_MAX {
-            sessions.fetch_sub(1, Ordering::SeqCst);
-            continue;
-        }
-        let (link, handler, sessions) = (link_on(stream, Role::Daemon), handler.clone(), sessions.clone());
+        };
+        let is_own = peer.pid() == Some(std::process::id().cast_signed());
+        let Ok(permit) = Arc::clone(if is_own { &own } else { &commands }).try_acquire_owned() else { continue };
+        let (link, handler) = (link_on(stream, Role::Daemon), handler.clone());
         let serve = move || {
+            let _permit = permit;
             handler(link);
-            sessions.fetch_sub(1, Ordering::SeqCst);
         };
         if let Err(error) = std::thread::Builder::new().name("control".to_owned()).spawn(serve) {
             warn!(%error, "no thread for a session");

@@ -20,8 +20,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
@@ -50,6 +52,9 @@ const GUEST_SOCKETS_MAX: usize = 2 * HANDSHAKES_MAX;
 const BACKLOG: i32 = 1024;
 /// Pause after the system refused to accept (out of file descriptors): others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest that anybody waits for a listener to move.
+const MOVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why nothing is listened to.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +137,35 @@ pub struct Listener {
     socket: StdListener,
     local: SocketAddr,
     timing: Timing,
+    moves: Option<UnboundedReceiver<Move>>,
+}
+
+/// Moves a listener elsewhere while it serves. Clones move the same one.
+#[derive(Clone)]
+pub struct Mover(UnboundedSender<Move>);
+
+/// Where to, and who is told.
+struct Move {
+    addr: SocketAddr,
+    /// Nobody waits for it any longer: it is not carried out then.
+    until: Instant,
+    answer: Sender<Result<SocketAddr, ListenError>>,
+}
+
+impl Mover {
+    /// Listens there from now on. Blocks; for plain threads only.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`]: it goes on where it was.
+    pub fn move_to(&self, addr: SocketAddr) -> Result<SocketAddr, ListenError> {
+        let failed = |why| ListenError::Bind { addr, source: io::Error::other(why) };
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        let until = Instant::now() + MOVE_PATIENCE;
+        self.0.send(Move { addr, until, answer }).map_err(|_| failed("the daemon is stopping"))?;
+        answered
+            .recv_timeout(MOVE_PATIENCE)
+            .map_err(|_| failed("the daemon is busy with the move before; try again"))?
+    }
 }
 
 impl Listener {
@@ -148,7 +182,14 @@ impl Listener {
         };
         let socket = bound.map_err(|e| ListenError::Bind { addr, source: e.into() })?;
         let local = socket.local_addr().map_err(|source| ListenError::Bind { addr, source })?;
-        Ok(Self { socket, local, timing: Timing::default() })
+        Ok(Self { socket, local, timing: Timing::default(), moves: None })
+    }
+
+    /// What moves it while it serves.
+    pub fn mover(&mut self) -> Mover {
+        let (sender, moves) = unbounded_channel();
+        self.moves = Some(moves);
+        Mover(sender)
     }
 
     /// Where it listens: with the port that the system chose if none was given.
@@ -189,7 +230,8 @@ impl Listener {
             let _guard = runtime.enter();
             TcpListener::from_std(self.socket).map_err(|source| ListenError::Bind { addr: self.local, source })?
         };
-        runtime.block_on(accept_all(listener, &desk));
+        let moves = self.moves.unwrap_or_else(|| unbounded_channel().1);
+        runtime.block_on(accept_all(listener, moves, &desk));
         Ok(desk.sessions.drain(limits.drain))
     }
 }
@@ -220,12 +262,19 @@ struct Desk {
     handler: Handler,
 }
 
-async fn accept_all(listener: TcpListener, desk: &Arc<Desk>) {
+async fn accept_all(mut listener: TcpListener, mut moves: UnboundedReceiver<Move>, desk: &Arc<Desk>) {
     let sockets = Arc::new(Semaphore::new(GUEST_SOCKETS_MAX));
     loop {
         let accepted = tokio::select! {
             biased;
             () = desk.shutdown.triggered() => return,
+            Some(asked) = moves.recv() => {
+                if Instant::now() >= asked.until {
+                    continue;
+                }
+                listener = relocate(listener, asked, &desk.shutdown).await;
+                continue;
+            }
             accepted = accept(&listener, &sockets) => accepted,
         };
         match accepted {
@@ -241,6 +290,65 @@ async fn accept_all(listener: TcpListener, desk: &Arc<Desk>) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+fn bind_here(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let Listener { socket, local, .. } = Listener::bind(addr)?;
+    let listener = TcpListener::from_std(socket).map_err(|source| ListenError::Bind { addr, source })?;
+    Ok((listener, local))
+}
+
+/// Listens elsewhere, or goes on where it was. Another address of the same port is free only once this one is given up; whoever
+/// asked is told before anything else is tried.
+async fn relocate(listener: TcpListener, asked: Move, shutdown: &Shutdown) -> TcpListener {
+    let tell = |outcome: Result<SocketAddr, ListenError>| {
+        if let Ok(local) = &outcome {
+            tracing::info!("listens on {local} from now on");
+        }
+        // Who asked may have gone.
+        let _ = asked.answer.send(outcome);
+    };
+    if listener.local_addr().is_ok_and(|here| here == asked.addr) {
+        tell(Ok(asked.addr));
+        return listener;
+    }
+    let error = match bind_here(asked.addr) {
+        Ok((new, local)) => {
+            tell(Ok(local));
+            return new;
+        }
+        Err(error) => error,
+    };
+    let before =
+        listener.local_addr().ok().filter(|before| before.port() == asked.addr.port() && *before != asked.addr);
+    let is_ours = matches!(&error, ListenError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+    let Some(before) = before.filter(|_| is_ours) else {
+        tell(Err(error));
+        return listener;
+    };
+    drop(listener);
+    match bind_here(asked.addr) {
+        Ok((new, local)) => {
+            tell(Ok(local));
+            new
+        }
+        Err(error) => {
+            tell(Err(error));
+            back_to(before, shutdown).await
+        }
+    }
+}
+
+/// Listens where it did a moment ago. At the daemon's end any place will do.
+async fn back_to(addr: SocketAddr, shutdown: &Shutdown) -> TcpListener {
+    loop {
+        let wanted = if shutdown.is_triggered() { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) } else { addr };
+        match bind_here(wanted) {
+            Ok((listener, _)) => return listener,
+            Err(error) => warn!("{error}; trying again"),
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 

@@ -173,6 +173,8 @@ pub enum RefusalKind {
     Copies,
     /// What was asked for cannot be meant so: exit 2.
     Usage,
+    /// No snapshot has what was asked for: exit 1.
+    Absent,
 }
 
 /// The request is refused; the connection closes.

@@ -45,17 +45,17 @@ fn is_same_machine(addr: SocketAddr, local: SocketAddr) -> bool {
 /// Addresses that belong to one peer, as far as one can tell: an IPv4 address; of IPv6 a /64, all of which whoever has one
 /// of its addresses can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Neighbourhood(IpAddr);
+pub(crate) struct Neighbourhood(IpAddr);
 
 impl Neighbourhood {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(v6) if !v6.is_loopback() => Self(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()),
             other => Self(other),
         }
     }
 
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         self.0.is_loopback()
     }
 }

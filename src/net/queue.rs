@@ -15,6 +15,11 @@ use tokio::sync::Notify;
 use super::link::LinkError;
 use crate::backup::limits::BULK_FRAME_BYTES_MAX;
 
+/// Words that find room in a queue that is full.
+const WORDS_SPARE: usize = 4;
+/// A word is as short as this.
+const WORD_BYTES_MAX: usize = 1024;
+
 /// A bounded queue with an end that has a reason.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -63,12 +68,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Appends if there is space; false: there is none.
+    /// Appends if there is space, and a short word also beyond it ([`WORDS_SPARE`]): a line that is busy is always full, and
+    /// what keeps a conversation alive is said on it all the same. False: there is none.
     pub(super) fn try_push(&self, item: T) -> Result<bool, LinkError> {
         let mut state = self.lock();
         match &state.end {
             Some(end) => Err(end.clone()),
-            None if !self.fits(&state, &item) => Ok(false),
+            None if !self.fits(&state, &item) && !self.is_spare_word(&state, &item) => Ok(false),
             None => {
                 self.put(&mut state, item);
                 Ok(true)
@@ -191,6 +197,10 @@ impl<T> Queue<T> {
             || state.items.len() < self.items_max && state.bytes + (self.weigh)(item) <= BULK_FRAME_BYTES_MAX
     }
 
+    fn is_spare_word(&self, state: &State<T>, item: &T) -> bool {
+        state.items.len() < self.items_max + WORDS_SPARE && (self.weigh)(item) <= WORD_BYTES_MAX
+    }
+
     fn put(&self, state: &mut State<T>, item: T) {
         state.bytes += (self.weigh)(&item);
         state.items.push_back(item);
@@ -224,12 +234,15 @@ mod tests {
     fn a_queue_is_full_by_count_and_by_bytes() {
         let queue = Queue::new(3, |bytes: &usize| *bytes);
         let push = |bytes: usize| queue.try_push(bytes).unwrap();
-        // One fits, whatever it is; with it nothing does.
-        assert_eq!([push(BULK_FRAME_BYTES_MAX + 1), push(1)], [true, false]);
-        queue.try_pop().unwrap();
-        assert_eq!([push(BULK_FRAME_BYTES_MAX - 1), push(2), push(1)], [true, false, true]);
+        // One fits, whatever it is; with it nothing does but words.
+        let long = WORD_BYTES_MAX + 1;
+        assert_eq!([push(BULK_FRAME_BYTES_MAX + 1), push(long), push(1)], [true, false, true]);
         queue.clear();
-        assert_eq!([push(1), push(1), push(1), push(1)], [true, true, true, false]);
+        assert_eq!([push(BULK_FRAME_BYTES_MAX - long), push(long + 1), push(long)], [true, false, true]);
+        queue.clear();
+        assert_eq!([push(long), push(long), push(long), push(long)], [true, true, true, false]);
+        // And of those not any number.
+        assert_eq!([push(1), push(1), push(1), push(1), push(1)], [true, true, true, true, false]);
         queue.cut(LinkError::Revoked);
         assert_eq!((queue.try_pop(), queue.try_push(1)), (Err(LinkError::Revoked), Err(LinkError::Revoked)));
     }

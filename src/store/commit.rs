@@ -192,14 +192,13 @@ impl CommitPlan<'_> {
         };
         let held: HashMap<u32, u64> = self.plan.parks.iter().map(|p| (p.slot, p.ino)).collect();
         let placed: HashSet<&RelPath> = self.plan.places.iter().map(|p| &p.path).collect();
-        let made: HashMap<&RelPath, u64> = self
-            .plan
-            .prepare
-            .iter()
-            .zip(self.prepared)
-            .filter(|(step, _)| placed.contains(&step.path))
-            .map(|(step, item)| (&step.path, item.stat.fingerprint.ino))
-            .collect();
+        let mut made: HashMap<RelPath, u64> = HashMap::new();
+        for ready in self.prepared.beside(self.plan) {
+            let (step, item) = ready.map_err(|e| TreeError::new("read", b"the plan", b"", e))?;
+            if placed.contains(&step.path) {
+                made.insert(step.path.clone(), item.stat.fingerprint.ino);
+            }
+        }
         let mut journal = Journal {
             run: self.run,
             node: Bytes(self.copy.node().as_bytes().to_vec()),

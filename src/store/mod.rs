@@ -16,6 +16,7 @@
 
 pub mod catalog;
 pub mod commit;
+pub mod console_links;
 pub(crate) mod failpoint;
 pub mod follows;
 pub mod invitations;

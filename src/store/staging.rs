@@ -6,6 +6,7 @@
 //!     tree/r/…                   files in the shape of the root, so that a new directory is placed by one rename
 //!     spare/<digest>             content that lost its place in the tree
 //!     park/<slot>                names on their way during a commit
+//!     list, index                for a moment: they become files without a name (see `overflow`)
 //! ```
 //! A staged file is named by its content alone: after a restart everything found here is hashed again ([`Staging::adopt`]),
 //! so no index has to be durable. Files of the index are whole and verified; what is not in it is leftover.
@@ -14,20 +15,25 @@ mod adopt;
 mod extract;
 mod index;
 mod large;
+mod overflow;
 mod prepare;
+mod prepared;
 mod purge;
 mod spare;
 
 pub(crate) use adopt::hash_file;
 pub(crate) use large::chunks_of;
 pub use large::{Chunk, KnownChunks, LargeWriter};
-pub use prepare::{PrepareError, PrepareSources, Prepared, PreparedItem, VaultSource};
+pub use prepare::{PrepareError, PrepareSources, VaultSource};
+pub use prepared::{Prepared, PreparedItem};
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use self::index::Index;
 use super::names::CopyName;
@@ -44,7 +50,7 @@ use crate::tree::stat::{FileKind, Stat};
 const DIRS_OPEN_MAX: usize = 64;
 
 /// A whole file in staging.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StagedFile {
     pub(crate) digest: Digest,
     pub(crate) xattrs: Vec<Xattr>,
@@ -63,7 +69,7 @@ impl StagedFile {
 }
 
 /// What the catalog will want to know of an inode.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct SmallStat {
     /// Kind.
     pub kind: FileKind,
@@ -143,13 +149,14 @@ impl Staging {
         };
         written.map_err(|e| TreeError::new("write", dir.label(), b"owner", e))?;
         let tree = Arc::new(dir.make_dirs(&RelPath::new(b"tree").unwrap_or_default(), 0o700)?);
+        let dir = Arc::new(dir);
         Ok(Self {
             id,
-            dir: Arc::new(dir),
+            index: Mutex::new(Index::new(Arc::clone(&dir))),
+            dir,
             tree,
             policy,
             dirs: Mutex::default(),
-            index: Mutex::default(),
             mixed: AtomicBool::new(false),
         })
     }
@@ -170,8 +177,11 @@ impl Staging {
     }
 
     /// Whether a whole file with this content is staged, under any path.
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.index().has(digest)
+    ///
+    /// # Errors
+    /// The store's disk fails: what there is too much of for memory lies there.
+    pub fn has(&self, digest: &Digest) -> Result<bool, TreeError> {
+        self.asked(self.index().has(digest))
     }
 
     /// Bytes of what it has.
@@ -180,13 +190,29 @@ impl Staging {
     }
 
     /// Bytes of what is staged for this path.
-    pub fn bytes_of(&self, path: &RelPath) -> u64 {
-        self.index().get(path).map_or(0, |file| file.stat.fingerprint.size)
+    ///
+    /// # Errors
+    /// Those of [`Staging::has`].
+    pub fn bytes_of(&self, path: &RelPath) -> Result<u64, TreeError> {
+        Ok(self.find(path)?.map_or(0, |file| file.stat.fingerprint.size))
     }
 
     /// Whether exactly this content, of this size, is staged for this path.
-    pub fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> bool {
-        self.index().get(path).is_some_and(|f| (f.digest, f.stat.fingerprint.size) == (*digest, size))
+    ///
+    /// # Errors
+    /// Those of [`Staging::has`].
+    pub fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> Result<bool, TreeError> {
+        Ok(self.find(path)?.is_some_and(|f| (f.digest, f.stat.fingerprint.size) == (*digest, size)))
+    }
+
+    /// What is staged for this path.
+    fn find(&self, path: &RelPath) -> Result<Option<StagedFile>, TreeError> {
+        self.asked(self.index().get(path))
+    }
+
+    /// What the index answered.
+    fn asked<T>(&self, answer: std::io::Result<T>) -> Result<T, TreeError> {
+        answer.map_err(|e| self.spool_error(e))
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -224,7 +250,7 @@ impl Staging {
                 let top = RelPath::new(b"r").unwrap_or_default();
                 let lost = at.strip_prefix(&top).unwrap_or_default();
                 if !self.set_aside(&lost, &dir, name)? {
-                    self.unindex(&lost);
+                    self.unindex(&lost)?;
                     dir.unlink(name)?;
                 }
             }
@@ -251,7 +277,7 @@ impl Staging {
     /// Removes what stands at `path`'s place (`name` in `dir`); whole files among it are set aside.
     pub(crate) fn clear_place(&self, path: &RelPath, dir: &SafeDir, name: &[u8]) -> Result<(), TreeError> {
         self.set_aside_within(path)?;
-        self.unindex(path);
+        self.unindex(path)?;
         dir.remove_tree(name).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })
     }
 
@@ -260,7 +286,7 @@ impl Staging {
     /// # Errors
     /// The store's disk fails or is full.
     pub fn put(&self, path: &RelPath, form: &Meta, digest: Digest, content: &[u8]) -> Result<(), TreeError> {
-        if self.index().get(path).is_some_and(|f| f.digest == digest) {
+        if self.find(path)?.is_some_and(|f| f.digest == digest) {
             return Ok(());
         }
         let (dir, name) = self.parent(path)?;
@@ -274,22 +300,21 @@ impl Staging {
         let want = disk_form_of(form, FileKind::File, self.policy);
         apply(Place::File(file, path.as_bytes()), &want)?;
         let stat = stat_file(file).map_err(|e| TreeError::new("look at", b"staging", path.as_bytes(), e))?;
-        self.enter(path, StagedFile { digest, xattrs: form.xattrs.clone(), stat: (&stat).into() });
-        Ok(())
+        self.enter(path, StagedFile { digest, xattrs: form.xattrs.clone(), stat: (&stat).into() })
     }
 
     /// What stands at `path` is not whole any more, and may never be.
-    pub(crate) fn forget(&self, path: &RelPath) {
-        self.index().begin(path);
+    pub(crate) fn forget(&self, path: &RelPath) -> Result<(), TreeError> {
+        self.asked(self.index().begin(path))
     }
 
     /// Nothing that the index knows at `path` or within it is there any more: something else takes the place.
-    fn unindex(&self, path: &RelPath) {
-        self.index().remove_within(path);
+    fn unindex(&self, path: &RelPath) -> Result<(), TreeError> {
+        self.asked(self.index().remove_within(path))
     }
 
-    fn enter(&self, path: &RelPath, file: StagedFile) {
-        self.index().enter(path, file);
+    fn enter(&self, path: &RelPath, file: StagedFile) -> Result<(), TreeError> {
+        self.asked(self.index().enter(path, file))
     }
 
     /// Removes the whole folder, once its run is committed or it was given up.

@@ -40,6 +40,8 @@ pub struct Bounds {
     pub read: Vec<PathBuf>,
     /// TCP ports that it may listen on; 0 is any free one.
     pub listen: Vec<u16>,
+    /// It may listen on every port: which one is set while it runs.
+    pub listen_anywhere: bool,
     /// TCP ports that it may connect to.
     pub connect: Vec<u16>,
 }
@@ -127,14 +129,14 @@ fn restrict(bounds: &Bounds, paths: &[(OwnedFd, BitFlags<AccessFs>)]) -> Result<
         .handle_access(AccessFs::from_all(NEEDED))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(WANTED))?
-        .handle_access(AccessNet::from_all(WANTED))?
+        .handle_access(if bounds.listen_anywhere { AccessNet::ConnectTcp.into() } else { AccessNet::from_all(WANTED) })?
         .scope(Scope::from_all(WANTED))?
         .create()?;
     for (path, access) in paths {
         rules = rules.add_rule(PathBeneath::new(path, *access))?;
         keep(path);
     }
-    for port in &bounds.listen {
+    for port in bounds.listen.iter().filter(|_| !bounds.listen_anywhere) {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
     for port in &bounds.connect {

@@ -4,6 +4,7 @@
 //! What stands below such a path belongs to a peer or to the program, and is reached through [`super::safe_dir`] or
 //! [`super::own`]. Nothing that came from a peer may be put into a path that is given to this file.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -59,6 +60,23 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 /// As [`read`]; [`io::ErrorKind::InvalidData`] also when it is no text.
 pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     String::from_utf8(read(path, bytes_max)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// The names of the folders in a folder, sorted as bytes; a link to one counts.
+///
+/// # Errors
+/// The operating system's.
+pub fn folders(path: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() || (kind.is_symlink() && is_dir(&entry.path())) {
+            names.push(entry.file_name());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Makes a folder and those above it that are missing, with `mode` less the process' umask; fine if it is there.

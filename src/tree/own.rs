@@ -256,6 +256,19 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     folder(dir)?.sync().map_err(io_error)
 }
 
+/// Gives what root made to the owner of the folder that it is in; who is not root has nothing to give.
+///
+/// # Errors
+/// The operating system's.
+pub fn hand_over(dir: &Path, name: &str) -> io::Result<()> {
+    let folder = folder(dir)?;
+    let owner = folder.stat_self().map_err(io_error)?;
+    if !rustix::process::geteuid().is_root() || owner.uid == 0 {
+        return Ok(());
+    }
+    folder.chown(name.as_bytes(), owner.uid, owner.gid).map_err(io_error)
+}
+
 // ---- folders ----
 
 /// Creates one directory with mode 0700; it is fine if it is there already.

@@ -1,12 +1,13 @@
 //! [`Stat`]: what the file system says about one inode, in our own types.
 
 use rustix::fs::{FileType, Statx, StatxFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::backup::entry::Meta;
 use crate::backup::fingerprint::{Fingerprint, Timestamp};
 
 /// The kind of an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FileKind {
     /// A directory.
     Dir,

@@ -66,7 +66,8 @@ fn what_has_arrived_is_found_under_other_names() {
         std::fs::rename(log(number), log(number + 1)).unwrap();
     }
     write(&log(0), noise(77, 100_000));
-    let summary = client.push("-rd", &world.source);
+    // What the daemon still takes of the run that was cut is waited for.
+    let summary = client.push("-rd --wait=1m", &world.source);
     assert_same(&world.copy(), &world.source);
     let sent = summary["content_bytes_sent"].as_u64().unwrap();
     assert!(sent < 6 << 20, "one log and the rest of the large file: {summary}");

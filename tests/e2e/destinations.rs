@@ -56,8 +56,9 @@ fn a_destination_waits_for_its_daemon_and_comes_back_to_it() {
     assert!(!daemon.log().contains("cut off"), "{}", daemon.log());
     let _daemon = daemon.restart();
     wait_for_names(&client, &["nas"]);
-    let connected = destination.objects().iter().filter(|o| o["connected"] == true).count();
-    assert!(connected >= 3, "{}", destination.said());
+    wait_until("the third connection to be told", || {
+        destination.objects().iter().filter(|o| o["connected"] == true).count() >= 3
+    });
     assert!(destination.stop().success());
 }
 

@@ -179,6 +179,8 @@ fn who_does_not_come_in_time_is_exit_15_and_nothing_is_backed_up() {
     let run = client.run(&["-rd", "--copies", "2", "--wait-copies", "1s", world.source.to_str().unwrap()]);
     run.expect(15, &["1 of 2 destinations are connected"]);
     assert!(!world.copy().exists());
+    // It is told all the same.
+    client.run(&["runs"]).expect(0, &["1 of 2 destinations are connected"]);
 }
 
 /// Who asks for nothing gets its receipt from the daemon's store, and from who is there.
@@ -450,7 +452,10 @@ fn a_run_that_the_daemon_holds_already_is_brought_to_who_lacks_it() {
     let (world, daemon, client) = World::served();
     write(&world.source.join("a"), noise(1, 100_000));
     client.push("-rd", &world.source);
-    let hex = client.run(&["--json", "runs"]).object("run")["run"].as_str().unwrap().to_owned();
+    // The record is written after the receipt.
+    let recorded = || client.run(&["--json", "runs"]).object("run")["run"].as_str().map(str::to_owned);
+    wait_until("the run's record", || recorded().is_some());
+    let hex = recorded().unwrap();
     let run: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
     let asking = std::thread::scope(|scope| {
         let asking = scope.spawn(|| receipt_again(&daemon, &client, &world.source, run.try_into().unwrap(), 1));

@@ -31,7 +31,7 @@ fn an_interrupted_backup_is_gone_on_with() {
     let ended = Outcome::end(running);
     assert_eq!((ended.code, ended.said().as_str()), (130, "rbbackup: interrupted\n"));
     proxy.open();
-    let summary = client.push("-r", &world.source);
+    let summary = client.push("-r --wait=1m", &world.source);
     assert!(summary["content_bytes_sent"].as_u64().unwrap() < 8 << 20, "{summary}");
     assert_same(&world.copy(), &world.source);
     assert!(!world.copy_of(&second).exists());
@@ -59,7 +59,7 @@ fn whoever_waits_can_be_interrupted() {
     assert_eq!(wait(&mut waiting).code(), Some(130));
     holder.kill().unwrap();
     Outcome::end(holder);
-    client.push("-r", &world.source);
+    client.push("-r --wait=1m", &world.source);
     assert_same(&world.copy(), &world.source);
 }
 

@@ -118,6 +118,7 @@ fn a_purged_path_is_nowhere_and_the_rest_is_where_it_was() {
     run(&client, &["purge", "--yes"], &world.source.join("never")).expect(1, &["no backup has"]);
     let said = run(&client, &["purge"], &secret);
     said.expect(0, &["/secret/large  (snapshots 1 to 2)", "4 paths in 2 snapshots; 4 contents, 6.0 MiB", "--yes"]);
+    world.packed();
     assert!(secrets().into_iter().all(|content| !holders(&world, &[content]).is_empty()));
     run(&client, &["cat", "--at", "1"], &secret.join("small")).expect(0, &[]);
     let done = run(&client, &["purge", "--yes", "--json"], &secret).object("purge");

@@ -4,20 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::client::{Client, Outcome};
-use crate::support::daemon::{Daemon, World, skipped, wait_until};
+use crate::support::client::Outcome;
+use crate::support::daemon::{World, skipped, wait_until};
 use crate::support::mount::Mount;
 use crate::support::trees::{assert_same, noise, write};
 
 const MIB: usize = 1 << 20;
-
-fn served_with(world: &World, config: &str) -> (Daemon, Client) {
-    let path = world.path("rbbackupd.toml");
-    fs::write(&path, config).unwrap();
-    let daemon = Daemon::start(&world.store, &["--config", path.to_str().unwrap()]);
-    let client = world.client(&daemon, "a");
-    (daemon, client)
-}
 
 fn rbbackupd(args: &[&str]) -> Outcome {
     Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
@@ -33,7 +25,7 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn a_quota_ends_what_grows_and_nothing_else() {
     let world = World::new();
-    let (daemon, client) = served_with(&world, "[limits]\nquota = \"2M\"\n");
+    let (daemon, client) = world.served_with("[limits]\nquota = \"2M\"\n");
     let file = |name: &str| world.source.join(name);
     write(&file("a"), noise(1, MIB));
     write(&file("b"), noise(2, MIB / 2));
@@ -84,7 +76,7 @@ fn a_disk_at_its_reserve_is_managed_and_serves_on() {
     // An empty file system holds more than the store.
     let _ = fs::remove_dir(world.store.join("lost+found"));
     let retention = "[retention]\nlast = 1\nhourly = 0\ndaily = 0\nweekly = 0\nmonthly = 0\nyearly = 0\nmin-age = 0\n";
-    let (daemon, client) = served_with(&world, &format!("[limits]\nreserve = \"16M\"\n{retention}"));
+    let (daemon, client) = world.served_with(&format!("[limits]\nreserve = \"16M\"\n{retention}"));
     let file = |name: &str| world.source.join(name);
     write(&file("old"), noise(1, 8 * MIB));
     write(&file("kept"), noise(2, MIB));

@@ -16,8 +16,8 @@ fn a_full_store_keeps_the_last_backup() {
     let world = World::new();
     fs::create_dir(&world.store).unwrap();
     let Some(mount) = Mount::tmpfs(&world.store, "size=12m") else { return skipped("mounting needs root") };
-    let daemon = world.daemon();
-    let client = world.client(&daemon, "a");
+    // Without a reserve: what is met is the disk's own end, not the limit before it (`space` tests that one).
+    let (daemon, client) = world.served_with("[limits]\nreserve = 0\n");
     many(&world.source, 2, 3);
     write(&world.source.join("large"), noise(1, 2 << 20));
     client.push("-r", &world.source);

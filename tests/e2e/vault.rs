@@ -4,16 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::client::Client;
-use crate::support::daemon::{World, wait_until};
+use crate::support::daemon::World;
 use crate::support::trees::{assert_same, hole, noise, write};
 
 const MIB: usize = 1024 * 1024;
-
-/// Waits until all that was retired is packed.
-fn packed(world: &World) {
-    let retired = world.store.join(".rbbackup/retired");
-    wait_until("history to be packed", || fs::read_dir(&retired).unwrap().next().is_none());
-}
 
 /// The store's packs.
 fn packs(world: &World) -> Vec<PathBuf> {
@@ -62,7 +56,7 @@ fn going_back_sends_nothing_and_history_mends_the_copy() {
         version(&world, number);
         client.push("-rd --force-delete", &world.source);
     }
-    packed(&world);
+    world.packed();
     let once = bytes(&world);
     assert!(once > 3 * MIB as u64 && once < 3 * MIB as u64 + 120_000, "{once}");
     for number in [0, 1, 0] {
@@ -70,7 +64,7 @@ fn going_back_sends_nothing_and_history_mends_the_copy() {
         let summary = client.push("-rd --force-delete", &world.source);
         assert_eq!(summary["content_bytes_sent"], 0, "{summary}");
         assert_same(&world.copy(), &world.source);
-        packed(&world);
+        world.packed();
     }
     // Nothing is stored twice, whatever comes and goes.
     let twice = bytes(&world);
@@ -95,7 +89,7 @@ fn a_damaged_pack_costs_sending_it_again_and_nothing_wrong_is_restored() {
         version(&world, number);
         client.push("-rd --force-delete", &world.source);
     }
-    packed(&world);
+    world.packed();
     for pack in packs(&world) {
         let mut content = fs::read(&pack).unwrap();
         (100..content.len() - 10_000).step_by(1000).for_each(|at| content[at] ^= 1);
@@ -105,7 +99,7 @@ fn a_damaged_pack_costs_sending_it_again_and_nothing_wrong_is_restored() {
     let summary = client.push("-rd --force-delete", &world.source);
     assert!(summary["content_bytes_sent"].as_u64().unwrap() >= 3 * MIB as u64, "{summary}");
     assert_same(&world.copy(), &world.source);
-    packed(&world);
+    world.packed();
     fs::remove_file(world.copy().join("disk.img")).unwrap();
     fs::remove_file(world.copy().join("d0/f0")).unwrap();
     let to = world.path("to");
@@ -149,7 +143,7 @@ fn grows_little(size: usize, change: usize, rounds: usize) {
     for round in 0..=rounds {
         write(&file, &image);
         client.push("-rd", &world.source);
-        packed(&world);
+        world.packed();
         grown.push(bytes(&world));
         let at = (size - change) / (rounds + 1) * round;
         image[at..at + change].copy_from_slice(&noise(round as u64 + 2, change));
@@ -178,7 +172,7 @@ fn holes_cost_nothing_and_neither_does_what_has_no_content() {
     fs::remove_dir_all(world.source.join("folder")).unwrap();
     write(&world.source.join("other"), "x");
     client.push("-rd --force-delete", &world.source);
-    packed(&world);
+    world.packed();
     assert!(bytes(&world) < size / 50, "{} of {size}", bytes(&world));
     hole(&sparse);
     assert_eq!(client.push("-r", &world.source)["content_bytes_sent"], 0);

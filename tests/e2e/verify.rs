@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::daemon::{World, login, rbbackupd, wait_until};
+use crate::support::daemon::{World, login, rbbackupd};
 use crate::support::trees::{assert_same, noise, plant, set_mode, write};
 
 /// Flips one bit in the middle, without changing anything else that can be helped.
@@ -97,7 +97,7 @@ fn what_history_has_is_put_right_at_once() {
         set_mode(&file, 0o640);
         client.push("-rd", &world.source);
         // Once it is packed, what comes back to the copy stays in history, too.
-        wait_until("history to be packed", || files_below(&world.store.join(".rbbackup/retired")).is_empty());
+        world.packed();
     }
     intact(&client);
     flip(&copy);
@@ -121,6 +121,7 @@ fn lost_history_is_named_with_the_snapshots_that_it_touches() {
     fs::remove_file(world.source.join("gone")).unwrap();
     client.push("-rd", &world.source);
     intact(&client);
+    world.packed();
     history(&world).iter().for_each(|path| flip(path));
     let _daemon = daemon.restart();
     let (damages, _) = verify(&client, 1);
@@ -284,7 +285,7 @@ fn what_is_damaged_in_history_is_packed_anew() {
             write(&file, content);
             client.push("-rd", &world.source);
         }
-        wait_until("history to be packed", || files_below(&world.store.join(".rbbackup/retired")).is_empty());
+        world.packed();
         packs = files_below(&world.store.join(".rbbackup/vault"));
         if round == 0 {
             packs.iter().for_each(|pack| flip(pack));

@@ -38,6 +38,12 @@ impl World {
         (world, daemon, client)
     }
 
+    /// Waits until all that was retired is packed.
+    pub fn packed(&self) {
+        let retired = self.store.join(".rbbackup/retired");
+        wait_until("history to be packed", || std::fs::read_dir(&retired).unwrap().next().is_none());
+    }
+
     /// A path in this world.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -46,6 +52,15 @@ impl World {
     /// A daemon on the store.
     pub fn daemon(&self) -> Daemon {
         Daemon::start(&self.store, &[])
+    }
+
+    /// A daemon on the store with that configuration file, and a client of it.
+    pub fn served_with(&self, config: &str) -> (Daemon, Client) {
+        let path = self.path("rbbackupd.toml");
+        std::fs::write(&path, config).unwrap();
+        let daemon = Daemon::start(&self.store, &["--config", path.to_str().unwrap()]);
+        let client = self.client(&daemon, "a");
+        (daemon, client)
     }
 
     /// A client of the daemon, with folders `home-<name>`.

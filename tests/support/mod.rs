@@ -10,6 +10,7 @@ pub mod fake_destination;
 #[path = "crash/forest.rs"]
 pub mod forest;
 pub mod holder;
+pub mod http;
 pub mod middle;
 pub mod mount;
 pub mod patience;

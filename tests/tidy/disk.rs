@@ -19,7 +19,7 @@ const OF_STD: &[&str] = &["File", "FileType", "Metadata", "Permissions", "TryLoc
 /// Of `std::os::unix::fs`: the same.
 const OF_UNIX: &[&str] = &["FileExt", "FileTypeExt", "MetadataExt", "PermissionsExt"];
 /// Of `rustix::fs`: calls on what is open.
-const OF_RUSTIX: &[&str] = &["FallocateFlags", "fallocate", "ioctl_ficlone"];
+const OF_RUSTIX: &[&str] = &["FallocateFlags", "SeekFrom", "fallocate", "ioctl_ficlone", "seek"];
 /// What opens a `File` by path.
 const OPENING: &[&str] = &["create", "create_buffered", "create_new", "open", "open_buffered", "options"];
 /// Words that stand for nothing else.

@@ -11,8 +11,9 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("net", &["backup"]),
     ("store", &["tree", "backup"]),
     ("engine", &["store", "tree", "net", "backup"]),
-    ("console", &["engine", "store", "tree", "net", "backup"]),
-    ("cli", &["console", "engine", "store", "tree", "net", "backup"]),
+    ("json", &["engine", "store", "tree", "net", "backup"]),
+    ("console", &["json", "engine", "store", "tree", "net", "backup"]),
+    ("cli", &["console", "json", "engine", "store", "tree", "net", "backup"]),
 ];
 
 /// What the pure layer must not name: file system, sockets, processes, threads' clocks, randomness.

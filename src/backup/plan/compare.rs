@@ -1,14 +1,20 @@
 //! [`Planner`]: the comparison, path by path, of what the copy holds with what the manifest wants.
 //!
-//! Keeps O(differences), and the stack of directories that lead to the current path: a directory whose names change
-//! gets its time set again at the end, and a directory that is gone leaves as one if nothing below it stays.
+//! Keeps O(differences), those that arrive in a [`Spool`], and the stack of directories that lead to the current path: a
+//! directory whose names change gets its time set again at the end, and a directory that is gone leaves as one if nothing
+//! below it stays.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
+use serde::{Deserialize, Serialize};
+
+use super::resolve::{aside, resolve};
 use super::{Contents, Counts, Line, Plan, Present, PresentKind, Touch, Wanted};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Kind, Link, Meta};
 use crate::backup::relpath::RelPath;
+use crate::backup::spool::{Spill, Spool};
 
 /// How the comparison treats what is gone.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +50,7 @@ pub(super) enum Heir {
 }
 
 /// A name that arrives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Arrival {
     pub wanted: Wanted,
     /// Something else had this name.
@@ -112,22 +118,22 @@ enum DirState {
 pub struct Planner {
     pub(super) options: PlanOptions,
     pub(super) leaves: Vec<Leave>,
-    pub(super) arrivals: Vec<Arrival>,
     pub(super) leaders: Leaders,
     pub(super) plan: Plan,
+    arrivals: Spool<Arrival>,
     stack: Vec<OpenDir>,
     last: Option<RelPath>,
 }
 
 impl Planner {
-    /// A planner that has seen nothing.
-    pub fn new(options: PlanOptions) -> Self {
+    /// A planner that has seen nothing. `spill`: where what arrives goes when it is much.
+    pub fn new(options: PlanOptions, spill: &Spill) -> Self {
         Self {
             options,
             leaves: Vec::new(),
-            arrivals: Vec::new(),
             leaders: Leaders::default(),
-            plan: Plan::default(),
+            plan: Plan { prepare: Spool::new(spill.clone()), ..Plan::default() },
+            arrivals: Spool::new(spill.clone()),
             stack: Vec::new(),
             last: None,
         }
@@ -135,9 +141,12 @@ impl Planner {
 
     /// The next path in canonical order: what is there, what is wanted, and whether it is protected (unseen: never
     /// deleted). A path that is neither present nor wanted must not be pushed.
-    pub fn push(&mut self, present: Option<Present>, wanted: Option<Wanted>, protected: bool) {
+    ///
+    /// # Errors
+    /// What a [`Spool`] says.
+    pub fn push(&mut self, present: Option<Present>, wanted: Option<Wanted>, protected: bool) -> io::Result<()> {
         let Some(path) = present.as_ref().map(|p| &p.path).or(wanted.as_ref().map(|w| &w.entry.path)) else {
-            return;
+            return Ok(());
         };
         debug_assert!(self.last.as_ref().is_none_or(|last| last < path), "{path:?} after {:?}", self.last);
         self.close_dirs_until(path);
@@ -148,28 +157,41 @@ impl Planner {
         match (present, wanted) {
             (Some(present), Some(wanted)) => self.both(present, wanted),
             (None, Some(wanted)) => self.arrive(wanted, false),
-            (Some(present), None) => self.only_present(present, protected),
-            (None, None) => {}
+            (Some(present), None) => {
+                self.only_present(present, protected);
+                Ok(())
+            }
+            (None, None) => Ok(()),
         }
     }
 
     /// Decides where everything comes from.
-    pub fn finish(mut self, contents: &dyn Contents) -> Plan {
+    ///
+    /// # Errors
+    /// What a [`Spool`] says.
+    pub fn finish(mut self, contents: &dyn Contents) -> io::Result<Plan> {
         while let Some(dir) = self.stack.pop() {
             self.close(&dir);
         }
-        super::dir_moves::find(&mut self);
-        super::resolve::resolve(self, contents)
+        let arrivals = std::mem::take(&mut self.arrivals);
+        if !super::dir_moves::are_possible(&self.leaves, &arrivals)? {
+            return resolve(self, arrivals.into_items(), HashSet::new(), contents);
+        }
+        // Who looks for what has moved looks at all that arrives, many times.
+        let arrivals = arrivals.into_items().collect::<io::Result<Vec<_>>>()?;
+        let arrivals = super::dir_moves::find(&mut self, arrivals);
+        let aside = aside(&arrivals);
+        resolve(self, arrivals.into_iter().map(Ok), aside, contents)
     }
 
-    fn both(&mut self, present: Present, wanted: Wanted) {
+    fn both(&mut self, present: Present, wanted: Wanted) -> io::Result<()> {
         let Some(form) = wanted.form.clone() else {
             self.plan.counts.updated += 1;
             if !self.options.silent {
                 self.plan.lines.push(Line::Update(present.path.clone()));
             }
             self.leave(present, Heir::OtherType, true);
-            return;
+            return Ok(());
         };
         match verdict(&present, &wanted, &form, &self.leaders) {
             Verdict::Same { touch } => {
@@ -184,6 +206,7 @@ impl Planner {
                 if kind == PresentKind::Dir {
                     self.stack.push(OpenDir { path: wanted.entry.path, state: DirState::Stays { retime } });
                 }
+                Ok(())
             }
             Verdict::Differs => {
                 let gone_dir = present.kind == PresentKind::Dir;
@@ -191,9 +214,9 @@ impl Planner {
                 self.leave(present, heir, true);
                 if gone_dir {
                     // The old directory's children follow; the arrival is none, so nothing of it lies below.
-                    self.arrivals.push(Arrival { wanted, replaces: true, moved: None });
+                    self.arrivals.push(Arrival { wanted, replaces: true, moved: None })
                 } else {
-                    self.arrive(wanted, true);
+                    self.arrive(wanted, true)
                 }
             }
         }
@@ -207,15 +230,15 @@ impl Planner {
         self.plan.touches.push(Touch { path: path.clone(), form, kind });
     }
 
-    fn arrive(&mut self, wanted: Wanted, replaces: bool) {
+    fn arrive(&mut self, wanted: Wanted, replaces: bool) -> io::Result<()> {
         if wanted.form.is_none() {
-            return;
+            return Ok(());
         }
         self.disturb_parent();
         if wanted.entry.is_dir() {
             self.stack.push(OpenDir { path: wanted.entry.path.clone(), state: DirState::Arrives });
         }
-        self.arrivals.push(Arrival { wanted, replaces, moved: None });
+        self.arrivals.push(Arrival { wanted, replaces, moved: None })
     }
 
     fn only_present(&mut self, present: Present, protected: bool) {

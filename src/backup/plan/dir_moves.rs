@@ -6,12 +6,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 
 use super::compare::{Arrival, Leave, Planner, Verdict, heir, settle, verdict};
 use super::{PresentKind, Touch};
 use crate::backup::digest::Digest;
 use crate::backup::entry::Meta;
 use crate::backup::relpath::RelPath;
+use crate::backup::spool::Spool;
 
 /// Same-named files with the same content that may vote; more are copies of one another and say little.
 const CANDIDATES_MAX: usize = 4;
@@ -22,25 +24,48 @@ const ROUNDS_MAX: usize = 8;
 /// A directory move: index of the leave, index of the arrival.
 type Pair = (usize, usize);
 
-/// Finds directory moves and takes them out of `leaves` and `arrivals`.
-pub(super) fn find(planner: &mut Planner) {
+/// Whether there can be any: some file of a directory that leaves arrives somewhere. One pass over what arrives.
+pub(super) fn are_possible(leaves: &[Leave], arrivals: &Spool<Arrival>) -> io::Result<bool> {
+    if !leaves.iter().any(|leave| leave.present.kind == PresentKind::Dir) {
+        return Ok(false);
+    }
+    let files = leaves.iter().filter(|leave| leave.present.kind == PresentKind::File);
+    let leaving: HashSet<(Digest, &[u8])> =
+        files.filter_map(|file| Some((file.present.digest?, file.present.path.name()?))).collect();
+    if leaving.is_empty() {
+        return Ok(false);
+    }
+    for arrival in arrivals.iter() {
+        let entry = &arrival?.wanted.entry;
+        if let (Some(content), Some(name)) = (entry.file(), entry.path.name())
+            && leaving.contains(&(content.digest, name))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Finds directory moves and takes them out of the planner's leaves and of what arrives.
+pub(super) fn find(planner: &mut Planner, mut arrivals: Vec<Arrival>) -> Vec<Arrival> {
     let mut robbed = HashSet::new();
     for _ in 0..ROUNDS_MAX {
-        let pairs = accept(planner, &votes(planner));
+        let pairs = accept(planner, &arrivals, &votes(planner, &arrivals));
         if pairs.is_empty() {
-            return;
+            break;
         }
-        apply(planner, &pairs, &mut robbed);
+        arrivals = apply(planner, arrivals, &pairs, &mut robbed);
     }
+    arrivals
 }
 
 /// Makes moves of the pairs. Arrivals keep their order, so a hard-link group's leader is settled before its followers;
 /// what a moved directory does not take along leaves by itself, outside of any directory that leaves as a whole.
 /// `robbed`: directories (old paths) out of which one has moved, which disturbs their time if they move in their turn.
-fn apply(planner: &mut Planner, pairs: &[Pair], robbed: &mut HashSet<RelPath>) {
+fn apply(planner: &mut Planner, before: Vec<Arrival>, pairs: &[Pair], robbed: &mut HashSet<RelPath>) -> Vec<Arrival> {
     robbed.extend(pairs.iter().filter_map(|(leave, _)| planner.leaves[*leave].present.path.parent()));
     let mut moved = take_moved(&mut planner.leaves, pairs);
-    let mut all = std::mem::take(&mut planner.arrivals).into_iter().enumerate().peekable();
+    let mut all = before.into_iter().enumerate().peekable();
     let mut arrivals = Vec::new();
     while let Some((i, arrival)) = all.next() {
         let Some(old) = moved.remove(&i) else {
@@ -56,7 +81,7 @@ fn apply(planner: &mut Planner, pairs: &[Pair], robbed: &mut HashSet<RelPath>) {
         planner.leaves.extend(inside.leaves);
         arrivals.extend(inside.arrivals);
     }
-    planner.arrivals = arrivals;
+    arrivals
 }
 
 /// Takes the leaves of each pair out; by the index of its arrival.
@@ -85,7 +110,7 @@ fn take_moved(leaves: &mut Vec<Leave>, pairs: &[Pair]) -> HashMap<usize, Vec<Lea
     moved
 }
 
-fn votes(planner: &Planner) -> BTreeMap<Pair, u64> {
+fn votes(planner: &Planner, arrivals: &[Arrival]) -> BTreeMap<Pair, u64> {
     let leaving: HashMap<&RelPath, usize> = planner
         .leaves
         .iter()
@@ -97,8 +122,7 @@ fn votes(planner: &Planner) -> BTreeMap<Pair, u64> {
     if leaving.is_empty() {
         return votes;
     }
-    let arriving: HashMap<&RelPath, usize> = planner
-        .arrivals
+    let arriving: HashMap<&RelPath, usize> = arrivals
         .iter()
         .enumerate()
         .filter(|(_, a)| a.wanted.entry.is_dir() && a.moved.is_none())
@@ -115,7 +139,7 @@ fn votes(planner: &Planner) -> BTreeMap<Pair, u64> {
             }
         }
     }
-    for arrival in &planner.arrivals {
+    for arrival in arrivals {
         let path = &arrival.wanted.entry.path;
         let (Some(content), Some(name)) = (arrival.wanted.entry.file(), path.name()) else { continue };
         for old in by_content.get(&(content.digest, name)).into_iter().flatten() {
@@ -145,14 +169,14 @@ fn vote(
 }
 
 /// The pairs with enough votes, topmost first, none inside another on either side; ordered by leave.
-fn accept(planner: &Planner, votes: &BTreeMap<Pair, u64>) -> Vec<Pair> {
+fn accept(planner: &Planner, arrivals: &[Arrival], votes: &BTreeMap<Pair, u64>) -> Vec<Pair> {
     let mut by_votes: Vec<_> = votes.iter().map(|(pair, n)| (*n, *pair)).collect();
     by_votes.sort_by_key(|(n, pair)| (std::cmp::Reverse(*n), *pair));
     let (mut old_taken, mut new_taken) = (Apart::default(), Apart::default());
     let mut accepted: Vec<Pair> = Vec::new();
     for (n, (leave, arrival)) in by_votes {
         let old = &planner.leaves[leave];
-        let (old_path, new_path) = (&old.present.path, &planner.arrivals[arrival].wanted.entry.path);
+        let (old_path, new_path) = (&old.present.path, &arrivals[arrival].wanted.entry.path);
         if new_path.is_within(old_path) || !old_taken.is_free(old_path) || !new_taken.is_free(new_path) {
             continue;
         }

@@ -26,13 +26,16 @@ mod tests;
 
 pub use compare::{PlanOptions, Planner};
 
+use serde::{Deserialize, Serialize};
+
 use super::bytes::Bytes;
 use super::digest::Digest;
 use super::entry::{Entry, FileContent, Meta};
 use super::relpath::RelPath;
+use super::spool::Spool;
 
 /// What kind of thing the copy holds at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PresentKind {
     /// Directory.
     Dir,
@@ -47,7 +50,7 @@ pub enum PresentKind {
 }
 
 /// What the copy holds at a path, after the stat pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Present {
     /// Below the run's root.
     pub path: RelPath,
@@ -75,7 +78,7 @@ impl Present {
 }
 
 /// What the new manifest wants at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// The manifest's entry.
     pub entry: Entry,
@@ -84,7 +87,7 @@ pub struct Wanted {
 }
 
 /// Where content lies that an arriving file can be made from without the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContentPlace {
     /// Staged, under another path of this run or without one.
     Staged,
@@ -133,7 +136,7 @@ pub struct Park {
 }
 
 /// Where a hard link's first name is, before the commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkFrom {
     /// In staging, at this path.
     Staged(RelPath),
@@ -142,7 +145,7 @@ pub enum LinkFrom {
 }
 
 /// What must stand in staging before the commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Prepare {
     /// A new directory.
     Dir,
@@ -176,7 +179,7 @@ pub enum Prepare {
 }
 
 /// One thing to stand in staging, at the path where it will be placed ([`Prepare::DirAside`] stands elsewhere).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrepareStep {
     /// New path.
     pub path: RelPath,
@@ -272,12 +275,12 @@ impl Line {
 }
 
 /// The plan. See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// Names that leave, deepest first.
     pub parks: Vec<Park>,
-    /// What must be staged, parents first.
-    pub prepare: Vec<PrepareStep>,
+    /// What must be staged, canonical order.
+    pub prepare: Spool<PrepareStep>,
     /// Names that arrive, parents first.
     pub places: Vec<Place>,
     /// Metadata, after all places, each path once, canonical order.

@@ -1,6 +1,7 @@
 //! Lays out the steps: where each arriving name comes from, where each leaving name goes.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
 use super::compare::{Arrival, Heir, Leaders, Leave, Planner, same_form};
 use super::{
@@ -47,7 +48,13 @@ struct Resolver<'a> {
     slots: u32,
 }
 
-pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
+/// `aside`: see [`aside()`].
+pub(super) fn resolve(
+    planner: Planner,
+    arrivals: impl Iterator<Item = io::Result<Arrival>>,
+    aside: HashSet<RelPath>,
+    contents: &dyn Contents,
+) -> io::Result<Plan> {
     let mut sources: HashMap<Digest, Vec<usize>> = HashMap::new();
     for (i, leave) in planner.leaves.iter().enumerate().rev() {
         if let (PresentKind::File, false, Some(digest)) =
@@ -67,13 +74,13 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
         leaders: planner.leaders,
         staged_leaders: HashMap::new(),
         missing_leaders: HashSet::new(),
-        aside: aside(&planner.arrivals),
+        aside,
         preserved: HashSet::new(),
         dirs: Vec::new(),
         slots: 0,
     };
-    for arrival in planner.arrivals {
-        resolver.arrive(arrival);
+    for arrival in arrivals {
+        resolver.arrive(arrival?)?;
     }
     resolver.leave_all();
     let mut plan = resolver.plan;
@@ -81,12 +88,12 @@ pub(super) fn resolve(planner: Planner, contents: &dyn Contents) -> Plan {
     plan.places.sort_by(|a, b| a.path.cmp(&b.path));
     plan.touches.sort_by(|a, b| a.path.cmp(&b.path));
     plan.lines.sort_by(|a, b| a.path().cmp(b.path()));
-    plan
+    Ok(plan)
 }
 
 /// New directories into which a directory moves that is to hold something new itself. That stands in staging below the
 /// new directory, which would take it along when it is placed, and the moved one would find its name taken.
-fn aside(arrivals: &[Arrival]) -> HashSet<RelPath> {
+pub(super) fn aside(arrivals: &[Arrival]) -> HashSet<RelPath> {
     let mut aside = HashSet::new();
     let mut dirs: Vec<&Arrival> = Vec::new();
     for arrival in arrivals {
@@ -117,15 +124,15 @@ impl Resolver<'_> {
         self.slots
     }
 
-    fn arrive(&mut self, arrival: Arrival) {
+    fn arrive(&mut self, arrival: Arrival) -> io::Result<()> {
         let Arrival { wanted, replaces, moved } = arrival;
         let path = wanted.entry.path;
-        let Some(form) = wanted.form else { return };
+        let Some(form) = wanted.form else { return Ok(()) };
         while self.dirs.pop_if(|dir| !path.is_within(&dir.path)).is_some() {}
         if let Some(present) = moved {
             self.hold(&present, &path);
             self.dirs.push(ArrivingDir { path, fresh: false, form: None });
-            return;
+            return Ok(());
         }
         let what = match wanted.entry.kind {
             Kind::Dir if self.aside.contains(&path) => Prepare::DirAside { slot: self.slot() },
@@ -133,14 +140,14 @@ impl Resolver<'_> {
             Kind::Symlink { target } => Prepare::Symlink { target },
             Kind::Fifo => Prepare::Fifo,
             Kind::File(content) => match self.file(&path, &content, &form) {
-                FileFrom::Moved => return,
+                FileFrom::Moved => return Ok(()),
                 FileFrom::Missing => {
                     self.count(&path, replaces);
-                    return;
+                    return Ok(());
                 }
                 FileFrom::Prepared(what) => what,
             },
-            Kind::CharDevice { .. } | Kind::BlockDevice { .. } => return,
+            Kind::CharDevice { .. } | Kind::BlockDevice { .. } => return Ok(()),
         };
         self.count(&path, replaces);
         match what {
@@ -152,7 +159,7 @@ impl Resolver<'_> {
             let fresh = what == Prepare::Dir;
             self.dirs.push(ArrivingDir { path: path.clone(), fresh, form: Some(form.clone()) });
         }
-        self.plan.prepare.push(PrepareStep { path, what, form });
+        self.plan.prepare.push(PrepareStep { path, what, form })
     }
 
     /// Places one name, which disturbs the time of a directory that has arrived before it.

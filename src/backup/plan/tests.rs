@@ -7,7 +7,7 @@ mod model;
 mod world;
 
 use super::*;
-use commit::Case;
+use commit::{Case, prepare_steps};
 use world::{Area, World, meta, rel};
 
 fn check(present: &[&str], wanted: &[&str]) -> Plan {
@@ -51,7 +51,7 @@ fn without_delete_a_moved_file_stays_and_is_copied() {
     let (plan, _) = Case::new(&["a=1"], &["b=1"], false).check();
     assert_eq!(plan.kept, [rel("a")]);
     assert!(
-        matches!(plan.prepare[0].what, Prepare::Copy { from: ContentPlace::Copy(ref from), .. } if *from == rel("a"))
+        matches!(prepare_steps(&plan)[0].what, Prepare::Copy { from: ContentPlace::Copy(ref from), .. } if *from == rel("a"))
     );
 }
 
@@ -111,7 +111,7 @@ fn a_directory_moves_out_of_a_deleted_one_and_leaves_what_it_does_not_take() {
 fn a_directory_moves_into_a_new_one_that_must_not_bring_what_belongs_into_the_moved_one() {
     let plan = check(&["a/", "a/1=1", "a/2=2"], &["n/", "n/s=4", "n/a/", "n/a/1=1", "n/a/2=2", "n/a/new=3"]);
     assert_eq!(parks_to(&plan, ParkTo::Hold), 1);
-    assert!(matches!(plan.prepare[0], PrepareStep { what: Prepare::DirAside { .. }, .. }));
+    assert!(matches!(prepare_steps(&plan)[0], PrepareStep { what: Prepare::DirAside { .. }, .. }));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn metadata_alone_is_a_touch() {
 #[test]
 fn a_new_first_name_of_a_file_is_linked_and_disturbs_none() {
     let plan = check(&["b=1", "c~b"], &["a=1", "b~a", "c~a"]);
-    assert_eq!(plan.prepare[0].what, Prepare::Link { from: LinkFrom::Present(rel("b")) });
+    assert_eq!(prepare_steps(&plan)[0].what, Prepare::Link { from: LinkFrom::Present(rel("b")) });
     assert_eq!((plan.parks.len(), plan.counts), (0, counts(1, 0, 0, 0, 0, 3)));
 }
 

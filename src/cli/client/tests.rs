@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::cli::render::tests::summary;
 use crate::engine::error::ErrorKind;
 
 /// Runs a backup of `names` in a fresh folder (those that start with `x` do not exist there) with a fake engine.
@@ -39,18 +38,18 @@ fn error(kind: ErrorKind) -> Result<Summary, EngineError> {
 #[test]
 fn every_path_is_a_run_and_the_gravest_reason_decides() {
     let (exit, tried) = backup(&["a", "b", "c"], |name| match name {
-        "a" => Ok(Summary { errors: 1, incomplete: true, ..summary() }),
+        "a" => Ok(Summary { errors: 1, incomplete: true, ..Summary::example() }),
         "b" => error(ErrorKind::Locked),
-        _ => Ok(summary()),
+        _ => Ok(Summary::example()),
     });
     assert_eq!((exit, tried.len()), (Exit::Locked, 3));
-    assert_eq!(backup(&["a"], |_| Ok(summary())).0, Exit::Done);
-    assert_eq!(backup(&["a"], |_| Ok(Summary { incomplete: true, ..summary() })).0, Exit::Incomplete);
+    assert_eq!(backup(&["a"], |_| Ok(Summary::example())).0, Exit::Done);
+    assert_eq!(backup(&["a"], |_| Ok(Summary { incomplete: true, ..Summary::example() })).0, Exit::Incomplete);
 }
 
 #[test]
 fn a_missing_path_fails_and_the_others_are_backed_up() {
-    let (exit, tried) = backup(&["x", "a"], |_| Ok(summary()));
+    let (exit, tried) = backup(&["x", "a"], |_| Ok(Summary::example()));
     assert_eq!((exit, tried), (Exit::Failed, vec!["a".to_owned()]));
 }
 
@@ -64,7 +63,7 @@ fn without_a_server_the_other_paths_are_not_tried() {
 
 #[test]
 fn the_same_root_twice_is_one_run() {
-    let (_, tried) = backup(&["a", "./a", "b/../a"], |_| Ok(summary()));
+    let (_, tried) = backup(&["a", "./a", "b/../a"], |_| Ok(Summary::example()));
     assert_eq!(tried, ["a"]);
 }
 

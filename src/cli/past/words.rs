@@ -1,11 +1,11 @@
 //! Text of the commands that look back: one line a thing, in columns; names come out escaped.
 
-use super::json::action_name;
 use crate::backup::bytes::escape;
 use crate::backup::entry::{Entry, Kind};
 use crate::cli::render::{mode_text, show_time};
 use crate::cli::units::{show_bytes, show_count, show_secs};
 use crate::engine::past::{Between, DifferenceInfo, FoundInfo, RunInfo, SnapshotInfo, VersionInfo};
+use crate::json::past::action_name;
 
 /// A line of `snapshots`.
 pub fn snapshot(info: &SnapshotInfo) -> String {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::json::{Whose, hex_of_odd, line, text};
-use crate::cli::progress::Label;
 use crate::engine::destination::observer::Arrived;
 use crate::engine::error::EngineError;
+use crate::engine::progress::Label;
+use crate::json::{Whose, hex_of_odd, line, text};
 
 #[derive(Serialize)]
 struct Connection<'a> {

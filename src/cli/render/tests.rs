@@ -4,38 +4,14 @@ use std::time::Instant;
 
 use super::*;
 use crate::backup::bytes::Bytes;
-use crate::backup::digest::Digest;
 use crate::backup::entry::Meta;
 use crate::backup::relpath::RelPath;
-use crate::cli::progress::Tracker;
 use crate::engine::inspect::RootStatus;
 use crate::engine::observer::{Event, Phase};
+use crate::engine::progress::Tracker;
 
-pub(crate) fn summary() -> Summary {
-    Summary {
-        root: b"/home/u/docs".to_vec(),
-        snapshot: Some(7),
-        manifest: Digest::of(b""),
-        created: 1200,
-        updated: 3,
-        moved: 0,
-        deleted: 1,
-        touched: 0,
-        unchanged: 5,
-        files: 1204,
-        bytes: 5 << 20,
-        bytes_read: 4 << 20,
-        content_bytes_sent: 2 << 20,
-        wire_bytes_sent: 3 << 20,
-        wire_bytes_received: 1 << 10,
-        errors: 0,
-        altered: 0,
-        incomplete: false,
-        elapsed_secs: 187.2,
-        notes: Vec::new(),
-        copies: Vec::new(),
-        enough: true,
-    }
+fn summary() -> Summary {
+    Summary::example()
 }
 
 #[test]

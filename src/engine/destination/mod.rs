@@ -34,6 +34,7 @@ use super::error::{EngineError, ErrorKind};
 use super::fan_out::board::Wants;
 use super::hub::{Hub, HubOptions};
 use super::prune::Retention;
+use super::rules::Rules;
 use super::verify::{self, VerifyOptions};
 use super::{session, upkeep};
 use crate::backup::bytes::escape;
@@ -77,7 +78,8 @@ pub fn run(options: ReceiveOptions, receiving: Arc<dyn Receiving>, shutdown: &Sh
     if !matches!(options.client.target, Target::Server { .. }) {
         return Err(EngineError::new(ErrorKind::Usage, "a destination needs a server"));
     }
-    let hub_options = HubOptions { retention: options.retention, ..HubOptions::default() };
+    let hub_options =
+        HubOptions { rules: Rules { retention: options.retention, ..Rules::default() }, ..HubOptions::default() };
     let hub = Arc::new(Hub::open(&options.store, hub_options)?);
     tracing::info!("'{}' receives to {}", options.name, escape(hub.store.root().as_os_str().as_bytes()));
     let admin: control_socket::Handler = {

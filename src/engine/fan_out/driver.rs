@@ -13,6 +13,7 @@
 //! is the source listened to while many answers or questions wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
@@ -25,7 +26,7 @@ use super::pace::Pace;
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
 use super::proofs::Proofs;
 use super::receipt::{in_short, receipt};
-use super::relay::Told;
+use super::relay::Told as RelayTold;
 use super::router::Router;
 use super::sampler::Sampler;
 use super::target::{Events, TargetEvent};
@@ -35,6 +36,9 @@ use crate::backup::fanout::{Action, Event, Machine, Outcome, Question, Reason, R
 use crate::backup::limits::{KEEPALIVE_SECS, MISSING_ROUNDS_MAX};
 use crate::backup::relpath::RelPath;
 use crate::engine::error::EngineError;
+use crate::engine::live::RunEnd;
+use crate::engine::observer::{Event as Told, Observer, Phase};
+use crate::engine::receive::Watch;
 use crate::engine::wire::{WireError, unexpected};
 use crate::net::link::{Link, LinkError, LinkSender};
 use crate::net::message::{Begin, Busy, Commit, Committed, Gathering, Granted, Message, Missing, RefusalKind, Refused};
@@ -89,7 +93,7 @@ pub(super) struct Driver<'a> {
     paused: bool,
     source_is_over: bool,
     /// Of the manifest that is on its way.
-    manifest: Option<Digest>,
+    pub(super) manifest: Option<Digest>,
     /// The source waits for us.
     is_awaited: bool,
     busy_said: Instant,
@@ -98,7 +102,7 @@ pub(super) struct Driver<'a> {
     pub(super) own_receipt: Option<Committed>,
     pub(super) own_refusal: Option<Refused>,
     /// What destinations said, where there is no own store.
-    pub(super) told: Told,
+    pub(super) told: RelayTold,
     /// The manifest that was passed on last.
     pub(super) sent: Option<Digest>,
     /// The source was told that all know its base.
@@ -107,6 +111,9 @@ pub(super) struct Driver<'a> {
     pub(super) question: Option<challenge::Question>,
     pub(super) proofs: Proofs,
     pub(super) own_is_done: bool,
+    /// Who watches, and what shows them what passes.
+    shown: Arc<dyn Observer>,
+    watch: Watch,
     pub(super) end: Option<(Outcome, Vec<ReceiptLine>)>,
 }
 
@@ -127,6 +134,7 @@ fn rules(begin: &Begin, pace: &Pace, own: bool) -> Rules {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(run: &'a Run<'a>, ends: Ends) -> Self {
+        let shown = run.live.below_root();
         let mut board = run.hub.board.subscribe(run.who.copy());
         let mut ids = BTreeMap::new();
         let mut there = Vec::new();
@@ -166,7 +174,7 @@ impl<'a> Driver<'a> {
             live: None,
             own_receipt: None,
             own_refusal: None,
-            told: Told::default(),
+            told: RelayTold::default(),
             sent: None,
             base_known: false,
             sampler: challenge::Random::new()
@@ -175,6 +183,8 @@ impl<'a> Driver<'a> {
             question: None,
             proofs: Proofs::default(),
             own_is_done: run.is_relay(),
+            watch: Watch::new(Some(Arc::clone(&shown))),
+            shown,
             end: None,
         };
         actions.into_iter().for_each(|action| driver.act(action));
@@ -239,6 +249,7 @@ impl<'a> Driver<'a> {
             }
             None => receipt(&outcome, &lines, self.own_receipt.take(), self.run.begin.copies)?,
         };
+        self.run.live.run().came_to(RunEnd::from(&receipt));
         self.answer(receipt);
         Ok(())
     }
@@ -317,7 +328,10 @@ impl<'a> Driver<'a> {
             Action::Announce { .. } if self.ends.answers.len() >= ANSWERS_QUEUED_MAX => {}
             // Who did not ask hears of it only when it has to wait.
             Action::Announce { connected, wanted } if self.run.begin.copies == 0 && connected >= wanted => {}
-            Action::Announce { connected, wanted } => self.answer(Gathering { connected, wanted }),
+            Action::Announce { connected, wanted } => {
+                self.shown.event(&Told::Gathering { connected, wanted });
+                self.answer(Gathering { connected, wanted });
+            }
             Action::Start { target: TargetId::OWN } => self.start_own(),
             Action::Start { target } => self.call(target, Purpose::Run),
             Action::CatchUp { target } => self.call(target, Purpose::CatchUp),
@@ -346,6 +360,7 @@ impl<'a> Driver<'a> {
         // All hold the run already: nothing is needed.
         let ask = said().any(|granted| granted.ask) || said().next().is_none();
         (self.is_awaited, self.base_known) = (false, base_known);
+        self.shown.event(&Told::Phase(Phase::Receiving));
         self.answer(Granted { base_known, ask });
     }
 
@@ -355,6 +370,7 @@ impl<'a> Driver<'a> {
         let paths: BTreeSet<RelPath> = missing.collect();
         self.router.new_round();
         self.is_awaited = false;
+        self.shown.event(&Told::Phase(Phase::Receiving));
         let mut rest = paths.into_iter().peekable();
         loop {
             let paths: Vec<Bytes> = rest.by_ref().take(PATHS_PER_MESSAGE).map(|path| path.as_bytes().into()).collect();
@@ -394,6 +410,7 @@ impl<'a> Driver<'a> {
             }
             _ => {}
         }
+        self.watch.message(&message);
         self.sampler.iter_mut().for_each(|sampler| sampler.see(&message));
         let routed = self.router.source(message)?;
         for (target, message) in routed.sends {
@@ -405,9 +422,11 @@ impl<'a> Driver<'a> {
         if let Some(manifest) = ended {
             self.check_one_manifest(manifest)?;
             self.sent = Some(manifest);
-            self.conns.values_mut().for_each(|conn| conn.owes_verdict = conn.granted.is_some());
+            self.conns.values_mut().for_each(|conn| conn.owes_verdict = conn.granted.is_some() && !conn.is_late);
             (self.is_awaited, self.busy_said) = (true, Instant::now());
+            self.shown.event(&Told::Phase(Phase::Committing));
             self.tell(Event::ManifestSent { manifest });
+            self.late_ones_join();
         }
         self.catch_up_with_events();
         Ok(())

@@ -54,9 +54,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use self::driver::{Driver, Ends};
 use super::error::EngineError;
 use super::hub::{Hub, Who};
+use super::live::LiveGuard;
 use super::receive;
+use super::run_log::RunLog;
 use super::wire::WireError;
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::RunKind;
 use crate::net::link::{Link, LinkError, LinkReceiver, LinkSender};
 use crate::net::message::{Begin, Message, RefusalKind, Refused};
 use crate::store::leases::LeaseGuard;
@@ -72,6 +75,8 @@ struct Run<'a> {
     root: RelPath,
     /// A relay's own; else the own store takes it.
     lease: Option<LeaseGuard>,
+    /// Who watches.
+    live: &'a LiveGuard,
 }
 
 impl Run<'_> {
@@ -93,28 +98,40 @@ pub(super) fn concerns(hub: &Hub, who: &Who, begin: &Begin) -> bool {
 ///
 /// # Errors
 /// Why it is refused or failed. If it is that too few hold it, those who were needed never came.
-pub(super) fn serve(hub: &Arc<Hub>, who: &Who, link: &mut Link, begin: &Begin) -> Result<(), EngineError> {
+pub(super) fn serve(
+    hub: &Arc<Hub>,
+    who: &Who,
+    link: &mut Link,
+    begin: &Begin,
+    live: &LiveGuard,
+) -> Result<(), EngineError> {
     let root = RelPath::new(begin.root.as_slice()).map_err(WireError::from)?;
     let lease = hub.is_relay().then(|| receive::lease(hub, who, link, begin, &root)).transpose()?;
-    let run = Run { hub, who, begin, root, lease };
+    let run = Run { hub, who, begin, root, lease, live };
     let (sender, receiver) = (link.sender.clone(), &mut link.receiver);
-    let over = AtomicBool::new(false);
+    let (over, own_began) = (AtomicBool::new(false), AtomicBool::new(false));
     let (told, source) = bounded(1);
     let (answers, to_say) = unbounded();
     let (start_own, started) = bounded(1);
     let (own, at_store) = if run.is_relay() { (None, None) } else { Some(Link::pair()).unzip() };
     let ends = Ends { source, answers, busy: sender.clone(), start_own, own };
-    thread::scope(|scope| {
+    let log = RunLog::begin(begin.run, RunKind::Backup, &run.root);
+    let outcome = thread::scope(|scope| {
         scope.spawn(|| listen(receiver, &told, &over));
         scope.spawn(move || say(&sender, &to_say));
         if let Some(link) = at_store {
-            let (run, started) = (&run, &started);
-            scope.spawn(move || own_store(run, link, started));
+            let (run, started, own_began) = (&run, &started, &own_began);
+            scope.spawn(move || own_store(run, link, started, own_began));
         }
         let outcome = Driver::new(&run, ends).run();
         over.store(true, Ordering::Relaxed);
         outcome
-    })
+    });
+    // The own store writes down how a run ended that it took part in; one that never got so far ended as well.
+    if !run.is_relay() && !own_began.load(Ordering::Relaxed) {
+        log.end(hub, who, outcome.as_ref().copied());
+    }
+    outcome
 }
 
 /// Hands over what the source says, one message at a time.
@@ -145,10 +162,11 @@ fn say(link: &LinkSender, answers: &Receiver<Message>) {
 }
 
 /// The own store: a target like any other, in this process.
-fn own_store(run: &Run<'_>, mut link: Link, started: &Receiver<()>) {
+fn own_store(run: &Run<'_>, mut link: Link, started: &Receiver<()>, began: &AtomicBool) {
     if started.recv().is_err() {
         return;
     }
+    began.store(true, Ordering::Relaxed);
     let terms = receive::Terms { hold: true, ..receive::Terms::default() };
     if let Err(error) = receive::serve(run.hub, run.who, &mut link, run.begin, &terms) {
         let _ = link.send(Refused::from(&error));

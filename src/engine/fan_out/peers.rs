@@ -48,6 +48,8 @@ pub(super) struct Conn {
     pub(super) granted: Option<Granted>,
     /// It has the manifest, and has not said what it makes of it.
     pub(super) owes_verdict: bool,
+    /// Its lease came while a manifest was passing.
+    pub(super) is_late: bool,
     pub(super) missing: Paths,
     pub(super) shown: Option<RunShown>,
 }
@@ -102,6 +104,7 @@ impl Driver<'_> {
                     level: Level::Empty,
                     granted: None,
                     owes_verdict: false,
+                    is_late: false,
                     missing: Paths::default(),
                     shown,
                 };
@@ -261,11 +264,28 @@ impl Driver<'_> {
         if self.base_known && !granted.base_known {
             return self.begin_again(target);
         }
+        if self.manifest.is_some() {
+            // The rest of a manifest is of no use to it: once that has passed it takes part, and misses everything.
+            conn.is_late = true;
+            return None;
+        }
         self.router.join(target);
         if target == TargetId::OWN {
             self.go_live();
         }
         Some(Event::Granted { target })
+    }
+
+    /// The manifest has passed: those whose lease came meanwhile take part.
+    pub(super) fn late_ones_join(&mut self) {
+        let late: Vec<_> = self.conns.iter().filter(|(_, conn)| conn.is_late).map(|(id, _)| *id).collect();
+        for target in late {
+            if let Some(conn) = self.conns.get_mut(&target) {
+                conn.is_late = false;
+                self.router.join(target);
+                self.tell(Event::Granted { target });
+            }
+        }
     }
 
     /// The lease is there: what heals steps back. This is the driver's one wait, of seconds at most and only if an older

@@ -14,6 +14,7 @@ use crate::backup::digest::Digest;
 use crate::engine::client::now;
 use crate::engine::error::EngineError;
 use crate::engine::hub::{Hub, HubOptions, Who};
+use crate::engine::live::LiveGuard;
 use crate::engine::receive::scripted::begin;
 use crate::net::link::Link;
 use crate::net::message::{Begin, Challenge, Committed, Granted, Message, Prepared, Proof};
@@ -104,7 +105,7 @@ impl Fixture {
     pub(super) fn begin(&self, begin: Begin) -> Source {
         let (link, mut theirs) = Link::pair();
         let (hub, who) = (Arc::clone(&self.hub), self.who.clone());
-        let serving = thread::spawn(move || serve(&hub, &who, &mut theirs, &begin));
+        let serving = thread::spawn(move || serve(&hub, &who, &mut theirs, &begin, &LiveGuard::unseen()));
         Source { link, serving }
     }
 

@@ -162,6 +162,9 @@ fn a_root_that_leads_elsewhere_is_refused() {
         let refusals = peer.end();
         assert!(refusals.iter().any(|said| said.contains(words)), "{words}: {refusals:?}");
     }
+    // Nor is it shown to who looks at what goes on.
+    let (shown, bad) = (fixture.hub.live.view().ended, begin(1).run.to_string());
+    assert!(shown.iter().all(|run| run.name.id != bad), "{shown:?}");
     fixture.honest(201);
 }
 

@@ -1,6 +1,5 @@
 //! `snapshots`, `history`, `find`, `diff`, `runs`: a question, and what comes in parts. Nothing is held.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{answer, end};
@@ -11,7 +10,7 @@ use crate::backup::entry::Entry;
 use crate::backup::relpath::RelPath;
 use crate::backup::when::When;
 use crate::engine::client::{self, ClientOptions, Session};
-use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::error::EngineError;
 use crate::engine::inspect;
 use crate::engine::wire::{WireError, entry_from_wire, sentence, unexpected};
 use crate::net::message::{
@@ -145,8 +144,7 @@ pub struct RunInfo {
 
 fn to_wire(path: Option<&Path>) -> Result<Bytes, EngineError> {
     let Some(path) = path else { return Ok(Bytes::default()) };
-    let path = RelPath::from_absolute(path.as_os_str().as_bytes());
-    Ok(path.map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?.as_bytes().into())
+    Ok(inspect::absolute(path)?.as_bytes().into())
 }
 
 fn absolute(path: &Bytes) -> Result<Vec<u8>, WireError> {

@@ -24,9 +24,7 @@ use crate::net::message::{Message, Piece, Read, Want};
 /// # Errors
 /// [`EngineError`], whose kind is the exit code: it is not there, or no file, or what the store has of it is damaged.
 pub fn cat(client: &ClientOptions, path: &Path, when: When, out: &mut dyn Write) -> Result<(), EngineError> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = RelPath::from_absolute(path.as_os_str().as_bytes())
-        .map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
+    let path = inspect::absolute(path)?;
     let Session { mut link, guest, .. } = client::open_to_read(client)?;
     let done = over(&mut link, &path, when, out);
     end(link, guest);
@@ -37,7 +35,8 @@ fn failed(message: String) -> EngineError {
     EngineError::new(ErrorKind::Failed, message)
 }
 
-fn over(link: &mut Link, path: &RelPath, when: When, out: &mut dyn Write) -> Result<(), EngineError> {
+/// The same over a link. It can be asked for more afterwards, unless the reader went away.
+pub(super) fn over(link: &mut Link, path: &RelPath, when: When, out: &mut dyn Write) -> Result<(), EngineError> {
     let all = false;
     inspect::ask(link, Read { path: path.as_bytes().into(), shallow: true, content: true, all, at: when.into() })?;
     match answer(link)? {
@@ -56,9 +55,13 @@ fn over(link: &mut Link, path: &RelPath, when: When, out: &mut dyn Write) -> Res
     link.send(Want { batch: 0, bits: bits.into_wire() })?;
     let mut printer =
         Printer { out, written: blake3::Hasher::new(), anew: None, count: 0, next: 0, reader_gone: false };
-    loop {
+    let (mut is_complete, mut is_told) = (false, false);
+    while !(is_complete && is_told) {
         let (content_message, payload) = match answer(link)? {
-            Message::TreeEnd(_) => continue,
+            Message::TreeEnd(_) if !is_told => {
+                is_told = true;
+                continue;
+            }
             Message::Content(content_message, payload) => (content_message, payload),
             other => return Err(unexpected(&other, "receiving a file").into()),
         };
@@ -67,11 +70,13 @@ fn over(link: &mut Link, path: &RelPath, when: When, out: &mut dyn Write) -> Res
             let short = || WireError::Bounds("content is shorter than its pieces");
             let (bytes, after) = rest.split_at_checked(piece.len as usize).ok_or_else(short)?;
             rest = after;
-            if printer.piece(path, &piece, bytes, &content)? {
+            is_complete |= printer.piece(path, &piece, bytes, &content)?;
+            if printer.reader_gone {
                 return Ok(());
             }
         }
     }
+    Ok(())
 }
 
 fn content_of(path: &RelPath, entry: Option<Entry>) -> Result<FileContent, EngineError> {

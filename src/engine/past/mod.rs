@@ -2,6 +2,7 @@
 
 mod ask;
 mod cat;
+mod export;
 
 use super::inspect::{answer, end};
 
@@ -9,3 +10,4 @@ pub use ask::{
     Between, DifferenceInfo, FoundInfo, RunInfo, SnapshotInfo, VersionInfo, diff, find, history, runs, snapshots,
 };
 pub use cat::cat;
+pub use export::{Exported, Extent, export, extent};

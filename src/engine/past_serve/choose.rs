@@ -14,8 +14,8 @@ const ROOTS_SHOWN_MAX: usize = 5;
 /// A snapshot and the path below its root.
 pub(in crate::engine) type Chosen = (Arc<SnapshotRecord>, RelPath);
 
-fn failed(message: String) -> EngineError {
-    EngineError::new(ErrorKind::Failed, message)
+fn absent(message: String) -> EngineError {
+    EngineError::new(ErrorKind::Absent, message)
 }
 
 /// The snapshot that has `path` at that time.
@@ -69,10 +69,10 @@ pub(in crate::engine) fn numbered(snapshots: &Snapshots, number: u64) -> Result<
     let records = snapshots.list()?;
     let numbers: Vec<u64> = records.iter().map(|record| record.number).collect();
     if let Some((_, why)) = snapshots.damaged()?.into_iter().find(|(damaged, _)| *damaged == number) {
-        return Err(failed(why));
+        return Err(EngineError::new(ErrorKind::Failed, why));
     }
     let Some(record) = records.iter().find(|record| record.number == number) else {
-        return Err(failed(no_such_number(number, &numbers)));
+        return Err(absent(no_such_number(number, &numbers)));
     };
     if record.kind == RunKind::Backup {
         return Ok(record.clone());
@@ -83,7 +83,7 @@ pub(in crate::engine) fn numbered(snapshots: &Snapshots, number: u64) -> Result<
     if !earlier.is_empty() {
         message.push_str(&format!("; before it there are {}", ranges(&earlier, |_| true)));
     }
-    Err(failed(message))
+    Err(absent(message))
 }
 
 /// `why`, and which snapshots have the path instead.
@@ -94,7 +94,7 @@ pub(super) fn instead(snapshots: &Snapshots, path: &RelPath, why: &str) -> Resul
         Ok((records.to_vec(), related, history))
     })?;
     let Some(history) = history else {
-        return Ok(failed(format!("{why}; {}", known_roots(snapshots, path)?)));
+        return Ok(absent(format!("{why}; {}", known_roots(snapshots, path)?)));
     };
     let root_of = |number: u64| records.iter().find(|record| record.number == number).map(|record| &record.root);
     let has = |number: u64| {
@@ -104,12 +104,12 @@ pub(super) fn instead(snapshots: &Snapshots, path: &RelPath, why: &str) -> Resul
     let newest = related.iter().rev().find(|number| has(**number));
     let newest = newest.and_then(|number| records.iter().find(|record| record.number == *number));
     let of = newest.map_or_else(String::new, |record| format!(" (of {})", show_moment(record.received)));
-    Ok(failed(format!("{why}; it is in {}{of}", ranges(&related, has))))
+    Ok(absent(format!("{why}; it is in {}{of}", ranges(&related, has))))
 }
 
 /// No snapshot has the path at all.
 pub(super) fn nothing_there(snapshots: &Snapshots, path: &RelPath) -> Result<EngineError, EngineError> {
-    Ok(failed(format!("no backup has '/{path}'; {}", known_roots(snapshots, path)?)))
+    Ok(absent(format!("no backup has '/{path}'; {}", known_roots(snapshots, path)?)))
 }
 
 /// The roots that are backed up, and whether this path is a folder above some.

@@ -73,7 +73,7 @@ impl Purger<'_> {
                 opened.map(|Session { link, guest, .. }| (link, guest))
             }
             Self::Admin(store, copy, stop) => {
-                let (link, guest) = admin::open_admin(store, stop)?;
+                let Session { link, guest, .. } = admin::open_admin(store, stop)?;
                 link.send(Of { node: copy.node().as_bytes().into(), user: copy.user().as_bytes().into() })?;
                 Ok((link, guest))
             }

@@ -15,6 +15,7 @@ use crate::backup::fingerprint::{Fingerprint, Timestamp};
 use crate::backup::hash_cache::CacheRecord;
 use crate::backup::limits::UNSTABLE_READS_MAX;
 use crate::backup::relpath::RelPath;
+use crate::backup::whole_hash::{Piece, WholeHash};
 use crate::tree::error::TreeError;
 use crate::tree::read::FileReader;
 use crate::tree::safe_dir::SafeDir;
@@ -87,7 +88,7 @@ pub(super) struct SmallRead {
 /// The next piece of a large file.
 pub(super) enum LargePiece {
     /// Whole chunks: their bytes, and each one's digest and length.
-    Data { data: Vec<u8>, chunks: Vec<(Digest, u32)> },
+    Data { data: Arc<Vec<u8>>, chunks: Vec<(Digest, u32)> },
     /// The end: how it went.
     End(Box<Outcome>),
 }
@@ -191,32 +192,38 @@ fn stream(job: &LargeJob, safe_before: Timestamp) -> Result<Outcome, Outcome> {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed(job.file.entry.path.clone(), error.to_string());
     let mut reader = open(&job.file)?;
     let chunker = Chunker::new(job.class);
-    let mut whole = blake3::Hasher::new();
+    let mut whole = WholeHash::default();
     let mut recipe = Recipe { class: job.class, chunks: Vec::new() };
     let (mut size, mut rest, mut eof) = (0_u64, Vec::new(), false);
     while !eof {
         let from = rest.len();
         let read = reader.append(&mut rest, PIECE_BYTES).map_err(|e| failed(&e))?;
         eof = read < PIECE_BYTES;
-        whole.update(&rest[from..]);
         size += (rest.len() - from) as u64;
-        let (mut done, mut chunks) = (0, Vec::new());
+        let (mut done, mut lens) = (0, Vec::new());
         while let Some(len) = chunker.cut(&rest[done..], eof) {
-            chunks.push((Digest::of(&rest[done..done + len]), len as u32));
+            lens.push(len);
             done += len;
         }
-        if chunks.is_empty() {
+        if lens.is_empty() {
             continue;
         }
-        let tail = rest[done..].to_vec();
+        let mut tail = Vec::with_capacity(rest.len() - done + PIECE_BYTES);
+        tail.extend_from_slice(&rest[done..]);
         rest.truncate(done);
+        let data = Arc::new(std::mem::replace(&mut rest, tail));
+        whole.update(Piece::new(&data, 0..done));
+        let (mut at, mut chunks) = (0, Vec::with_capacity(lens.len()));
+        for len in lens {
+            chunks.push((Digest::of(&data[at..at + len]), len as u32));
+            at += len;
+        }
         recipe.chunks.extend_from_slice(&chunks);
-        let data = std::mem::replace(&mut rest, tail);
         if job.pieces.send(LargePiece::Data { data, chunks }).is_err() {
             return Err(failed(&"the run ended"));
         }
     }
-    let digest = Digest::from(whole.finalize());
+    let digest = whole.finish();
     let mut record = reader
         .held_still()
         .and_then(|still| record(&job.file, &reader, still, size, digest, safe_before))

@@ -1,4 +1,4 @@
-//! [`Pulse`]: tells the daemon now and then how far the run is, for those who watch at its destinations.
+//! [`Pulse`]: tells the daemon now and then how far the run is, for those who watch there and at its destinations.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub(super) struct Pulse<'a> {
 struct State {
     progress: Progress,
     /// The estimate of the whole, while the scan has not reached it.
-    estimate: u64,
+    estimate: Option<u64>,
     told: Instant,
     /// Nothing is told outside of the content phase.
     sending: bool,
@@ -29,7 +29,7 @@ struct State {
 impl<'a> Pulse<'a> {
     pub(super) fn new(observer: &'a dyn Observer, link: &'a LinkSender) -> Self {
         let progress = Progress { bytes_done: 0, bytes_total: 0, files_done: 0, total_known: false };
-        let state = State { progress, estimate: 0, told: Instant::now(), sending: false };
+        let state = State { progress, estimate: None, told: Instant::now(), sending: false };
         Self { observer, link, state: Mutex::new(state) }
     }
 }
@@ -43,7 +43,7 @@ impl State {
                 self.progress.total_known = *phase == Phase::Sending;
             }
             Event::Planned { bytes } => self.progress.bytes_total += bytes,
-            Event::Estimated { bytes } => self.estimate = *bytes,
+            Event::Estimated { bytes } => self.estimate = Some(*bytes),
             Event::Advanced { bytes } => self.progress.bytes_done += bytes,
             Event::FileDone { .. } => self.progress.files_done += 1,
             _ => return None,
@@ -53,8 +53,9 @@ impl State {
         }
         self.told = now;
         let mut told = self.progress.clone();
-        if !told.total_known {
-            told.bytes_total = told.bytes_total.max(self.estimate);
+        if let Some(estimate) = self.estimate.filter(|_| !told.total_known) {
+            // As the source's own bar shows it.
+            (told.bytes_total, told.total_known) = (told.bytes_total.max(estimate), true);
         }
         Some(told)
     }
@@ -92,7 +93,7 @@ mod tests {
         assert_eq!(state.note(&Event::Estimated { bytes: 100 }, at(10)), None);
         assert_eq!(state.note(&Event::Advanced { bytes: 4 }, at(999)), None);
         let told = state.note(&Event::FileDone { path: b"a" }, at(1000)).unwrap();
-        assert_eq!(told, Progress { bytes_done: 4, bytes_total: 100, files_done: 1, total_known: false });
+        assert_eq!(told, Progress { bytes_done: 4, bytes_total: 100, files_done: 1, total_known: true });
         assert_eq!(state.note(&Event::Phase(Phase::Sending), at(1500)), None);
         let told = state.note(&Event::Advanced { bytes: 6 }, at(2000)).unwrap();
         assert_eq!(told, Progress { bytes_done: 10, bytes_total: 10, files_done: 1, total_known: true });

@@ -32,6 +32,8 @@ const READY_MAX: usize = 512;
 const ITEMS_QUEUED_MAX: usize = 128;
 /// Directories that the files of one job may hold open.
 const JOB_DIRS_MAX: usize = 16;
+/// Budget that a small file holds beside its content: empty ones take memory, too.
+const FILE_SHARE: u64 = 512;
 /// Budget that a large file holds while it is read and asked about.
 const LARGE_FILE_SHARE: u64 = 24 * 1024 * 1024;
 
@@ -381,7 +383,7 @@ impl<'a> Merge<'a> {
         let files = std::mem::take(&mut self.files);
         let bytes = std::mem::take(&mut self.bytes);
         self.dirs = 0;
-        let share = self.scan.budget.take(bytes).ok_or(Gone)?;
+        let share = self.scan.budget.take(bytes + files.len() as u64 * FILE_SHARE).ok_or(Gone)?;
         let (reply, receiver) = bounded(1);
         self.scan.items.send(Item::Small { order, reply: receiver, bytes }).map_err(|_| Gone)?;
         self.scan.jobs.send(Job::Small(SmallJob { files, share, reply })).map_err(|_| Gone)

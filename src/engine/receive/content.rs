@@ -22,6 +22,7 @@ use crate::backup::digest::Digest;
 use crate::backup::entry::{Entry, SizeClass};
 use crate::backup::limits::{BATCH_BYTES_TARGET, BATCH_COUNT_MAX, FILES_OPEN_MAX, PROMISED_COUNT_MAX};
 use crate::backup::relpath::RelPath;
+use crate::backup::whole_hash::Piece;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::room::Room;
 use crate::engine::wire::{Bits, WireError, class_from_wire, entry_from_wire, unexpected};
@@ -143,7 +144,7 @@ impl<'a> ContentReceiver<'a> {
             Message::FileDeltas(told, payload) => self.file_deltas(told, &payload),
             Message::FileOpen(open) => self.open(link, &open),
             Message::ChunkOffer(offer) => self.chunk_offer(link, offer),
-            Message::Chunks(chunks, payload) => self.chunks(&chunks, &payload),
+            Message::Chunks(chunks, payload) => self.chunks(&chunks, &Arc::new(payload)),
             Message::ChunkDeltas(told, payload) => self.chunk_deltas(told, &payload),
             Message::FileDone(done) => self.done(done),
             Message::Busy(_) | Message::Progress(_) => Ok(()),
@@ -260,7 +261,7 @@ impl<'a> ContentReceiver<'a> {
                 at = at.map(|at| at + u64::from(len));
                 bits.push(matches!(from, Chunk::Arrives));
                 large.writer.announce(digest, len, from)?;
-                self.run.room.compose(large.writer.take_written())?;
+                self.composed(large.writer.take_written())?;
                 self.distrust(&mut large)?;
             }
         }
@@ -319,31 +320,38 @@ impl<'a> ContentReceiver<'a> {
         Ok(())
     }
 
-    fn chunks(&mut self, chunks: &Chunks, payload: &[u8]) -> Result<(), EngineError> {
+    fn chunks(&mut self, chunks: &Chunks, payload: &Arc<Vec<u8>>) -> Result<(), EngineError> {
         self.run.room.take(payload.len() as u64, 0)?;
         let mut large = self.large.remove(&chunks.file).ok_or(NOT_OPEN)?;
-        let mut rest = payload;
+        let mut at = 0;
         for len in &chunks.lens {
             let Writer::Staging(writer) = &mut large.writer else { return Err(NOT_OPEN.into()) };
             if writer.is_settled() {
                 // It was not offered before.
                 large.lens.next(*len)?;
             }
-            let (chunk, after) = rest
-                .split_at_checked(*len as usize)
-                .filter(|(c, _)| !c.is_empty())
-                .ok_or(WireError::Bounds("chunks are not as long as they say"))?;
-            writer.arrive(chunk)?;
-            rest = after;
+            let end = at + *len as usize;
+            if at == end || end > payload.len() {
+                return Err(WireError::Bounds("chunks are not as long as they say").into());
+            }
+            writer.arrive(&Piece::new(payload, at..end))?;
+            at = end;
         }
         // Chunks that follow and were at hand already.
-        self.run.room.compose(large.writer.take_written().saturating_sub(payload.len() as u64))?;
-        if !rest.is_empty() {
+        self.composed(large.writer.take_written().saturating_sub(payload.len() as u64))?;
+        if at < payload.len() {
             return Err(WireError::Bounds("chunks have bytes left over").into());
         }
         self.distrust(&mut large)?;
         self.large.insert(chunks.file, large);
         self.shared.arrived(payload.len());
+        Ok(())
+    }
+
+    /// So many bytes were made of what the store has; the disk may begin with them.
+    fn composed(&self, bytes: u64) -> Result<(), EngineError> {
+        self.run.room.compose(bytes)?;
+        self.shared.flusher.arrived(bytes);
         Ok(())
     }
 

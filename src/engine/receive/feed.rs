@@ -81,11 +81,9 @@ impl Run<'_> {
         shared: &HashMap<u64, SharedNames>,
     ) -> Result<(Plan, ManifestCounts), EngineError> {
         let mut counts = ManifestCounts::default();
-        let mut planner = Planner::new(PlanOptions {
-            delete: self.begin.delete,
-            silent: !self.begin.dry_run,
-            shallow: !self.begin.recursive,
-        });
+        let options =
+            PlanOptions { delete: self.begin.delete, silent: !self.begin.dry_run, shallow: !self.begin.recursive };
+        let mut planner = Planner::new(options, &self.staging.spill());
         let mut rows = rows_ahead(scope, self.hub, self.copy.id, &self.root);
         let mut row = rows.next().transpose()?;
         let nested = self.nested_roots()?;
@@ -106,17 +104,18 @@ impl Run<'_> {
                 let taken = std::mem::replace(&mut row, rows.next().transpose()?);
                 match taken {
                     Some((_, row)) if order == Ordering::Equal => present = Some(row),
-                    Some((path, row)) => self.push_present(&mut planner, row, path, shared, incoming),
+                    Some((path, row)) => self.push_present(&mut planner, row, path, shared, incoming)?,
                     None => {}
                 }
             }
             self.push_wanted(&mut planner, present, entry, shared, &nested)?;
         }
         while let Some((path, gone)) = row {
-            self.push_present(&mut planner, gone, path, shared, incoming);
+            self.push_present(&mut planner, gone, path, shared, incoming)?;
             row = rows.next().transpose()?;
         }
-        Ok((planner.finish(&Stored(self)), counts))
+        let plan = planner.finish(&Stored(self)).map_err(|e| self.staging.spool_error(e))?;
+        Ok((plan, counts))
     }
 
     fn push_present(
@@ -126,13 +125,14 @@ impl Run<'_> {
         path: RelPath,
         shared: &HashMap<u64, SharedNames>,
         incoming: &Incoming,
-    ) {
+    ) -> Result<(), EngineError> {
         if !self.begin.recursive && path.depth() > 1 {
             // The stat pass did not go there: it can leave with its directory, but nothing may be made of it.
             row.digest = None;
         }
         let protected = self.is_protected(&path, row.kind == RowKind::Dir, incoming);
-        planner.push(Some(present_of(row, path, shared)), None, protected);
+        let pushed = planner.push(Some(present_of(row, path, shared)), None, protected);
+        Ok(pushed.map_err(|e| self.staging.spool_error(e))?)
     }
 
     /// Whether a path that the manifest does not have is unseen rather than gone.
@@ -185,8 +185,9 @@ impl Run<'_> {
             form = Some(Meta { mode, uid, gid, mtime, xattrs: row.xattrs.clone() });
         }
         let path = entry.path.clone();
-        planner.push(present.map(|row| present_of(row, path, shared)), Some(Wanted { entry, form }), false);
-        Ok(())
+        let present = present.map(|row| present_of(row, path, shared));
+        let pushed = planner.push(present, Some(Wanted { entry, form }), false);
+        Ok(pushed.map_err(|e| self.staging.spool_error(e))?)
     }
 
     /// Other roots of the copy that lie below this one.
@@ -300,14 +301,14 @@ struct Stored<'a>(&'a Run<'a>);
 
 impl Contents for Stored<'_> {
     fn is_staged(&self, path: &RelPath, digest: &Digest, size: u64) -> bool {
-        self.0.staging.is_staged(path, digest, size)
+        // What cannot be asked is not there: it is sent again, and an error of the disk is met, and told, when it comes.
+        self.0.staging.is_staged(path, digest, size).unwrap_or(false)
     }
 
     fn find(&self, digest: &Digest, _: u64) -> Option<ContentPlace> {
-        if self.0.staging.has(digest) {
+        if self.0.staging.has(digest).unwrap_or(false) {
             return Some(ContentPlace::Staged);
         }
-        // A catalog that cannot answer costs a re-send, no more.
         let rows = self.0.reader.find_content(self.0.copy.id, digest).ok()?;
         if let Some(row) = rows.into_iter().next() {
             return Some(ContentPlace::Copy(row.path));

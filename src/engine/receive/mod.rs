@@ -32,6 +32,7 @@ use std::time::Duration;
 
 pub(super) use self::feed::present_of;
 pub(super) use self::hold::Terms;
+pub(super) use self::watch::Watch;
 
 use self::busy::Busy;
 use self::content::ContentReceiver;
@@ -41,6 +42,7 @@ use self::incoming::Incoming;
 use super::client::now;
 use super::error::{EngineError, ErrorKind, show_conflict};
 use super::hub::{Hub, OpenCopy, Who};
+use super::observer::{Event, Phase};
 use super::room::Room;
 use super::run_id;
 use super::run_log::RunLog;
@@ -319,9 +321,10 @@ impl Run<'_> {
     /// Everything that the plan places is here, or is made of what the store has: does that fit?
     fn check_room(&self, planned: &Planned) -> Result<(), EngineError> {
         let (mut staged, mut copied) = (0_u64, 0_u64);
-        for step in &planned.plan.prepare {
+        for step in planned.plan.prepare.iter() {
+            let step = step.map_err(|e| self.staging.spool_error(e))?;
             match &step.what {
-                Prepare::Staged => staged = staged.saturating_add(self.staging.bytes_of(&step.path)),
+                Prepare::Staged => staged = staged.saturating_add(self.staging.bytes_of(&step.path)?),
                 Prepare::Copy { content, .. } => copied = copied.saturating_add(content.size),
                 _ => {}
             }
@@ -340,6 +343,7 @@ impl Run<'_> {
 
     fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<Committed, EngineError> {
         let ask = !self.nothing_here()?;
+        self.enters(Phase::Receiving);
         link.send(Granted { base_known: self.base_known, ask })?;
         let mut received = 0;
         // The message that took back a run that was prepared.
@@ -350,6 +354,7 @@ impl Run<'_> {
             flusher.complete();
             self.log.heard(received, &incoming.errors);
             watch.lap("receiving");
+            self.enters(Phase::Committing);
             self.busy.enter(1);
             let planned = self.plan(&incoming, found)?;
             watch.lap("plan");
@@ -369,9 +374,17 @@ impl Run<'_> {
                 planned.plan.missing
             };
             self.busy.leave();
+            self.enters(Phase::Receiving);
             ask_for(link, &missing)?;
         }
         Err(EngineError::new(ErrorKind::Failed, "the content that was asked for did not come"))
+    }
+
+    /// Tells who looks on.
+    fn enters(&self, phase: Phase) {
+        if let Some(observer) = &self.terms.observer {
+            observer.event(&Event::Phase(phase));
+        }
     }
 
     /// Takes content until the manifest is complete.

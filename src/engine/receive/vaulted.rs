@@ -21,7 +21,7 @@ impl Run<'_> {
 
     /// Whether a whole file with this content is in the store.
     pub(super) fn has(&self, digest: &Digest) -> Result<bool, EngineError> {
-        Ok(self.staging.has(digest)
+        Ok(self.staging.has(digest)?
             || self.reader.has_content(self.copy.id, digest)?
             || self.reader.retired(self.copy.id, digest)?.is_some()
             || self.in_vault(digest)?)

@@ -7,18 +7,18 @@ use crate::engine::observer::{Event, Observer};
 use crate::net::message::{Message, WireEntry, WireKind};
 
 /// Reads along; nothing is checked here, and nothing kept beyond the paths of large files that are open.
-pub(super) struct Watch {
+pub(in crate::engine) struct Watch {
     observer: Option<Arc<dyn Observer>>,
     open: HashMap<u32, Vec<u8>>,
 }
 
 impl Watch {
-    pub(super) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(in crate::engine) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
         Self { observer, open: HashMap::new() }
     }
 
     /// One message of the content phase, before it is taken.
-    pub(super) fn message(&mut self, message: &Message) {
+    pub(in crate::engine) fn message(&mut self, message: &Message) {
         let Some(observer) = &self.observer else { return };
         match message {
             Message::Files(files, _) => files.entries.iter().for_each(|entry| small(observer, entry)),

@@ -30,7 +30,6 @@ mod target;
 mod tests;
 mod write;
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::thread;
@@ -183,8 +182,7 @@ pub fn restore(
     observer: &dyn Observer,
 ) -> Result<RestoreSummary, EngineError> {
     let started = Instant::now();
-    let path = RelPath::from_absolute(options.path.as_os_str().as_bytes())
-        .map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
+    let path = inspect::absolute(&options.path)?;
     let target = Target::of(options)?;
     let attempt = Attempt { client, options, observer, path: &path, target: &target };
     let (mut patience, mut spent) = (Patience::new(client, observer), Spent::default());

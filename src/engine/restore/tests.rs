@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Mutex;
@@ -353,7 +353,7 @@ fn one_file_or_one_folder_comes_alone_and_to_its_own_place_too() {
     assert_eq!(picture(&world.src()), whole);
     let ears = Ears::default();
     let missing = restore(&world.client, &world.options("not/there"), &ears).unwrap_err();
-    assert_eq!(missing.kind, ErrorKind::Failed);
+    assert_eq!(missing.kind, ErrorKind::Absent);
     assert!(missing.message.contains("not/there"), "{missing}");
 }
 
@@ -430,7 +430,10 @@ fn listing_status_and_forget() {
     world.fill();
     let list = |path: Option<&Path>| {
         let mut lines = Vec::new();
-        let listing = inspect::list(&world.client, path, When::Latest, &mut |e| lines.push((e.path, e.entry, e.user)));
+        let listing = inspect::list(&world.client, path, When::Latest, &mut |e| {
+            lines.push((e.path, e.entry, e.user));
+            std::ops::ControlFlow::Continue(())
+        });
         listing.map(|listing| (listing, lines))
     };
     let nothing = list(Some(&world.src())).unwrap_err();

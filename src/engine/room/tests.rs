@@ -7,6 +7,7 @@ use crate::engine::client::now;
 use crate::engine::hub::HubOptions;
 use crate::engine::receive::scripted::{begin, heard, say_files, say_manifest};
 use crate::engine::receive::{self, Terms};
+use crate::engine::rules::Rules;
 use crate::net::link::{Link, LinkError, LinkSender};
 use crate::net::message::{Begin, Committed, Message};
 use crate::store::registry::Registry;
@@ -21,7 +22,11 @@ struct Fixture {
 impl Fixture {
     fn new(space: SpaceLimits) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let hub = Hub::open(temp.path(), HubOptions { space, ..HubOptions::in_process() }).unwrap();
+        let hub = Hub::open(
+            temp.path(),
+            HubOptions { rules: Rules { space, ..Rules::default() }, ..HubOptions::in_process() },
+        )
+        .unwrap();
         Self { _temp: temp, hub }
     }
 
@@ -159,7 +164,8 @@ fn a_disk_below_its_reserve_takes_no_content_and_everything_else() {
     // A little more than there is: half of it is there, and will be while this test runs.
     let disk = rustix::fs::statvfs(&place).unwrap();
     let space = SpaceLimits { reserve: Some(disk.f_bfree * disk.f_frsize / 2 * 3), ..SpaceLimits::default() };
-    let hub = Hub::open(&place, HubOptions { space, ..HubOptions::in_process() }).unwrap();
+    let hub = Hub::open(&place, HubOptions { rules: Rules { space, ..Rules::default() }, ..HubOptions::in_process() })
+        .unwrap();
     let f = Fixture { hub, _temp };
     let said = refusal(f.push(2, &[("c", "three")], &[("a", "one"), ("b", "two"), ("c", "three")]));
     assert!(said.contains("[limits] reserve") && said.contains(&*place.to_string_lossy()), "{said}");
@@ -169,7 +175,8 @@ fn a_disk_below_its_reserve_takes_no_content_and_everything_else() {
     let Fixture { hub, _temp } = f;
     let space = SpaceLimits { reserve: Some(u64::MAX), ..SpaceLimits::default() };
     drop(hub);
-    let hub = Hub::open(&place, HubOptions { space, ..HubOptions::in_process() }).unwrap();
+    let hub = Hub::open(&place, HubOptions { rules: Rules { space, ..Rules::default() }, ..HubOptions::in_process() })
+        .unwrap();
     let f = Fixture { hub, _temp };
     refusal(f.push(4, &[], &[]));
 }

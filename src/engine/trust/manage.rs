@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{rights_from_bits, rights_to_bits};
 use crate::backup::token::{Secret, Token};
 use crate::engine::admin;
+use crate::engine::client::Session;
 use crate::engine::error::{EngineError, ErrorKind};
 use crate::engine::inspect;
 use crate::engine::stop::Stop;
@@ -227,7 +228,7 @@ fn converse<T>(
     stop: &Stop,
     listen: impl FnOnce(&mut Link) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    let (mut link, guest) = admin::open_any(store, stop)?;
+    let Session { mut link, guest, .. } = admin::open_any(store, stop)?;
     let done = inspect::ask(&mut link, request).and_then(|()| listen(&mut link));
     inspect::end(link, guest);
     done.map_err(|error| stop.or(error))

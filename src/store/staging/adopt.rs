@@ -57,8 +57,7 @@ impl Staging {
         }
         let mut file = dir.open_read(name)?;
         let digest = hash_file(&mut file).map_err(|e| TreeError::new("read", dir.label(), name, e))?;
-        self.enter(path, StagedFile { digest, xattrs: read_meta(dir, name, &stat)?.xattrs, stat: (&stat).into() });
-        Ok(())
+        self.enter(path, StagedFile { digest, xattrs: read_meta(dir, name, &stat)?.xattrs, stat: (&stat).into() })
     }
 }
 

@@ -51,7 +51,7 @@ impl Staging {
             return Ok(false);
         }
         if content.sparse {
-            super::large::punch(&target, content.size);
+            super::large::holes::punch(&target, content.size);
         }
         self.seal(path, &target, form, content.digest)?;
         Ok(true)

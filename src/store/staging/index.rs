@@ -1,76 +1,265 @@
 //! What staging has: whole files, by path and by content.
 //!
-//! Always holds: what it says goes into journals, inodes included, so it never lags behind the disk.
+//! Always holds: what it says goes into journals, inodes included, so it never lags behind the disk. A run may stage
+//! millions of files: those that came last are in memory ([`recent`]), the others in sorted runs in a file ([`run`]), and of
+//! these only what tells most questions that the answer is no.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::Bound;
+mod recent;
+mod run;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
+use self::recent::Recent;
+use self::run::{BLOCK_FILES, Run, Staged};
 use super::StagedFile;
+use super::overflow::{ITEMS_MAX, unnamed};
 use crate::backup::digest::Digest;
+use crate::backup::digest_filter::DigestFilter;
 use crate::backup::relpath::RelPath;
+use crate::tree::safe_dir::SafeDir;
 
-#[derive(Default)]
+/// The name that the file of the runs has for a moment.
+const NAME: &[u8] = b"index";
+
 pub(super) struct Index {
-    /// By a hash: each file is looked for several times on its way into the copy.
-    files: HashMap<Arc<RelPath>, StagedFile>,
-    /// Their paths, in order.
-    order: BTreeSet<Arc<RelPath>>,
-    by_digest: HashMap<Digest, Arc<RelPath>>,
+    /// Where it makes its file.
+    dir: Arc<SafeDir>,
+    recent: Recent,
+    /// Files that stay in memory.
+    recent_max: usize,
+    written: Option<Written>,
+    /// Of all files.
+    count: usize,
+    bytes: u64,
     /// Set aside.
     spare: HashSet<Digest>,
     /// Begun, and not whole yet.
     begun: HashSet<RelPath>,
 }
 
+/// The part that left memory. A path is either there, at most once, or among the recent ones.
+struct Written {
+    file: File,
+    end: u64,
+    runs: Vec<Run>,
+    digests: DigestFilter,
+    /// Of each run the block that was read last, and its number: who asks in order finds the next there.
+    last: Vec<(usize, Vec<Staged>)>,
+}
+
+/// A file of a run.
+struct Place {
+    run: usize,
+    number: usize,
+    staged: Staged,
+}
+
+impl Written {
+    fn block(&mut self, run: usize, block: usize) -> io::Result<&[Staged]> {
+        if self.last.len() < self.runs.len() {
+            self.last.resize_with(self.runs.len(), Default::default);
+        }
+        let (Some(of), Some((number, files))) = (self.runs.get(run), self.last.get_mut(run)) else { return Ok(&[]) };
+        if *number != block || files.is_empty() {
+            *files = of.read(&self.file, block).unwrap_or_else(|| Ok(Vec::new()))?;
+            *number = block;
+        }
+        Ok(files)
+    }
+
+    fn get(&mut self, path: &RelPath) -> io::Result<Option<Place>> {
+        for run in (0..self.runs.len()).rev() {
+            let Some(block) = self.runs.get(run).and_then(|run| run.block_of(path)) else { continue };
+            let files = self.block(run, block)?;
+            let Ok(at) = files.binary_search_by(|staged| staged.path.cmp(path)) else { continue };
+            let (number, staged) = (block * BLOCK_FILES + at, files.get(at).cloned());
+            if let Some(staged) = staged.filter(|_| self.runs.get(run).is_some_and(|run| !run.is_gone(number))) {
+                return Ok(Some(Place { run, number, staged }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn place_of(&mut self, digest: &Digest) -> io::Result<Option<RelPath>> {
+        if !self.digests.may_hold(digest) {
+            return Ok(None);
+        }
+        for run in (0..self.runs.len()).rev() {
+            let mut skip = 0;
+            while let Some(number) = self.runs.get(run).and_then(|run| run.candidate(digest, skip)) {
+                let files = self.block(run, number / BLOCK_FILES)?;
+                let staged = files.get(number % BLOCK_FILES).filter(|staged| staged.file.digest == *digest);
+                if let Some(staged) = staged {
+                    return Ok(Some(staged.path.clone()));
+                }
+                skip += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The files at `path` and within it.
+    fn within(&self, path: &RelPath) -> io::Result<Vec<Place>> {
+        let mut found = Vec::new();
+        for (at, run) in self.runs.iter().enumerate() {
+            for place in self.from(at, run.block_from(path)) {
+                let place = place?;
+                if place.staged.path < *path {
+                    continue;
+                }
+                if !place.staged.path.is_within(path) {
+                    break;
+                }
+                found.push(place);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The files of a run that are there, from a block on. None: there is none.
+    fn from(&self, run: usize, block: Option<usize>) -> impl Iterator<Item = io::Result<Place>> + '_ {
+        let of = self.runs.get(run);
+        let blocks = block.into_iter().flat_map(|first| first..).map_while(move |block| {
+            let files = of?.read(&self.file, block)?;
+            Some(files.map(|files| (block, files)))
+        });
+        blocks
+            .flat_map(move |read| {
+                let (block, files, failed) = match read {
+                    Ok((block, files)) => (block, files, None),
+                    Err(error) => (0, Vec::new(), Some(Err(error))),
+                };
+                let places = files.into_iter().enumerate().map(move |(at, staged)| {
+                    let number = block * BLOCK_FILES + at;
+                    Ok(Place { run, number, staged })
+                });
+                failed.into_iter().chain(places)
+            })
+            .filter(move |place| !place.as_ref().is_ok_and(|place| of.is_none_or(|run| run.is_gone(place.number))))
+    }
+
+    fn remove(&mut self, place: &Place) {
+        if let Some(run) = self.runs.get_mut(place.run) {
+            run.remove(place.number);
+        }
+    }
+}
+
 impl Index {
-    pub(super) fn get(&self, path: &RelPath) -> Option<&StagedFile> {
-        self.files.get(path)
+    /// Empty; what is too much for memory goes to a file in `dir`.
+    pub(super) fn new(dir: Arc<SafeDir>) -> Self {
+        Self {
+            dir,
+            recent: Recent::default(),
+            recent_max: ITEMS_MAX,
+            written: None,
+            count: 0,
+            bytes: 0,
+            spare: HashSet::new(),
+            begun: HashSet::new(),
+        }
+    }
+
+    pub(super) fn get(&mut self, path: &RelPath) -> io::Result<Option<StagedFile>> {
+        if let Some(file) = self.recent.get(path) {
+            return Ok(Some(file.clone()));
+        }
+        match &mut self.written {
+            Some(written) => Ok(written.get(path)?.map(|place| place.staged.file)),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.spare.is_empty()
+        self.count == 0 && self.spare.is_empty()
     }
 
-    pub(super) fn has(&self, digest: &Digest) -> bool {
-        self.by_digest.contains_key(digest) || self.spare.contains(digest)
+    pub(super) fn has(&mut self, digest: &Digest) -> io::Result<bool> {
+        Ok(self.spare.contains(digest) || self.place_of(digest)?.is_some())
     }
 
     /// Where in the tree this content stands.
-    pub(super) fn place_of(&self, digest: &Digest) -> Option<RelPath> {
-        self.by_digest.get(digest).map(|path| RelPath::clone(path))
+    pub(super) fn place_of(&mut self, digest: &Digest) -> io::Result<Option<RelPath>> {
+        if let Some(path) = self.recent.place_of(digest) {
+            return Ok(Some(path.clone()));
+        }
+        match &mut self.written {
+            Some(written) => written.place_of(digest),
+            None => Ok(None),
+        }
     }
 
     /// Of all files together.
     pub(super) fn bytes(&self) -> u64 {
-        self.files.values().fold(0, |sum: u64, file| sum.saturating_add(file.stat.fingerprint.size))
+        self.bytes
     }
 
     /// The content that is lost if `path` is.
-    pub(super) fn only_at(&self, path: &RelPath) -> Option<Digest> {
-        let digest = self.files.get(path)?.digest;
-        let lost = self.by_digest.get(&digest).is_some_and(|known| **known == *path) && !self.spare.contains(&digest);
-        lost.then_some(digest)
+    pub(super) fn only_at(&mut self, path: &RelPath) -> io::Result<Option<Digest>> {
+        let Some(digest) = self.get(path)?.map(|file| file.digest) else { return Ok(None) };
+        let lost = self.place_of(&digest)?.as_ref() == Some(path) && !self.spare.contains(&digest);
+        Ok(lost.then_some(digest))
     }
 
     /// The files at `path` and within it.
-    pub(super) fn within(&self, path: &RelPath) -> Vec<Arc<RelPath>> {
-        let from = (Bound::Included(path), Bound::Unbounded);
-        self.order.range::<RelPath, _>(from).take_while(|known| known.is_within(path)).map(Arc::clone).collect()
+    pub(super) fn within(&self, path: &RelPath) -> io::Result<Vec<RelPath>> {
+        let mut paths: Vec<_> = self.recent.within(path).iter().map(|path| RelPath::clone(path)).collect();
+        if let Some(written) = &self.written {
+            paths.extend(written.within(path)?.into_iter().map(|place| place.staged.path));
+        }
+        Ok(paths)
     }
 
-    pub(super) fn enter(&mut self, path: &RelPath, file: StagedFile) {
+    pub(super) fn enter(&mut self, path: &RelPath, file: StagedFile) -> io::Result<()> {
         self.begun.remove(path);
-        let path = Arc::new(path.clone());
-        self.by_digest.insert(file.digest, Arc::clone(&path));
-        self.order.insert(Arc::clone(&path));
-        self.files.insert(path, file);
+        self.remove(path)?;
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(file.stat.fingerprint.size);
+        self.recent.enter(path, file);
+        if self.recent.len() >= self.recent_max { self.write_recent() } else { Ok(()) }
+    }
+
+    /// What came last leaves memory.
+    fn write_recent(&mut self) -> io::Result<()> {
+        let written = match &mut self.written {
+            Some(written) => written,
+            none => {
+                let file = unnamed(&self.dir, NAME).map_err(|e| e.source)?;
+                let (digests, last) = (DigestFilter::default(), Vec::new());
+                none.insert(Written { file, end: 0, runs: Vec::new(), digests, last })
+            }
+        };
+        written.runs.push(Run::write(&mut written.file, &mut written.end, self.recent.iter())?);
+        self.recent.iter().for_each(|(_, file)| written.digests.insert(&file.digest));
+        self.recent.clear();
+        Ok(())
+    }
+
+    /// Forgets the file at exactly this path, if there is one.
+    fn remove(&mut self, path: &RelPath) -> io::Result<()> {
+        let mut gone = self.recent.remove(path);
+        if let (None, Some(written)) = (&gone, &mut self.written)
+            && let Some(place) = written.get(path)?
+        {
+            written.remove(&place);
+            gone = Some(place.staged.file);
+        }
+        if let Some(file) = gone {
+            self.count -= 1;
+            self.bytes = self.bytes.saturating_sub(file.stat.fingerprint.size);
+        }
+        Ok(())
     }
 
     /// What stands at `path` is not whole any more, and may never be.
-    pub(super) fn begin(&mut self, path: &RelPath) {
-        self.remove_within(path);
+    pub(super) fn begin(&mut self, path: &RelPath) -> io::Result<()> {
+        self.remove_within(path)?;
         self.begun.insert(path.clone());
+        Ok(())
     }
 
     /// Whether something was begun that is not whole.
@@ -78,33 +267,50 @@ impl Index {
         !self.begun.is_empty()
     }
 
-    pub(super) fn remove_within(&mut self, path: &RelPath) {
-        for path in self.within(path) {
-            self.order.remove(&path);
-            if let Some(file) = self.files.remove(&path)
-                && self.by_digest.get(&file.digest).is_some_and(|known| *known == path)
-            {
-                self.by_digest.remove(&file.digest);
-            }
+    pub(super) fn remove_within(&mut self, path: &RelPath) -> io::Result<()> {
+        for path in self.within(path)? {
+            self.remove(&path)?;
         }
+        Ok(())
     }
 
-    /// Keeps the files that are wanted; whether there were others.
-    pub(super) fn keep_only(&mut self, wanted: &BTreeSet<&RelPath>) -> bool {
-        let mut wanted = wanted.iter().peekable();
-        let mut is_wanted = |path: &RelPath| {
-            while wanted.next_if(|next| **next < path).is_some() {}
-            wanted.peek().is_some_and(|next| **next == path)
-        };
-        let stale: Vec<_> = self.order.iter().filter(|path| !is_wanted(path)).map(Arc::clone).collect();
+    /// Keeps the files that are wanted, which is asked in canonical order; whether there were others.
+    pub(super) fn keep_only(&mut self, mut is_wanted: impl FnMut(&RelPath) -> io::Result<bool>) -> io::Result<bool> {
+        let mut stale = Vec::new();
+        self.in_order(|path| {
+            if !is_wanted(path)? {
+                stale.push(path.clone());
+            }
+            Ok(())
+        })?;
         for path in &stale {
-            self.order.remove(path);
-            self.files.remove(path);
+            self.remove(path)?;
         }
         if !stale.is_empty() {
-            self.by_digest = self.files.iter().map(|(path, file)| (file.digest, Arc::clone(path))).collect();
+            self.recent.find_contents_again();
         }
-        !stale.is_empty()
+        Ok(!stale.is_empty())
+    }
+
+    /// Shows all paths in canonical order.
+    fn in_order(&self, mut show: impl FnMut(&RelPath) -> io::Result<()>) -> io::Result<()> {
+        let written = self.written.as_ref();
+        let mut sources: Vec<Box<dyn Iterator<Item = io::Result<RelPath>> + '_>> =
+            vec![Box::new(self.recent.iter().map(|(path, _)| Ok(path.clone())))];
+        for (at, _) in written.iter().flat_map(|written| written.runs.iter().enumerate()) {
+            let places = written.into_iter().flat_map(move |written| written.from(at, Some(0)));
+            sources.push(Box::new(places.map(|place| place.map(|place| place.staged.path))));
+        }
+        let mut heap = BinaryHeap::new();
+        for (at, source) in sources.iter_mut().enumerate() {
+            heap.extend(source.next().transpose()?.map(|path| Reverse((path, at))));
+        }
+        while let Some(Reverse((path, at))) = heap.pop() {
+            show(&path)?;
+            let next = sources.get_mut(at).and_then(Iterator::next).transpose()?;
+            heap.extend(next.map(|path| Reverse((path, at))));
+        }
+        Ok(())
     }
 
     /// This content was set aside.
@@ -119,60 +325,4 @@ impl Index {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backup::fingerprint::Fingerprint;
-    use crate::store::staging::SmallStat;
-    use crate::tree::stat::FileKind;
-
-    fn rel(text: &str) -> RelPath {
-        RelPath::new(text.as_bytes()).unwrap()
-    }
-
-    fn index(files: &[(&str, u8)]) -> Index {
-        let mut index = Index::default();
-        for (path, content) in files {
-            let fingerprint = Fingerprint { size: 10, ..Fingerprint::default() };
-            let stat = SmallStat { kind: FileKind::File, fingerprint, mode: 0, uid: 0, gid: 0 };
-            index.enter(&rel(path), StagedFile { digest: Digest([*content; 32]), xattrs: Vec::new(), stat });
-        }
-        index
-    }
-
-    fn paths(index: &Index) -> Vec<String> {
-        assert_eq!(index.order.len(), index.files.len());
-        index.order.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn what_is_within_goes_with_its_content() {
-        let mut index = index(&[("a", 1), ("d/x", 2), ("d/y/z", 3), ("d.c", 4), ("e", 2)]);
-        index.remove_within(&rel("d"));
-        assert_eq!(paths(&index), ["a", "d.c", "e"]);
-        // The content of `d/x` stands at `e` too, which came later.
-        assert!(index.has(&Digest([2; 32])) && !index.has(&Digest([3; 32])));
-        assert_eq!((index.bytes(), index.place_of(&Digest([2; 32]))), (30, Some(rel("e"))));
-    }
-
-    #[test]
-    fn only_what_is_wanted_is_kept() {
-        let mut index = index(&[("a", 1), ("b", 2), ("c/d", 3), ("e", 1)]);
-        let wanted = [rel("0"), rel("b"), rel("c"), rel("c/d"), rel("z")];
-        assert!(index.keep_only(&wanted.iter().collect()));
-        assert_eq!(paths(&index), ["b", "c/d"]);
-        assert!(!index.has(&Digest([1; 32])) && index.has(&Digest([3; 32])));
-        assert!(!index.keep_only(&wanted.iter().collect()));
-        assert!(index.keep_only(&BTreeSet::new()) && index.is_empty());
-    }
-
-    #[test]
-    fn what_was_begun_is_known_until_it_is_whole() {
-        let mut index = index(&[("a", 1)]);
-        assert!(!index.has_begun());
-        index.begin(&rel("a"));
-        assert!(index.has_begun() && index.get(&rel("a")).is_none() && !index.has(&Digest([1; 32])));
-        let file = self::index(&[("a", 2)]).get(&rel("a")).cloned().unwrap();
-        index.enter(&rel("a"), file);
-        assert!(!index.has_begun());
-    }
-}
+mod tests;

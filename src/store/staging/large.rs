@@ -2,8 +2,10 @@
 //!
 //! Chunks are announced first ([`LargeWriter::announce`]), then those that are needed arrive. What is announced waits in
 //! a queue; whenever the front is at hand (it arrived, or lies in the copy or further up in the same file) it is
-//! verified, hashed into the whole and written at its offset. A file that was cut short before ([`LargeWriter::resume`])
+//! verified, hashed into the whole and written at its offset. A file that was cut short before ([`LargeWriter::open`])
 //! is walked along: as long as it agrees, nothing is written.
+
+pub(super) mod holes;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -16,12 +18,12 @@ use crate::backup::chunker::{Chunker, Recipe};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Meta, SizeClass};
 use crate::backup::relpath::RelPath;
+use crate::backup::whole_hash::{Piece, WholeHash};
 use crate::store::vault::{BlobPlace, Vault};
 use crate::tree::error::TreeError;
 use crate::tree::metadata::stat_file;
 
 const READ_BYTES: usize = 1024 * 1024;
-const ZERO_BLOCK: [u8; 4096] = [0; 4096];
 
 /// Where an announced chunk comes from.
 #[derive(Clone)]
@@ -60,10 +62,16 @@ pub struct LargeWriter {
     /// Its folder in staging, and its name there, for errors.
     place: (Vec<u8>, Vec<u8>),
     file: File,
+    /// Bytes that an earlier attempt left: what was zero may be something else there.
+    left: u64,
+    /// How long the file is.
+    reach: u64,
     /// Bytes done.
     at: u64,
     queue: VecDeque<Announced>,
-    whole: blake3::Hasher,
+    whole: WholeHash,
+    /// What was read last from further up in the file: of zeros there are many in a row.
+    again: Option<(Digest, Piece)>,
     recipe: Recipe,
     known: KnownChunks,
     failed: Option<String>,
@@ -127,23 +135,29 @@ impl LargeWriter {
         let (dir, name) = staging.parent(path)?;
         staging.copy_aside(path, &dir, &name)?;
         // Until it is sealed it is leftover: a run may end its files without it.
-        staging.forget(path);
+        staging.forget(path)?;
         // With other names it may be in the copy.
         if dir.stat(&name).is_ok_and(|stat| stat.nlink > 1) {
             dir.remove_tree(&name)?;
         }
         let left = dir.open_write(&name).and_then(|file| dir.open_read(&name).map(|read| (file, read)));
-        let (file, prefix) = match left {
-            Ok((file, read)) => (file, chunks_of(&read, class)),
-            Err(_) => (staging.create(path, &dir, &name, 0o600)?, VecDeque::new()),
+        let (file, prefix, left) = match left {
+            Ok((file, read)) => {
+                let len = stat_file(&file).map_err(|e| TreeError::new("look at", dir.label(), &name, e))?.size;
+                (file, chunks_of(&read, class), len)
+            }
+            Err(_) => (staging.create(path, &dir, &name, 0o600)?, VecDeque::new(), 0),
         };
         Ok(Self {
             path: path.clone(),
             place: (dir.label().to_vec(), name),
             file,
+            left,
+            reach: left,
             at: 0,
             queue: VecDeque::new(),
-            whole: blake3::Hasher::new(),
+            whole: WholeHash::default(),
+            again: None,
             recipe: Recipe { class, chunks: Vec::new() },
             known: KnownChunks { prefix, ..KnownChunks::default() },
             failed: None,
@@ -177,66 +191,101 @@ impl LargeWriter {
     ///
     /// # Errors
     /// The disk fails. A chunk that is not what was announced fails the file when it is finished.
-    pub fn arrive(&mut self, content: &[u8]) -> Result<(), TreeError> {
-        let digest = Digest::of(content);
+    pub fn arrive(&mut self, content: &Piece) -> Result<(), TreeError> {
+        let digest = Digest::of(content.as_slice());
         match self.queue.pop_front() {
-            None => self.known.announced += content.len() as u64,
+            None => self.known.announced += content.as_slice().len() as u64,
             Some(front) if front.digest == digest => {}
             Some(_) => self.fail("a chunk that arrived is not the one that was announced"),
         }
-        self.put(digest, content, self.at)?;
+        self.put(digest, content)?;
         self.settle()
     }
 
     /// Writes what is at hand.
     fn settle(&mut self) -> Result<(), TreeError> {
         while let Some(front) = self.queue.pop_front_if(|c| !matches!(c.from, Chunk::Arrives)) {
-            let mut buffer = vec![0; front.len as usize];
-            let (read, at) = match &front.from {
-                Chunk::Stored { file, offset, .. } => (file.read_exact_at(&mut buffer, *offset), u64::MAX),
-                Chunk::Here(offset) => (self.file.read_exact_at(&mut buffer, *offset), *offset),
-                Chunk::Packed { vault, place } => match vault.read(place) {
-                    Ok(chunk) if chunk.len() == buffer.len() => {
-                        buffer = chunk;
-                        (Ok(()), u64::MAX)
-                    }
-                    other => (Err(io::Error::other(other.err().map_or(String::new(), |e| e.to_string()))), u64::MAX),
-                },
-                Chunk::Arrives => continue,
-            };
-            if read.is_err() || Digest::of(&buffer) != front.digest {
-                self.fail("a chunk that the store had is damaged");
-                match &front.from {
-                    Chunk::Stored { of, .. } => self.damaged.push(*of),
-                    Chunk::Packed { .. } => self.damaged.push(front.digest),
-                    _ => {}
+            let content = match &self.again {
+                Some((digest, content))
+                    if (*digest, content.as_slice().len()) == (front.digest, front.len as usize) =>
+                {
+                    content.clone()
                 }
+                _ => self.fetch(&front)?,
+            };
+            if matches!(front.from, Chunk::Here(at) if at == self.at) {
+                self.note(front.digest, &content);
+                continue;
             }
-            let in_place = at == self.at;
-            if in_place {
-                self.note(front.digest, &buffer);
-            } else {
-                self.put(front.digest, &buffer, self.at)?;
+            if let Chunk::Here(_) = front.from {
+                self.again = Some((front.digest, content.clone()));
             }
+            self.put(front.digest, &content)?;
         }
         Ok(())
     }
 
-    fn put(&mut self, digest: Digest, content: &[u8], at: u64) -> Result<(), TreeError> {
-        self.write(content, at).map_err(|e| self.failed_to_write(e))?;
-        self.written += content.len() as u64;
+    /// A chunk that is at hand, verified; what is not what it should be fails the file.
+    fn fetch(&mut self, front: &Announced) -> Result<Piece, TreeError> {
+        let mut buffer = vec![0; front.len as usize];
+        let read = match &front.from {
+            Chunk::Stored { file, offset, .. } => file.read_exact_at(&mut buffer, *offset).is_ok(),
+            Chunk::Here(offset) => {
+                self.reach_to(*offset + u64::from(front.len))?;
+                self.file.read_exact_at(&mut buffer, *offset).is_ok()
+            }
+            Chunk::Packed { vault, place } => match vault.read(place) {
+                Ok(chunk) if chunk.len() == buffer.len() => {
+                    buffer = chunk;
+                    true
+                }
+                _ => false,
+            },
+            Chunk::Arrives => false,
+        };
+        if !read || Digest::of(&buffer) != front.digest {
+            self.fail("a chunk that the store had is damaged");
+            match &front.from {
+                Chunk::Stored { of, .. } => self.damaged.push(*of),
+                Chunk::Packed { .. } => self.damaged.push(front.digest),
+                _ => {}
+            }
+        }
+        let len = buffer.len();
+        Ok(Piece::new(&Arc::new(buffer), 0..len))
+    }
+
+    /// Zeros at the end that were not written are there all the same.
+    fn reach_to(&mut self, end: u64) -> Result<(), TreeError> {
+        if end > self.reach && end <= self.at {
+            self.file.set_len(self.at).map_err(|e| self.failed_to_write(e))?;
+            self.reach = self.at;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, digest: Digest, content: &Piece) -> Result<(), TreeError> {
+        let bytes = content.as_slice();
+        // What lies beyond what was left reads as zeros without being written.
+        let written = if self.at >= self.left {
+            holes::write(&self.file, bytes, self.at)
+        } else {
+            self.file.write_all_at(bytes, self.at).map(|()| (bytes.len() as u64, bytes.len()))
+        };
+        let (written, end) = written.map_err(|e| self.failed_to_write(e))?;
+        self.written += written;
+        if end > 0 {
+            self.reach = self.reach.max(self.at + end as u64);
+        }
         self.note(digest, content);
         Ok(())
     }
 
-    fn note(&mut self, digest: Digest, content: &[u8]) {
-        self.whole.update(content);
-        self.recipe.chunks.push((digest, content.len() as u32));
-        self.at += content.len() as u64;
-    }
-
-    fn write(&self, content: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(content, at)
+    fn note(&mut self, digest: Digest, content: &Piece) {
+        let len = content.as_slice().len();
+        self.whole.update(content.clone());
+        self.recipe.chunks.push((digest, len as u32));
+        self.at += len as u64;
     }
 
     /// Chunks that are announced and not written.
@@ -285,7 +334,7 @@ impl LargeWriter {
         if !is_there {
             self.fail("something else took its place");
         }
-        if self.failed.is_some() || Digest::from(self.whole.finalize()) != digest {
+        if self.failed.is_some() || std::mem::take(&mut self.whole).finish() != digest {
             let why = self.failed.as_deref().unwrap_or("its content is not what was announced");
             tracing::warn!("'{}' is asked for again: {why}", self.path);
             if is_there {
@@ -294,7 +343,7 @@ impl LargeWriter {
             return Ok(None);
         }
         if sparse {
-            punch(&self.file, self.at);
+            holes::punch(&self.file, self.at);
         }
         staging.seal(&self.path, &self.file, form, digest)?;
         Ok(Some(self.recipe))
@@ -322,24 +371,5 @@ pub(crate) fn chunks_of(file: &File, class: SizeClass) -> VecDeque<(Digest, u32)
     chunks
 }
 
-/// Gives blocks of zeros back to the file system; where it cannot, the file is merely larger on disk.
-pub(super) fn punch(file: &File, size: u64) {
-    let mut buffer = vec![0; READ_BYTES];
-    let mut at = 0;
-    while at < size {
-        let Ok(read) = file.read_at(&mut buffer, at) else { return };
-        if read == 0 {
-            return;
-        }
-        for (i, block) in buffer[..read].chunks(ZERO_BLOCK.len()).enumerate() {
-            if block == ZERO_BLOCK {
-                let (from, len) = (at + (i * ZERO_BLOCK.len()) as u64, ZERO_BLOCK.len() as u64);
-                let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-                if rustix::fs::fallocate(file, flags, from, len).is_err() {
-                    return;
-                }
-            }
-        }
-        at += read as u64;
-    }
-}
+#[cfg(test)]
+mod tests;

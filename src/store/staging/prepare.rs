@@ -6,7 +6,9 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::adopt::hash_file;
-use super::{SmallStat, Staging, disk_form_of};
+use super::large::holes::punch;
+use super::prepared::{Prepared, PreparedItem, is_dir};
+use super::{Staging, disk_form_of};
 use crate::backup::digest::Digest;
 use crate::backup::entry::FileContent;
 use crate::backup::plan::{ContentPlace, LinkFrom, MissingContent, Plan, Prepare, PrepareStep};
@@ -32,18 +34,6 @@ impl From<TreeError> for PrepareError {
         Self::Tree(error)
     }
 }
-
-/// One thing that stands ready.
-#[derive(Clone, Debug)]
-pub struct PreparedItem {
-    /// As it is now; a rename changes the ctime of what is placed by itself.
-    pub stat: SmallStat,
-    /// Digest of a file's content or of a symlink's target.
-    pub digest: Option<Digest>,
-}
-
-/// What stands ready: an item for each of the plan's `prepare` steps, in their order.
-pub type Prepared = Vec<PreparedItem>;
 
 /// Where prepared content may come from.
 pub struct PrepareSources<'a> {
@@ -81,7 +71,8 @@ impl Staging {
         self.dir().remove_tree(b"park").or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })?;
         let mut missing: Vec<MissingContent> = Vec::new();
         let mut copy_dirs = DirCache::new(Arc::clone(sources.copy), DIRS_OPEN_DEFAULT);
-        for step in &plan.prepare {
+        for step in plan.prepare.iter() {
+            let step = &*step.map_err(|e| self.spool_error(e))?;
             match &step.what {
                 Prepare::Dir => self.prepare_dir(&step.path)?,
                 Prepare::DirAside { slot } => self.prepare_aside(*slot)?,
@@ -172,7 +163,7 @@ impl Staging {
         sources: &PrepareSources<'_>,
         copy_dirs: &mut DirCache,
     ) -> Result<bool, TreeError> {
-        if self.is_staged(&step.path, &content.digest, content.size) {
+        if self.is_staged(&step.path, &content.digest, content.size)? {
             return Ok(true);
         }
         let opened = match from {
@@ -195,6 +186,9 @@ impl Staging {
         let (dir, name) = self.parent(&step.path)?;
         let mut target = self.create(&step.path, &dir, &name, 0o600)?;
         copy_content(source, &mut target).map_err(|e| TreeError::new("copy to", dir.label(), &name, e))?;
+        if content.sparse {
+            punch(&target, content.size);
+        }
         let mut written = dir.open_read(&name)?;
         let failed = |e| TreeError::new("read", dir.label(), &name, e);
         let digest = hash_file(&mut written).map_err(failed)?;
@@ -206,46 +200,58 @@ impl Staging {
         Ok(true)
     }
 
-    /// Files first, then directories from the deepest up: making a name changes its directory's time.
+    /// A directory after all that it holds: making a name changes its time.
     fn finish_metadata(&self, plan: &Plan, notes: &mut Vec<String>) -> Result<Prepared, TreeError> {
-        let mut prepared: Vec<Option<PreparedItem>> = vec![None; plan.prepare.len()];
-        let linked: HashSet<&RelPath> = plan
-            .prepare
-            .iter()
-            .filter_map(|s| match &s.what {
-                Prepare::Link { from: LinkFrom::Staged(path) } => Some(path),
-                _ => None,
-            })
-            .collect();
-        let is_dir = |step: &PrepareStep| matches!(step.what, Prepare::Dir | Prepare::DirAside { .. });
-        for (step, item) in plan.prepare.iter().zip(&mut prepared).filter(|(s, _)| !is_dir(s)) {
-            *item = Some(self.finish_item(step, &linked, notes)?);
+        let failed = |e| self.spool_error(e);
+        let mut linked: HashSet<RelPath> = HashSet::new();
+        for step in plan.prepare.iter() {
+            if let Prepare::Link { from: LinkFrom::Staged(path) } = &step.map_err(failed)?.what {
+                linked.insert(path.clone());
+            }
         }
-        for (step, item) in plan.prepare.iter().zip(&mut prepared).rev().filter(|(s, _)| is_dir(s)) {
-            let child = match &step.what {
-                Prepare::DirAside { slot } => self.aside(*slot).and_then(|(dir, name)| dir.open_child(&name))?,
-                _ => self.parent(&step.path).and_then(|(dir, name)| dir.open_child(&name))?,
-            };
-            let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
-            note(notes, &step.path, apply(Place::Dir(&child), &want)?);
-            *item = Some(PreparedItem { stat: (&child.stat_self()?).into(), digest: None });
+        let mut prepared = Prepared::new(self.spill());
+        // Those that lead to the step in hand.
+        let mut open: Vec<(usize, PrepareStep)> = Vec::new();
+        for step in plan.prepare.iter() {
+            let step = step.map_err(failed)?;
+            while let Some((at, dir)) = open.pop_if(|(_, dir)| !step.path.is_within(&dir.path)) {
+                prepared.set_dir(at, self.finish_dir(&dir, notes)?);
+            }
+            if is_dir(&step) {
+                open.push((prepared.push_dir(), step.into_owned()));
+            } else {
+                prepared.push(self.finish_item(&step, &linked, notes)?).map_err(failed)?;
+            }
         }
-        Ok(prepared.into_iter().flatten().collect())
+        while let Some((at, dir)) = open.pop() {
+            prepared.set_dir(at, self.finish_dir(&dir, notes)?);
+        }
+        Ok(prepared)
+    }
+
+    fn finish_dir(&self, step: &PrepareStep, notes: &mut Vec<String>) -> Result<PreparedItem, TreeError> {
+        let child = match &step.what {
+            Prepare::DirAside { slot } => self.aside(*slot).and_then(|(dir, name)| dir.open_child(&name))?,
+            _ => self.parent(&step.path).and_then(|(dir, name)| dir.open_child(&name))?,
+        };
+        let want = disk_form_of(&step.form, FileKind::Dir, self.policy);
+        note(notes, &step.path, apply(Place::Dir(&child), &want)?);
+        Ok(PreparedItem { stat: (&child.stat_self()?).into(), digest: None })
     }
 
     fn finish_item(
         &self,
         step: &PrepareStep,
-        linked: &HashSet<&RelPath>,
+        linked: &HashSet<RelPath>,
         notes: &mut Vec<String>,
     ) -> Result<PreparedItem, TreeError> {
-        let known = self.index().get(&step.path).cloned();
+        let known = self.find(&step.path)?;
         // Other names of it were made meanwhile: its ctime moved.
         let linked = linked.contains(&step.path);
         let staged = matches!(step.what, Prepare::Staged | Prepare::Copy { .. });
         let digest = match &step.what {
             Prepare::Symlink { target } => Some(Digest::of(&target.0)),
-            Prepare::Link { from: LinkFrom::Staged(leader) } => self.index().get(leader).map(|f| f.digest),
+            Prepare::Link { from: LinkFrom::Staged(leader) } => self.find(leader)?.map(|f| f.digest),
             _ => known.as_ref().map(|f| f.digest),
         };
         if let Some(file) = known.filter(|f| staged && f.is_in(&step.form) && !linked) {

@@ -8,12 +8,13 @@
 //! .rbbackup/staging/<id>/spare/<digest, hex>
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 
 use super::Staging;
 use super::adopt::hash_file;
 use super::prepare::copy_content;
+use super::purge::Wanted;
 use crate::backup::digest::Digest;
 use crate::backup::plan::{ContentPlace, Plan, Prepare};
 use crate::backup::relpath::RelPath;
@@ -29,17 +30,17 @@ impl Staging {
 
     /// The whole file at `path` (`name` in `dir`) loses its place. Whether it left it; else it is the caller's to remove.
     pub(super) fn set_aside(&self, path: &RelPath, dir: &SafeDir, name: &[u8]) -> Result<bool, TreeError> {
-        let only = self.index().only_at(path);
+        let only = self.asked(self.index().only_at(path))?;
         let Some(digest) = only else { return Ok(false) };
         dir.rename(name, &self.spare()?, digest.to_hex().as_bytes())?;
-        self.unindex(path);
+        self.unindex(path)?;
         self.index().set_aside(digest);
         Ok(true)
     }
 
     /// The same for every whole file at `path` and within it.
     pub(super) fn set_aside_within(&self, path: &RelPath) -> Result<(), TreeError> {
-        let within = self.index().within(path);
+        let within = self.asked(self.index().within(path))?;
         for path in within {
             let (dir, name) = self.parent(&path)?;
             self.set_aside(&path, &dir, &name)?;
@@ -49,7 +50,7 @@ impl Staging {
 
     /// The file at `path` is about to be written to in place: its content is copied aside first.
     pub(super) fn copy_aside(&self, path: &RelPath, dir: &SafeDir, name: &[u8]) -> Result<(), TreeError> {
-        let only = self.index().only_at(path);
+        let only = self.asked(self.index().only_at(path))?;
         let Some(digest) = only else { return Ok(()) };
         let (spare, to) = (self.spare()?, digest.to_hex());
         let mut copy = spare.create_new(to.as_bytes(), 0o600)?;
@@ -59,11 +60,17 @@ impl Staging {
     }
 
     /// What the plan makes of staged content, and what stands where the plan wants nothing.
-    pub(super) fn set_aside_for(&self, plan: &Plan, wanted: &dyn Fn(&RelPath) -> bool) -> Result<(), TreeError> {
-        for step in &plan.prepare {
-            let Prepare::Copy { from: ContentPlace::Staged, content } = &step.what else { continue };
-            let place = self.index().place_of(&content.digest);
-            if let Some(path) = place.filter(|path| !wanted(path)) {
+    pub(super) fn set_aside_for(&self, plan: &Plan) -> Result<(), TreeError> {
+        let failed = |e| self.spool_error(e);
+        let mut places = BTreeSet::new();
+        for step in plan.prepare.iter() {
+            if let Prepare::Copy { from: ContentPlace::Staged, content } = &step.map_err(failed)?.what {
+                places.extend(self.asked(self.index().place_of(&content.digest))?);
+            }
+        }
+        let mut wanted = Wanted::of(plan);
+        for path in places {
+            if !wanted.has(&path).map_err(failed)? {
                 let (dir, name) = self.parent(&path)?;
                 self.set_aside(&path, &dir, &name)?;
             }
@@ -73,7 +80,7 @@ impl Staging {
 
     /// Opens staged content, wherever it stands.
     pub(super) fn open_content(&self, digest: &Digest) -> Result<File, TreeError> {
-        let place = self.index().place_of(digest);
+        let place = self.asked(self.index().place_of(digest))?;
         match place {
             Some(path) => self.parent(&path).and_then(|(dir, name)| dir.open_read(&name)),
             None => self.spare()?.open_read(digest.to_hex().as_bytes()),
@@ -103,9 +110,11 @@ impl Staging {
 mod tests {
     use super::*;
     use crate::backup::entry::Meta;
+    use crate::backup::whole_hash::Piece;
     use crate::store::names::CopyName;
     use crate::store::staging::LargeWriter;
     use crate::tree::metadata::StorePolicy;
+    use std::sync::Arc;
 
     fn rel(text: &str) -> RelPath {
         RelPath::new(text.as_bytes()).unwrap()
@@ -133,7 +142,7 @@ mod tests {
         fn has(&self, contents: &[&str]) {
             for content in contents {
                 let digest = Digest::of(content.as_bytes());
-                assert!(self.staging.has(&digest), "{content}");
+                assert!(self.staging.has(&digest).unwrap(), "{content}");
                 let mut file = self.staging.open_content(&digest).unwrap();
                 assert_eq!(hash_file(&mut file).unwrap(), digest, "{content}");
             }
@@ -168,7 +177,7 @@ mod tests {
         let f = open(f.temp);
         f.staging.adopt().unwrap();
         f.has(&["content 0", "content 1", "content 5", "before", "new"]);
-        assert!(!f.staging.has(&Digest::of(b"below")));
+        assert!(!f.staging.has(&Digest::of(b"below")).unwrap());
         assert_eq!(std::fs::read_dir(&spare).unwrap().count(), 4);
     }
 
@@ -179,11 +188,11 @@ mod tests {
             let content = [7; 40_000];
             let class = crate::backup::entry::SizeClass::Kib64;
             let mut writer = LargeWriter::open(&f.staging, &rel("large"), class).unwrap();
-            writer.arrive(&content).unwrap();
+            writer.arrive(&Piece::new(&Arc::new(content.to_vec()), 0..content.len())).unwrap();
             f.put(other, "came meanwhile");
             let digest = Digest::of(&content);
             let finished = writer.finish(&f.staging, &Meta { mode: 0o600, ..Meta::default() }, digest, false).unwrap();
-            assert!(finished.is_none() && !f.staging.has(&digest), "{other}: it is nowhere");
+            assert!(finished.is_none() && !f.staging.has(&digest).unwrap(), "{other}: it is nowhere");
             f.has(&["came meanwhile"]);
         }
     }

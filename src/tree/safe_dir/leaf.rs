@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 
 use super::{SafeDir, TreeError};
 use crate::tree::stat::{FileKind, Stat};
@@ -82,6 +83,17 @@ impl SafeDir {
     /// [`TreeError::is_exists`] when the name is taken, whatever by.
     pub fn mkdir(&self, name: &[u8], mode: u32) -> Result<(), TreeError> {
         self.leaf("make the folder", name, |name| rustix::fs::mkdirat(self, name, Mode::from_raw_mode(mode & 0o7777)))
+    }
+
+    /// Gives `name` itself to another owner and group.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn chown(&self, name: &[u8], uid: u32, gid: u32) -> Result<(), TreeError> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        self.leaf("change the owner of", name, |name| {
+            rustix::fs::chownat(self, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        })
     }
 
     /// Makes the symbolic link `name` that says `target`, which is not looked at.

@@ -7,10 +7,11 @@ use super::world::{Area, Inode, Node, World, content, kind};
 use crate::backup::digest::Digest;
 use crate::backup::entry::{Link, Meta};
 use crate::backup::plan::{
-    ContentPlace, Contents, LinkFrom, ParkTo, PlaceFrom, Plan, PlanOptions, Planner, Prepare, Present, PresentKind,
-    Wanted,
+    ContentPlace, Contents, LinkFrom, ParkTo, PlaceFrom, Plan, PlanOptions, Planner, Prepare, PrepareStep, Present,
+    PresentKind, Wanted,
 };
 use crate::backup::relpath::RelPath;
+use crate::backup::spool::Spill;
 
 /// A copy, what is wanted of it, and what the store has.
 #[derive(Clone)]
@@ -90,12 +91,14 @@ impl Case {
 
     pub fn plan(&self) -> Plan {
         let mut present = self.copy.present();
-        let mut planner = Planner::new(PlanOptions { delete: self.delete, silent: false, shallow: false });
+        let options = PlanOptions { delete: self.delete, silent: false, shallow: false };
+        // Lists leave memory at the second item: what is tried here is tried with them.
+        let mut planner = Planner::new(options, &Spill::to_memory(2));
         let paths: BTreeSet<RelPath> = present.keys().chain(self.wanted.keys()).cloned().collect();
         for path in paths {
-            planner.push(present.remove(&path), self.wanted.get(&path).cloned(), self.is_unseen(&path));
+            planner.push(present.remove(&path), self.wanted.get(&path).cloned(), self.is_unseen(&path)).unwrap();
         }
-        planner.finish(&Store { case: self })
+        planner.finish(&Store { case: self }).unwrap()
     }
 
     /// Sends what is missing, then plans again, as a run does.
@@ -277,6 +280,13 @@ fn check_form(is: &Present, form: &Meta) {
     assert_eq!(shown, *form, "{:?}", is.path);
 }
 
+/// The plan's preparations, which stand in canonical order.
+pub fn prepare_steps(plan: &Plan) -> Vec<PrepareStep> {
+    let steps: Vec<PrepareStep> = plan.prepare.iter().map(|step| step.unwrap().into_owned()).collect();
+    assert!(steps.is_sorted_by(|a, b| a.path < b.path), "{steps:#?}");
+    steps
+}
+
 /// The copy's world with everything in staging that the plan asks for, and nothing else.
 fn prepared(case: &Case, plan: &Plan) -> World {
     let mut world = case.copy.clone();
@@ -285,7 +295,7 @@ fn prepared(case: &Case, plan: &Plan) -> World {
         dirs_for(&mut world, path);
         world.add(Area::Staging, path, Node::File(*n), Meta::default());
     }
-    for step in &plan.prepare {
+    for step in &prepare_steps(plan) {
         let (area, path) = match step.what {
             Prepare::DirAside { slot } => (Area::Slot(slot), RelPath::root()),
             _ => (Area::Staging, step.path.clone()),
@@ -331,7 +341,7 @@ fn prepared(case: &Case, plan: &Plan) -> World {
         }
     }
     clean(&mut world, plan);
-    for step in plan.prepare.iter().filter(|step| !matches!(step.what, Prepare::Link { .. })) {
+    for step in prepare_steps(plan).iter().filter(|step| !matches!(step.what, Prepare::Link { .. })) {
         let ino = match step.what {
             Prepare::DirAside { slot } => world.at(Area::Slot(slot), &RelPath::root()),
             _ => world.at(Area::Staging, &step.path),
@@ -343,8 +353,11 @@ fn prepared(case: &Case, plan: &Plan) -> World {
 
 /// Staging holds what the plan names, and the directories that lead there.
 fn clean(world: &mut World, plan: &Plan) {
-    let named: BTreeSet<RelPath> =
-        plan.prepare.iter().filter(|s| !matches!(s.what, Prepare::DirAside { .. })).map(|s| s.path.clone()).collect();
+    let named: BTreeSet<RelPath> = prepare_steps(plan)
+        .iter()
+        .filter(|s| !matches!(s.what, Prepare::DirAside { .. }))
+        .map(|s| s.path.clone())
+        .collect();
     let leads = |path: &RelPath| named.range::<RelPath, _>(path..).next().is_some_and(|p| p.is_within(path));
     world.names.retain(|(area, path), _| *area != Area::Staging || leads(path));
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::backup::fanout::Level;
 use crate::backup::limits::TARGET_QUEUE_BYTES;
 use crate::engine::fan_out::scripted::{Destination, Fixture, PATIENCE, wanted};
+use crate::engine::live::LiveGuard;
 use crate::net::message::{Chunks, FileOpen};
 
 const MIB: usize = 1 << 20;
@@ -30,7 +31,8 @@ fn with_driver(copies: u32, test: impl FnOnce(Driver<'_>, Link)) {
     let destination: Destination = fixture.destination(1);
     let begin = wanted(copies);
     let root = RelPath::new(begin.root.as_slice()).unwrap();
-    let run = Run { hub: &fixture.hub, who: &fixture.who, begin: &begin, root, lease: None };
+    let live = LiveGuard::unseen();
+    let run = Run { hub: &fixture.hub, who: &fixture.who, begin: &begin, root, lease: None, live: &live };
     let (_told, source) = bounded(1);
     let (answers, said) = unbounded();
     let (start_own, started) = bounded(1);

@@ -1,6 +1,7 @@
 //! Large files: offered piece by piece, as ranges of what they were and new chunks; several at a time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
@@ -27,10 +28,17 @@ const RANGE_CHUNKS_MIN: usize = 64;
 /// An offer of chunks that waits for its answer.
 pub(super) struct WaitingChunks {
     file: u32,
-    data: Vec<u8>,
+    data: Arc<Vec<u8>>,
     lens: Vec<u32>,
     /// The parts of the base that were named for some of them.
     older: Vec<Older>,
+}
+
+/// Chunks that travel together.
+#[derive(Default)]
+struct ChunkFrame {
+    lens: Vec<u32>,
+    payload: Vec<u8>,
 }
 
 /// A large file between its opening and its end; the next one may be offered meanwhile.
@@ -54,7 +62,7 @@ impl ContentSender<'_> {
         self.chunk_offers -= 1;
         let WaitingChunks { file, data, lens, older } = waiting;
         let bits = Bits::from_wire(bits, lens.len())?;
-        let (mut wanted, mut bytes, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut frame, mut told) = (ChunkFrame::default(), Vec::new());
         let (mut at, mut needed) = (0, 0);
         for (i, len) in lens.iter().enumerate() {
             let chunk = data.get(at..at + *len as usize).unwrap_or_default();
@@ -66,18 +74,17 @@ impl ContentSender<'_> {
             let of = older.iter().find(|older| (older.first..older.first + older.count).contains(&i));
             match of.and_then(|older| sums.patch(older.first, older.offset, chunk)) {
                 Some(patch) => {
-                    self.send_chunks(file, std::mem::take(&mut wanted), &std::mem::take(&mut bytes))?;
+                    self.send_chunks(file, &mut frame)?;
                     told.push((*len, patch));
                 }
                 None => {
                     self.send_chunk_deltas(file, std::mem::take(&mut told))?;
-                    bytes.extend_from_slice(chunk);
-                    wanted.push(*len);
+                    self.add_chunk(file, &mut frame, chunk)?;
                 }
             }
         }
         self.observer.event(&Event::Advanced { bytes: data.len() as u64 - needed });
-        self.send_chunks(file, wanted, &bytes)?;
+        self.send_chunks(file, &mut frame)?;
         self.send_chunk_deltas(file, told)?;
         if let Some(open) = self.open.get_mut(&file) {
             open.waiting -= 1;
@@ -102,25 +109,30 @@ impl ContentSender<'_> {
     }
 
     /// In frames of a few chunks: a frame that a cut interrupts is lost whole.
-    fn send_chunks(&mut self, file: u32, lens: Vec<u32>, payload: &[u8]) -> Result<(), EngineError> {
-        let (mut frame, mut bytes, mut rest) = (Vec::new(), 0, payload);
-        let mut lens = lens.into_iter().peekable();
-        while let Some(len) = lens.next() {
-            frame.push(len);
-            bytes += len as usize;
-            if lens.peek().is_some_and(|next| bytes + *next as usize <= CHUNK_FRAME_BYTES) {
-                continue;
-            }
-            let (now, after) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
-            self.found.content_bytes_sent += bytes as u64;
-            if !self.dry_run {
-                let chunks = Chunks { file, lens: std::mem::take(&mut frame) };
-                self.link.send(Message::Chunks(chunks, now.to_vec()))?;
-            }
-            self.observer.event(&Event::Advanced { bytes: bytes as u64 });
-            (bytes, rest) = (0, after);
-            frame.clear();
+    fn add_chunk(&mut self, file: u32, frame: &mut ChunkFrame, chunk: &[u8]) -> Result<(), EngineError> {
+        if frame.payload.len() + chunk.len() > CHUNK_FRAME_BYTES {
+            self.send_chunks(file, frame)?;
         }
+        if frame.lens.is_empty() {
+            frame.payload.reserve_exact(CHUNK_FRAME_BYTES.max(chunk.len()));
+        }
+        frame.lens.push(chunk.len() as u32);
+        frame.payload.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// Sends what is in the frame, which is empty then.
+    fn send_chunks(&mut self, file: u32, frame: &mut ChunkFrame) -> Result<(), EngineError> {
+        let ChunkFrame { lens, payload } = std::mem::take(frame);
+        if lens.is_empty() {
+            return Ok(());
+        }
+        let bytes = payload.len() as u64;
+        self.found.content_bytes_sent += bytes;
+        if !self.dry_run {
+            self.link.send(Message::Chunks(Chunks { file, lens }, payload))?;
+        }
+        self.observer.event(&Event::Advanced { bytes });
         Ok(())
     }
 
@@ -164,7 +176,7 @@ impl ContentSender<'_> {
                     if ask {
                         self.piece(file, data, &chunks, &known, alignment.as_mut())?;
                     } else {
-                        self.send_chunks(file, chunks.iter().map(|(_, len)| *len).collect(), &data)?;
+                        self.send_all(file, &data, &chunks)?;
                     }
                     continue;
                 }
@@ -175,10 +187,21 @@ impl ContentSender<'_> {
         }
     }
 
+    /// Sends a piece without asking.
+    fn send_all(&mut self, file: u32, data: &[u8], chunks: &[(Digest, u32)]) -> Result<(), EngineError> {
+        let (mut frame, mut rest) = (ChunkFrame::default(), data);
+        for (_, len) in chunks {
+            let (chunk, after) = rest.split_at_checked(*len as usize).unwrap_or((rest, &[]));
+            self.add_chunk(file, &mut frame, chunk)?;
+            rest = after;
+        }
+        self.send_chunks(file, &mut frame)
+    }
+
     fn piece(
         &mut self,
         file: u32,
-        data: Vec<u8>,
+        data: Arc<Vec<u8>>,
         chunks: &[(Digest, u32)],
         known: &HashMap<Digest, u32>,
         alignment: Option<&mut Alignment>,

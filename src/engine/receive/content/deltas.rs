@@ -6,6 +6,7 @@
 
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use super::{ContentReceiver, FILES_BYTES_MAX, NOT_OPEN, answer};
 use crate::backup::delta::{DELTA_BYTES_MIN, Sums, apply, literal_bytes};
@@ -153,7 +154,7 @@ impl ContentReceiver<'_> {
         if !rest.is_empty() {
             return Err(MISFIT.into());
         }
-        self.chunks(&Chunks { file: told.file, lens }, &content)
+        self.chunks(&Chunks { file: told.file, lens }, &Arc::new(content))
     }
 }
 

@@ -1,44 +1,16 @@
-//! `--json`: one object a line on stdout and nothing else. The keys are an interface: they are added to, never changed.
-//!
-//! `type` is `progress`, `error` or `summary`; `ls --json` prints `entry`, `status --json` prints `status`, those that look back print
-//! `snapshot`, `version`, `found`, `between` and `difference`, `run` (`past/json.rs`), and a dry run
-//! with `-v` prints `plan`; `rbbackupd prune` prints `verdict`, `verify` prints `damage` and `verify`, `receive` prints
-//! `connection` and `file` too (`receive/json.rs`), `stats` prints `stats`. A name that is not UTF-8 comes escaped (`\xNN`), and exactly as hex digits in `path_hex`.
+//! What happens in a run, and how it ended.
 
 use serde::Serialize;
 
-use super::progress::{Label, View};
-use crate::backup::bytes::{escape, is_unseen};
+use super::{hex_of_odd, line, text};
 use crate::backup::digest::Digest;
-use crate::backup::entry::Kind;
-use crate::engine::inspect::{DestinationStatus, ListedEntry, RootStatus, StatusReport};
 use crate::engine::observer::{CopyState, Summary};
+use crate::engine::progress::{Label, View};
 use crate::engine::restore::RestoreSummary;
-
-/// Text for a JSON string: exact when it is UTF-8 (JSON does its own escaping).
-pub(super) fn text(bytes: &[u8]) -> String {
-    std::str::from_utf8(bytes).map_or_else(|_| escape(bytes), str::to_owned)
-}
-
-pub(super) fn hex_of_odd(bytes: &[u8]) -> Option<String> {
-    std::str::from_utf8(bytes).is_err().then(|| bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-pub(super) fn line<T: Serialize>(object: &T) -> String {
-    // Strings, numbers and nulls only: nothing that serde_json could refuse.
-    let line = serde_json::to_string(object).unwrap_or_default();
-    if !line.contains(is_unseen) {
-        return line;
-    }
-    // JSON leaves what is beyond C0 as it is; a terminal does not.
-    let mut units = [0; 2];
-    let mut code = |c: char| c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
-    line.chars().map(|c| if is_unseen(c) { code(c) } else { c.to_string() }).collect()
-}
 
 /// Whose run it is, at a destination.
 #[derive(Serialize)]
-pub(super) struct Whose {
+pub struct Whose {
     node: String,
     user: String,
     root: String,
@@ -246,160 +218,11 @@ pub fn plan(action: &str, path: &[u8], other: &[u8]) -> String {
     line(&PlanStep { r#type: "plan", action, path: text(path), to })
 }
 
-#[derive(Serialize)]
-struct Listed {
-    r#type: &'static str,
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    kind: &'static str,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    user: Option<String>,
-    group: Option<String>,
-    mtime_secs: i64,
-    mtime_nanos: u32,
-    size: Option<u64>,
-    digest: Option<String>,
-    target: Option<String>,
-}
-
-/// A line of `ls`.
-pub fn entry(listed: &ListedEntry) -> String {
-    let meta = &listed.entry.meta;
-    let content = listed.entry.file();
-    let (kind, target) = match &listed.entry.kind {
-        Kind::Dir => ("dir", None),
-        Kind::File(_) => ("file", None),
-        Kind::Symlink { target } => ("symlink", Some(text(target.as_slice()))),
-        Kind::Fifo => ("fifo", None),
-        Kind::CharDevice { .. } => ("char_device", None),
-        Kind::BlockDevice { .. } => ("block_device", None),
-    };
-    line(&Listed {
-        r#type: "entry",
-        path: text(&listed.path),
-        path_hex: hex_of_odd(&listed.path),
-        kind,
-        mode: meta.mode,
-        uid: meta.uid,
-        gid: meta.gid,
-        user: listed.user.as_deref().map(text),
-        group: listed.group.as_deref().map(text),
-        mtime_secs: meta.mtime.secs,
-        mtime_nanos: meta.mtime.nanos,
-        size: content.map(|content| content.size),
-        digest: content.map(|content| content.digest.to_hex()),
-        target,
-    })
-}
-
-#[derive(Serialize)]
-struct Status<'a> {
-    r#type: &'static str,
-    target: &'a str,
-    software: String,
-    store: String,
-    daemon_key: Option<&'a str>,
-    my_key: Option<&'a str>,
-    node: String,
-    user: String,
-    uptime_secs: u64,
-    sessions: u32,
-    roots: Vec<StatusRoot>,
-    running: Vec<String>,
-    destinations: Vec<StatusDestination>,
-    retired_files: u64,
-    retired_bytes: u64,
-    space_free: u64,
-    space_total: u64,
-    quota_bytes: Option<u64>,
-    used_bytes: u64,
-    relay: bool,
-}
-
-#[derive(Serialize)]
-struct StatusRoot {
-    root: String,
-    snapshot: u64,
-    time_secs: i64,
-    complete: bool,
-    files: u64,
-    bytes: u64,
-}
-
-impl From<&RootStatus> for StatusRoot {
-    fn from(root: &RootStatus) -> Self {
-        Self {
-            root: text(&root.root),
-            snapshot: root.snapshot,
-            time_secs: root.time_secs,
-            complete: root.complete,
-            files: root.files,
-            bytes: root.bytes,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct StatusDestination {
-    name: String,
-    address: String,
-    since_secs: i64,
-    space_free: u64,
-    space_total: u64,
-    behind: u64,
-    /// None when nothing is.
-    running: Option<String>,
-}
-
-impl From<&DestinationStatus> for StatusDestination {
-    fn from(destination: &DestinationStatus) -> Self {
-        Self {
-            name: text(&destination.name),
-            address: text(&destination.address),
-            since_secs: destination.since_secs,
-            space_free: destination.space_free,
-            space_total: destination.space_total,
-            behind: destination.behind,
-            running: (!destination.running.is_empty()).then(|| text(&destination.running)),
-        }
-    }
-}
-
-/// `status`.
-pub fn status(report: &StatusReport) -> String {
-    line(&Status {
-        r#type: "status",
-        target: &report.target,
-        software: text(&report.software),
-        store: report.store.iter().map(|b| format!("{b:02x}")).collect(),
-        daemon_key: report.daemon_key.as_deref(),
-        my_key: report.my_key.as_deref(),
-        node: text(&report.node),
-        user: text(&report.user),
-        uptime_secs: report.uptime_secs,
-        sessions: report.sessions,
-        roots: report.roots.iter().map(StatusRoot::from).collect(),
-        running: report.running.iter().map(|run| text(run)).collect(),
-        destinations: report.destinations.iter().map(StatusDestination::from).collect(),
-        retired_files: report.retired_files,
-        retired_bytes: report.retired_bytes,
-        space_free: report.space_free,
-        space_total: report.space_total,
-        quota_bytes: report.quota_bytes,
-        used_bytes: report.used_bytes,
-        relay: report.relay,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::progress::Tracker;
-    use crate::cli::render::tests::summary as a_summary;
     use crate::engine::observer::{Event, Phase};
+    use crate::engine::progress::Tracker;
     use std::time::Instant;
 
     fn keys(text: &str) -> Vec<String> {
@@ -418,13 +241,13 @@ mod tests {
                 .split_whitespace()
                 .collect();
         promised.sort_unstable();
-        let text = summary(&a_summary());
+        let text = summary(&Summary::example());
         assert_eq!(keys(&text), promised);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["type"], "summary");
         assert_eq!(value["content_bytes_sent"], 2 << 20);
         assert_eq!(value["manifest"].as_str().unwrap().len(), 64);
-        let dry = summary(&Summary { snapshot: None, ..a_summary() });
+        let dry = summary(&Summary { snapshot: None, ..Summary::example() });
         assert!(dry.contains("\"snapshot\":null"));
     }
 

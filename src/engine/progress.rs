@@ -13,6 +13,8 @@ use crate::engine::observer::{Event, Phase};
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// Views closer together than this do not become samples of the rate.
 const RATE_SAMPLE: Duration = Duration::from_millis(250);
+/// A file that needs no bar: it is there at once.
+pub(super) const SMALL_BYTES: u64 = 1024 * 1024;
 /// Silence that is worth a word.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
@@ -137,7 +139,13 @@ impl Tracker {
             Event::Estimated { bytes } => self.estimate = Some(*bytes),
             Event::Planned { bytes } => self.planned = self.planned.saturating_add(*bytes),
             Event::FileBegun { path, bytes } => {
-                self.file = Some(File { path: path.to_vec(), bytes: *bytes, from: self.done });
+                match &mut self.file {
+                    // A small one passes beside a large one, whose bar is the one to be looked at.
+                    Some(large) if *bytes <= SMALL_BYTES && large.bytes > SMALL_BYTES => {
+                        large.from = large.from.saturating_add(*bytes);
+                    }
+                    _ => self.file = Some(File { path: path.to_vec(), bytes: *bytes, from: self.done }),
+                }
                 self.alive(now);
             }
             Event::Advanced { bytes } => {
@@ -175,6 +183,11 @@ impl Tracker {
         self.note = None;
     }
 
+    /// Whether a file has a bar.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// What to draw now.
     pub fn view(&mut self, now: Instant) -> View {
         self.sample(now);
@@ -209,7 +222,7 @@ impl Tracker {
 
     /// All there is to deal with, as far as known. Once the scan has ended nothing is estimated any more.
     fn total(&self) -> u64 {
-        if self.phase == Phase::Receiving {
+        if self.label.is_some() {
             return self.source.1;
         }
         let ahead = self.estimate.filter(|_| self.phase == Phase::Scanning).unwrap_or_default();
@@ -231,7 +244,9 @@ impl Tracker {
         let total = self.total();
         let scanning = self.phase == Phase::Scanning;
         let done = self.dealt();
-        let now = if (done >= total && !scanning) || self.phase == Phase::Committing {
+        // Where it arrives the total may be an estimate: the end is when it is committed.
+        let arriving = self.phase == Phase::Receiving;
+        let now = if (done >= total && !scanning && !arriving) || self.phase == Phase::Committing {
             1000
         } else {
             let exact = u128::from(done) * 1000 / u128::from(total.max(1));
@@ -249,6 +264,10 @@ impl Tracker {
     }
 
     fn sample(&mut self, now: Instant) {
+        // Nobody looked meanwhile: the rate is that of now.
+        if self.samples.back().is_some_and(|last| now.saturating_duration_since(last.0) >= RATE_WINDOW) {
+            self.samples.clear();
+        }
         if self.samples.back().is_none_or(|last| now.saturating_duration_since(last.0) >= RATE_SAMPLE) {
             self.samples.push_back((now, self.dealt()));
         }
@@ -272,6 +291,16 @@ mod tests {
 
     fn at(start: Instant, secs: f64) -> Instant {
         start + Duration::from_secs_f64(secs)
+    }
+
+    #[test]
+    fn the_rate_is_that_of_now_although_nobody_looked_for_long() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::Phase(Phase::Sending), start);
+        assert_eq!(tracker.view(at(start, 3600.0)).rate, None, "an hour in which nobody looked says nothing");
+        tracker.apply(&Event::Advanced { bytes: 2000 }, at(start, 3601.0));
+        assert_eq!(tracker.view(at(start, 3602.0)).rate, Some(1000.0));
     }
 
     #[test]
@@ -355,7 +384,27 @@ mod tests {
         assert_eq!((view.done, view.planned, view.permille), (100, 200, Some(500)));
         assert_eq!(view.file.map(|file| (file.done, file.bytes)), Some((30, 60)));
         tracker.apply(&source(200, 200, true), start);
+        assert_eq!(tracker.view(start).permille, Some(999), "it may be an estimate");
+        tracker.apply(&Event::Phase(Phase::Committing), start);
         assert_eq!(tracker.view(start).permille, Some(1000));
+    }
+
+    #[test]
+    fn small_files_pass_beside_a_large_one_and_leave_its_bar_alone() {
+        let start = Instant::now();
+        let mut tracker = Tracker::new(start);
+        tracker.apply(&Event::FileBegun { path: b"large", bytes: 4 * SMALL_BYTES }, start);
+        tracker.apply(&Event::Advanced { bytes: SMALL_BYTES }, start);
+        for _ in 0..3 {
+            tracker.apply(&Event::FileBegun { path: b"small", bytes: 1000 }, start);
+            tracker.apply(&Event::Advanced { bytes: 1000 }, start);
+            tracker.apply(&Event::FileDone { path: b"small" }, start);
+        }
+        tracker.apply(&Event::Advanced { bytes: SMALL_BYTES }, start);
+        let file = tracker.view(start).file.unwrap();
+        assert_eq!((&file.path[..], file.done, file.bytes), (&b"large"[..], 2 * SMALL_BYTES, 4 * SMALL_BYTES));
+        tracker.apply(&Event::FileDone { path: b"large" }, start);
+        assert_eq!(tracker.view(start).file, None);
     }
 
     #[test]
