@@ -19,9 +19,11 @@
 //!   (relay) none is before N are prepared.
 //! - **Never too few.** A run is [`Outcome::Done`] only if its own store, where there is one, and N destinations hold the
 //!   snapshot; a destination holds it when it named run and manifest as we know them, and then proved it.
-//! - **Pace.** Destinations beyond the N that are needed never hold up the source: what is full while N others have room,
-//!   or silent [`Rules::grace`] after own store and N others have spoken, leaves the run and heals later. Where those took
-//!   longer themselves (a slow disk that all share), it has as long as they took, up to [`GRACES_MAX`] times that.
+//! - **Pace.** Destinations beyond the N that are needed never hold up the source: what is full while own store and N
+//!   others have nothing left to do, or silent [`Rules::grace`] after those have spoken, leaves the run and heals later.
+//!   Where those took longer themselves (a slow disk that all share), it has as long as they took, up to [`GRACES_MAX`]
+//!   times that; and so long it has for its first words, where copies are wanted: who is let go then cannot become one of
+//!   the N, and the run would be as slow as who happened to answer first.
 //! - **In order.** Questions are replied to in the order in which they were asked.
 //! - **It ends.** Whoever owes an answer and shows no sign of life for [`Rules::stall`] leaves the run; who only says that
 //!   it is busy has [`Rules::busy_max`]. N out of reach is waited for [`Rules::retry_for`].

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::client::{Client, Outcome};
@@ -133,13 +134,17 @@ fn needed(narrow: &Narrow, first: u64, then: u64) {
 /// A destination that is not needed takes next to nothing of `content`, and nobody waits for it.
 fn not_needed(narrow: &Narrow, content: u64) {
     let before = narrow.wire.passed_back();
-    let mut run = narrow.begin("--copies 1");
+    left_behind(narrow, narrow.begin("--copies 1"), before, content);
+}
+
+/// How such a run ends, at whose begin so much had passed.
+fn left_behind(narrow: &Narrow, mut run: Child, before: u64, content: u64) {
     assert!(waited(LONG, || run.try_wait().unwrap().is_some()), "the run hangs");
     let passed = narrow.wire.passed_back() - before;
     let run = Outcome::end(run);
     run.expect(0, &[]);
     let summary = run.summary();
-    assert!(passed < content / 2, "{passed} bytes had passed when the source was done");
+    assert!(passed < content / 2, "{passed} bytes had passed when the source was done: {summary}");
     assert_eq!(copy(&summary, "fast")["state"], "held", "{summary}");
     assert_eq!(copy(&summary, "slow")["state"], "behind", "{summary}");
     assert!(copy(&summary, "slow")["reason"].as_str().unwrap().contains("slower"), "{summary}");
@@ -166,6 +171,27 @@ fn a_destination_that_is_not_needed_and_slow_is_left_behind_and_catches_up() {
     wait_until("it to catch up", || last.exists());
     narrow.assert_held(&narrow.slow);
     narrow.assert_memory("after its catch-up");
+}
+
+/// A disk that wakes up, a flush that takes its time.
+#[test]
+fn a_fast_destination_that_stands_still_for_a_moment_is_not_taken_for_the_slow_one() {
+    let content = 64 * MIB;
+    for first in [0, MIB] {
+        let narrow = Narrow::new();
+        plant(&narrow.world.source, 1, content);
+        narrow.wire.throttle_back(MIB / 4);
+        let (before, sent) = (narrow.wire.passed_back(), narrow.upload.passed());
+        let stand_still = |is_to: bool| narrow.fast.signal(if is_to { Signal::STOP } else { Signal::CONT });
+        stand_still(first == 0);
+        let run = narrow.begin("--copies 1");
+        wait_until("the run to begin", || narrow.upload.passed() > sent + first);
+        stand_still(true);
+        // Longer than who is not needed has for an answer.
+        std::thread::sleep(Duration::from_secs(3));
+        stand_still(false);
+        left_behind(&narrow, run, before, content);
+    }
 }
 
 /// `RBBACKUP_PACE_MIB=4096` makes it the 4 GB, which needs three times as much room.

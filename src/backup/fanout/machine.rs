@@ -177,7 +177,7 @@ impl Machine {
         // What was replied to is forgotten, and so is who did not matter for it.
         let due = self.questions.get_mut(&question).is_some_and(|pending| pending.silent.remove(&id));
         if due {
-            self.heard(id, |_| ());
+            self.heard(id, |target| target.has_answered = true);
         }
     }
 

@@ -45,8 +45,8 @@ impl Machine {
         }
     }
 
-    /// Whether the source may go on. While it may, nobody's queue is full: who has no room and is not needed goes. True:
-    /// somebody went.
+    /// Whether the source may go on. While it may, nobody's queue is full: who has no room goes, once the source would wait
+    /// for it alone. True: somebody went.
     pub(super) fn pace(&mut self) -> bool {
         let pause = self.phase == Phase::Content && self.must_wait();
         if pause != self.paused && self.phase != Phase::Ended {
@@ -60,18 +60,22 @@ impl Machine {
         !full.is_empty()
     }
 
+    /// The own store sets the pace; and who is full, whoever it is, for as long as those who are needed have something
+    /// left to do: they lose nothing meanwhile, and a moment's standstill of the fastest does not leave the run to the
+    /// slowest.
     fn must_wait(&self) -> bool {
-        let running = self.count(|target| target.stage == Stage::Running);
-        let room = self.count(|target| target.stage == Stage::Running && target.level != Level::Full);
-        // Who holds the snapshot already, in a round for returners, needs nothing.
-        let needed = self.rules.wanted.saturating_sub(self.holders()).min(running);
-        match &self.own {
-            Some(own) => own.level == Level::Full || room < needed,
+        let running = |level: Level| self.count(|target| target.stage == Stage::Running && target.level == level);
+        let [idle, at_work, full] = [Level::Empty, Level::Some, Level::Full].map(running);
+        let own = self.own.as_ref().map(|own| own.level);
+        if own.is_none() && idle + at_work + full == 0 {
             // With nobody there to take it, content would be sent in vain. Who holds the run from an earlier attempt needs
             // none, but the manifest has to come.
-            None if running == 0 => self.count(|target| matches!(target.stage, Stage::Early(_))) == 0,
-            None => room < needed,
+            return self.count(|target| matches!(target.stage, Stage::Early(_))) == 0;
         }
+        // Who holds the snapshot already, in a round for returners, needs nothing.
+        let needed = self.rules.wanted.saturating_sub(self.holders());
+        let would_idle = own.is_none_or(|level| level == Level::Empty) && idle >= needed;
+        own == Some(Level::Full) || (full > 0 && !would_idle)
     }
 }
 

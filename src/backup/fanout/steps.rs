@@ -1,5 +1,7 @@
 //! What follows from where everybody stands: the run goes on to its next phase, as far as it can.
 
+use std::time::Duration;
+
 use super::machine::{Machine, Pending, Phase};
 use super::target::{Stage, Target};
 use super::{Action, GRACES_MAX, Outcome, Reason, TargetId};
@@ -49,7 +51,7 @@ impl Machine {
     }
 
     /// Whether all who owe this phase's part have done it. Who is not needed has a little time, then it is dropped.
-    fn is_settled(&mut self, owing: &Stage, done: u32) -> bool {
+    fn is_settled(&mut self, owing: &Stage, done: u32, least: Duration) -> bool {
         let pending = self.ids_where(|target| target.stage == *owing);
         if pending.is_empty() {
             return true;
@@ -58,7 +60,7 @@ impl Machine {
             self.met = None;
             return false;
         }
-        if !self.grace_is_over() {
+        if !self.grace_is_over(least) {
             return false;
         }
         for id in pending {
@@ -68,10 +70,16 @@ impl Machine {
     }
 
     /// Own store and N others have done this phase's part, and the others have had their time.
-    fn grace_is_over(&mut self) -> bool {
-        let (met, grace) = (*self.met.get_or_insert(self.now), self.rules.grace);
-        let took = met.saturating_sub(self.entered).min(grace.saturating_mul(GRACES_MAX));
-        self.now >= met + grace.max(took)
+    fn grace_is_over(&mut self, least: Duration) -> bool {
+        let met = *self.met.get_or_insert(self.now);
+        let took = met.saturating_sub(self.entered).min(self.rules.grace.saturating_mul(GRACES_MAX));
+        self.now >= met + least.max(took)
+    }
+
+    /// What who is not needed has for its first words: no content makes them late, and nothing is known of its pace yet.
+    fn first_grace(&self) -> Duration {
+        let times = if self.rules.wanted == 0 { 1 } else { GRACES_MAX };
+        self.rules.grace.saturating_mul(times)
     }
 
     fn gather(&mut self) {
@@ -143,7 +151,7 @@ impl Machine {
     fn open(&mut self) {
         self.recruit();
         let done = self.count(|target| matches!(target.stage, Stage::Running | Stage::Early(_)));
-        let settled = self.is_settled(&Stage::Starting, done);
+        let settled = self.is_settled(&Stage::Starting, done, self.first_grace());
         if settled && (!self.is_relay() || done >= self.rules.wanted) {
             self.actions.push(Action::Grant);
             self.enter(Phase::Content);
@@ -164,7 +172,9 @@ impl Machine {
                 let done = self.others.iter().filter(|(id, target)| has_answered(id, target)).count();
                 let enough = u32::try_from(done).unwrap_or(u32::MAX) >= still_wanted;
                 let met = (enough && !pending.silent.contains(&TargetId::OWN)).then(|| pending.met.unwrap_or(self.now));
-                if met.is_none_or(|met| self.now < met + self.rules.grace) {
+                let has_spoken = |id| self.others.get(id).is_none_or(|target| target.has_answered);
+                let grace = if pending.silent.iter().all(has_spoken) { self.rules.grace } else { self.first_grace() };
+                if met.is_none_or(|met| self.now < met + grace) {
                     self.questions.insert(question, Pending { met, ..pending });
                     break;
                 }
@@ -183,7 +193,8 @@ impl Machine {
         let has_spoken =
             |stage: &Stage| !matches!(stage, Stage::Idle | Stage::Out(_) | Stage::Starting | Stage::Judging);
         let spoken = self.count(|target| has_spoken(&target.stage));
-        if !(self.is_settled(&Stage::Judging, spoken) && self.is_settled(&Stage::Starting, spoken)) {
+        let grace = self.rules.grace;
+        if !(self.is_settled(&Stage::Judging, spoken, grace) && self.is_settled(&Stage::Starting, spoken, grace)) {
             return self.give_up_if_late();
         }
         let ready = self.count(|target| matches!(target.stage, Stage::Prepared | Stage::Early(_) | Stage::Held));
@@ -240,7 +251,7 @@ impl Machine {
     fn settle_commits(&mut self) {
         let pending = self.count(|target| matches!(target.stage, Stage::Committing | Stage::Proving));
         let enough = self.holders() >= self.rules.wanted;
-        if pending == 0 || (enough && self.grace_is_over()) {
+        if pending == 0 || (enough && self.grace_is_over(self.rules.grace)) {
             self.enter(Phase::Waiting);
         }
     }

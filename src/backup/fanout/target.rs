@@ -51,6 +51,8 @@ pub(super) struct Target {
     pub(super) named: bool,
     pub(super) stage: Stage,
     pub(super) level: Level,
+    /// It has answered a question since it entered.
+    pub(super) has_answered: bool,
     /// Its last sign of life, or when it began to owe something.
     pub(super) alive_at: Duration,
     /// What it is busy with.
@@ -76,7 +78,17 @@ impl Busy {
 impl Target {
     pub(super) fn new(name: String) -> Self {
         let (stage, level, alive_at) = (Stage::Idle, Level::Empty, Duration::ZERO);
-        Self { name, connected: true, tries: TRIES, named: false, stage, level, alive_at, busy: None }
+        Self {
+            name,
+            connected: true,
+            tries: TRIES,
+            named: false,
+            stage,
+            level,
+            has_answered: false,
+            alive_at,
+            busy: None,
+        }
     }
 
     /// It is on the list (again).
@@ -87,7 +99,7 @@ impl Target {
     /// It enters: takes part, or catches up.
     pub(super) fn enter(&mut self, stage: Stage, now: Duration) {
         (self.stage, self.level, self.busy, self.alive_at) = (stage, Level::Empty, None, now);
-        (self.named, self.tries) = (true, self.tries.saturating_sub(1));
+        (self.named, self.has_answered, self.tries) = (true, false, self.tries.saturating_sub(1));
     }
 
     /// Something was heard of it.

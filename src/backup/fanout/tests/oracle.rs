@@ -146,15 +146,20 @@ impl Facts<'_> {
         let told = self.actions().rev().find(|action| matches!(action, Action::Pause | Action::Resume));
         let paused = told == Some(&Action::Pause);
         let running: Vec<_> = self.destinations().filter(|id| self.takes_content(*id)).collect();
-        let room = running.iter().filter(|id| self.level(**id) != Level::Full).count() as u32;
-        let own_is_full = self.own() && self.level(TargetId::OWN) == Level::Full;
+        let at = |level: Level| running.iter().filter(|id| self.level(**id) == level).count() as u32;
+        let own = self.own().then(|| self.level(TargetId::OWN));
         let nobody = !self.own() && running.is_empty();
-        let needed = self.world.wanted().saturating_sub(self.holders()).min(running.len() as u32);
+        let needed = self.world.wanted().saturating_sub(self.holders());
+        let somebody_needed_is_at_work = own.is_some_and(|own| own != Level::Empty) || at(Level::Empty) < needed;
         if paused {
-            assert!(own_is_full || nobody || room < needed, "the source waits for nobody who is needed");
+            let waits_for_the_full = at(Level::Full) > 0 && somebody_needed_is_at_work;
+            assert!(
+                own == Some(Level::Full) || nobody || waits_for_the_full,
+                "the source waits for nobody who is needed"
+            );
         } else if self.world.sending {
-            assert!(!own_is_full, "the own store would be overrun");
-            assert_eq!(room, running.len() as u32, "somebody is full, and the source goes on");
+            assert!(own != Some(Level::Full), "the own store would be overrun");
+            assert_eq!(at(Level::Full), 0, "somebody is full, and the source goes on");
         }
     }
 
