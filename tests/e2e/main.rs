@@ -10,6 +10,7 @@ mod backup;
 mod beside;
 mod catch_up;
 mod client_console;
+mod clocks;
 mod confine;
 mod console;
 mod console_tls;
