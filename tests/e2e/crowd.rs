@@ -1,7 +1,8 @@
 //! Peers that come in crowds: nobody is kept out, and what they cost the daemon is bounded.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +11,10 @@ use rbbackup::backup::limits::HANDSHAKES_MAX;
 use rustix::net::{AddressFamily, SocketType, ipproto};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::daemon::{World, skipped};
-use crate::support::trees::{assert_same, plant, write};
+use crate::support::client::{Client, Outcome};
+use crate::support::daemon::{Daemon, World, rbbackupd, skipped};
+use crate::support::proxy::Proxy;
+use crate::support::trees::{assert_same, noise, plant, write};
 
 const CROWD: usize = 10_000;
 /// What the first bytes of a TLS connection look like; the rest never comes.
@@ -76,4 +79,60 @@ fn ten_thousand_connections_keep_nobody_out() {
     eprintln!("{runs} runs beside {CROWD} connections, the slowest {slowest:?}; {grown} MiB more memory");
     assert!(grown < 128, "{grown} MiB more memory");
     assert_same(&world.copy(), &world.source);
+}
+
+/// An address of this machine that others see, too; whether anybody is there does not matter.
+fn outer_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+}
+
+/// With a limit of one session, whoever comes second is told so, as who is to try again, and is served when the first is done.
+fn one_at_a_time(limit: &str, names: [&str; 2], said: &str) {
+    let Some(here) = outer_address() else { return skipped("this machine has no address but its own") };
+    let world = World::new();
+    let config = world.path("rbbackupd.toml");
+    write(&config, format!("[limits]\n{limit} = 1\n"));
+    let daemon = Daemon::start_on(&world.store, &["--config", config.to_str().unwrap()], &format!("{here}:0")).unwrap();
+    // The first one's wire will stand still; its end here is on that address, too.
+    let wire = Proxy::to(&daemon.address);
+    let joined = |name: &str, address: &str| {
+        let client = Client::new(&world.path(name), &[]);
+        let invited = rbbackupd(&["invite", name, "--store", world.store.to_str().unwrap()]);
+        client.run(&["join", address, invited.stdout.trim()]).expect(0, &["joined"]);
+        client
+    };
+    let first = joined(names[0], &wire.address);
+    let second = if names[0] == names[1] {
+        let servers = world.path(names[0]).join(".config/rbbackup/servers");
+        let [known, direct] = [&wire.address, &daemon.address].map(|address| servers.join(address));
+        Outcome::of(Command::new("cp").arg("-a").args([known, direct])).expect(0, &[]);
+        first.clone()
+    } else {
+        joined(names[1], &daemon.address)
+    };
+    write(&world.path("large/file"), noise(1, 8 << 20));
+    plant(&world.source);
+    wire.pause(2 << 20);
+    let run = first.start(&["-s", &wire.address, "-r", world.path("large").to_str().unwrap()]);
+    wire.wait_paused();
+    let push = |options: &[&str]| {
+        second.run(&[&["-s", &daemon.address], options, &["-r", world.source.to_str().unwrap()]].concat())
+    };
+    push(&["--retry-for", "0s"]).expect(10, &[said, "try again later"]);
+    wire.open();
+    Outcome::end(run).expect(0, &[]);
+    push(&[]).expect(0, &[]);
+    assert_same(&world.copy_for(&here.to_string(), names[1], &world.source), &world.source);
+}
+
+#[test]
+fn an_identity_has_so_many_sessions_at_once() {
+    one_at_a_time("sessions-per-identity", ["ana", "ana"], "1 sessions of this identity are under way");
+}
+
+#[test]
+fn an_address_has_so_many_sessions_at_once() {
+    one_at_a_time("connections-per-address", ["ana", "ben"], "are under way, as many as one address may have");
 }
