@@ -38,6 +38,8 @@ fn a_quota_ends_what_grows_and_nothing_else() {
     // One large file, and many small ones: each is refused, and given back.
     write(&file("large"), noise(3, 5 * MIB));
     let words = ["the quota of 127.0.0.1/", "1.5 MiB of 2.0 MiB are used", "raise the quota"];
+    let dry = client.run(&["-rdnv", world.source.to_str().unwrap()]);
+    dry.expect(13, &[&words[..], &["this needs 5.0 MiB more", "large"]].concat());
     client.try_push("-rd", &world.source).expect(13, &words);
     fs::remove_file(file("large")).unwrap();
     (0..80).for_each(|i| write(&file(&format!("many/{i}")), noise(100 + i, 20_000)));
@@ -87,6 +89,9 @@ fn a_disk_at_its_reserve_is_managed_and_serves_on() {
 
     // More than there is room for: the run ends above the reserve, and gives back what it had staged.
     write(&file("large"), noise(3, 48 * MIB));
+    client
+        .try_push("-rd -n", &world.source)
+        .expect(13, &["no space for the 48 MiB that this needs", "[limits] reserve"]);
     client.try_push("-rd", &world.source).expect(13, &["16 MiB and ", "are kept free", "[limits] reserve"]);
     let free = || rustix::fs::statvfs(&world.store).map(|disk| disk.f_bfree * disk.f_frsize).unwrap();
     assert!(free() > 32 << 20, "it was not given back: {} bytes are free", free());

@@ -305,4 +305,9 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.parks.is_empty() && self.places.is_empty() && self.touches.is_empty() && self.missing.is_empty()
     }
+
+    /// How much the client has to send.
+    pub fn bytes_missing(&self) -> u64 {
+        self.missing.iter().fold(0, |sum, missing| missing.size.saturating_add(sum))
+    }
 }

@@ -32,7 +32,10 @@ pub(super) enum Finished {
     Again(Box<Message>),
 }
 
-/// Tells what would be done.
+/// Tells what would be done, and whether there is room for it.
+///
+/// # Errors
+/// [`ErrorKind::NoSpace`]: there is not; what would be done has been told all the same.
 pub(super) fn dry_run(
     run: &Run<'_>,
     link: &Link,
@@ -50,6 +53,11 @@ pub(super) fn dry_run(
         }
     }
     link.send(PlanLines { lines })?;
+    let fits = run.check_room(planned);
+    if run.staging.is_empty() {
+        run.staging.remove(&run.hub.own_dir("staging")?)?;
+    }
+    fits?;
     // Who goes on at once waits for the moment that is left.
     run.lease.finishing();
     let receipt = Committed {
@@ -59,16 +67,13 @@ pub(super) fn dry_run(
         counts: planned.plan.counts.to_array(),
         files: 0,
         bytes: 0,
-        bytes_missing: planned.plan.missing.iter().fold(0, |sum, missing| missing.size.saturating_add(sum)),
+        bytes_missing: planned.plan.bytes_missing(),
         incomplete: incoming.incomplete,
         notes: Vec::new(),
         copies: Vec::new(),
         enough: true,
     };
     link.send(receipt.clone())?;
-    if run.staging.is_empty() {
-        run.staging.remove(&run.hub.own_dir("staging")?)?;
-    }
     Ok(receipt)
 }
 

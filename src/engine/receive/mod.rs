@@ -180,7 +180,8 @@ fn serve_run(
         busy,
     };
     let served = run.serve(link);
-    if matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
+    // A dry run leaves what others have staged.
+    if !begin.dry_run && matches!(&served, Err(error) if error.kind == ErrorKind::NoSpace) {
         run.make_room();
     }
     served
@@ -318,7 +319,8 @@ impl Run<'_> {
         }
     }
 
-    /// Everything that the plan places is here, or is made of what the store has: does that fit?
+    /// Everything that the plan places is here, or is made of what the store has: does that fit? A dry run asks of what it
+    /// misses, too.
     fn check_room(&self, planned: &Planned) -> Result<(), EngineError> {
         let (mut staged, mut copied) = (0_u64, 0_u64);
         for step in planned.plan.prepare.iter() {
@@ -329,8 +331,11 @@ impl Run<'_> {
                 _ => {}
             }
         }
-        let before = self.newest.as_ref().map_or(0, |record| record.bytes);
-        self.room.check(staged, copied, planned.bytes > before)
+        let grows = planned.bytes > self.newest.as_ref().map_or(0, |record| record.bytes);
+        if self.begin.dry_run {
+            return self.room.foresee(staged, planned.plan.bytes_missing().saturating_add(copied), grows);
+        }
+        self.room.check(staged, copied, grows)
     }
 
     /// Whether nothing at all is here that a client could be spared.

@@ -64,6 +64,13 @@ impl AccountState {
         Usage { copy: self.copy, history: self.history, staging }
     }
 
+    /// The same, if so many bytes were staged there.
+    pub(super) fn usage_with(&self, id: &str, staged: u64) -> Usage {
+        let usage = self.usage();
+        let before = self.staged.get(id).copied().unwrap_or(0);
+        Usage { staging: usage.staging.saturating_sub(before).saturating_add(staged), ..usage }
+    }
+
     /// Looks at what may have changed since it was looked at last.
     pub(super) fn look(&mut self, hub: &Hub, name: &CopyName) -> Result<(), EngineError> {
         let snapshots = hub.store.snapshots(name)?;

@@ -111,6 +111,26 @@ fn what_does_not_fit_is_refused_and_given_back_and_less_always_goes() {
     refusal(f.push(7, &[("e", "e")], &[("e", "e")]));
 }
 
+/// It is told what a run would be told, and nothing comes of it.
+#[test]
+fn a_dry_run_foresees_it() {
+    let f = Fixture::with_quota();
+    let (a, b, c) = (text("a", 100_000), text("b", 50_000), text("c", 30_000));
+    let dry = |run| Begin { dry_run: true, ..begin(run) };
+    f.run(&dry(1), &[], &[("a", &a), ("b", &b)]).unwrap();
+    // What a run left that was cut counts once.
+    f.push(2, &[("a", &a)], &[("a", &a), ("gone", "never sent")]).unwrap_err();
+    assert_eq!((f.usage(), f.staged()), ((0, 0, 100_000), 1));
+    f.run(&dry(3), &[], &[("a", &a), ("b", &b)]).unwrap();
+    let said = refusal(f.run(&dry(4), &[], &[("a", &a), ("b", &b), ("c", &c)]));
+    assert!(said.contains("176 KiB more"), "{said}");
+    assert_eq!((f.usage(), f.staged()), ((0, 0, 100_000), 1), "it was taken away");
+    f.push(5, &[("b", &b)], &[("a", &a), ("b", &b)]).unwrap();
+    refusal(f.run(&dry(6), &[], &[("a", &a), ("b", &b), ("c", &c)]));
+    f.run(&dry(7), &[], &[("b", &b)]).unwrap();
+    assert_eq!((f.usage(), f.staged()), ((150_000, 0, 0), 0));
+}
+
 #[test]
 fn it_is_refused_while_it_arrives() {
     let f = Fixture::with_quota();
