@@ -19,11 +19,12 @@
 //!   (relay) none is before N are prepared.
 //! - **Never too few.** A run is [`Outcome::Done`] only if its own store, where there is one, and N destinations hold the
 //!   snapshot; a destination holds it when it named run and manifest as we know them, and then proved it.
-//! - **Pace.** Destinations beyond the N that are needed never hold up the source: what is full while own store and N
-//!   others have nothing left to do, or silent [`Rules::grace`] after those have spoken, leaves the run and heals later.
-//!   Where those took longer themselves (a slow disk that all share), it has as long as they took, up to [`GRACES_MAX`]
-//!   times that; and so long it has for its first words, where copies are wanted: who is let go then cannot become one of
-//!   the N, and the run would be as slow as who happened to answer first.
+//! - **Pace.** Destinations beyond the N that are needed do not hold up the source. Whose queue is full while own store
+//!   and N others have nothing left to do leaves the run and heals later; and so does for whom alone (a full queue, an
+//!   answer that does not come) the run has waited longer than [`Rules::grace`] and a tenth of its time in all. Where
+//!   copies are wanted that is two graces, and [`GRACES_MAX`] for the lease and the first answer: who is let go cannot
+//!   become one of the N, and the run would be as slow as who happened to be first. A verdict or a commit may take a grace
+//!   longer than those of the N; or as long as theirs (a slow disk that all share), up to [`GRACES_MAX`] graces.
 //! - **In order.** Questions are replied to in the order in which they were asked.
 //! - **It ends.** Whoever owes an answer and shows no sign of life for [`Rules::stall`] leaves the run; who only says that
 //!   it is busy has [`Rules::busy_max`]. N out of reach is waited for [`Rules::retry_for`].

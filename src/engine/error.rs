@@ -70,12 +70,14 @@ pub struct EngineError {
     pub kind: ErrorKind,
     /// The sentence.
     pub message: String,
+    /// The other side said so itself.
+    pub(super) is_answer: bool,
 }
 
 impl EngineError {
     /// Puts the two together.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), is_answer: false }
     }
 
     /// The exit code of DESIGN 13.
@@ -197,7 +199,7 @@ impl From<Refused> for EngineError {
             RefusalKind::Usage => ErrorKind::Usage,
             RefusalKind::Absent => ErrorKind::Absent,
         };
-        Self::new(kind, escape(&refused.message.0))
+        Self { is_answer: true, ..Self::new(kind, escape(&refused.message.0)) }
     }
 }
 

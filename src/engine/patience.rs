@@ -1,6 +1,6 @@
 //! [`Patience`]: a server that was lost is tried again for a while, with growing pauses.
 //!
-//! A server that was never there is not waited for. An attempt that got on (content arrived and will not travel again)
+//! A server that was never there is not waited for; one that answers that it has no room, or is about to stop, is. An attempt that got on (content arrived and will not travel again)
 //! is worth the full patience anew: a run over a bad line ends, however often it is cut.
 
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ impl<'a> Patience<'a> {
         if got_on {
             (self.lost, self.pause) = (None, PAUSE_FIRST);
         }
-        let never_there = !reached && self.lost.is_none();
+        let never_there = !reached && !error.is_answer && self.lost.is_none();
         let since = *self.lost.get_or_insert_with(Instant::now);
         let late = since.elapsed() + self.pause > self.client.retry_for;
         if error.kind != ErrorKind::Unreachable || never_there || late {

@@ -189,7 +189,7 @@ pub struct Refused {
 /// Still at work; resets the peer's patience.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Busy {
-    /// What at: 0 queue, 1 scanning the copy, 2 preparing, 3 flushing, 4 placing.
+    /// What at: 0 queue, 1 scanning the copy, 2 preparing, 3 flushing, 4 placing, 5 (to a daemon) what follows the receipt.
     pub phase: u8,
 }
 

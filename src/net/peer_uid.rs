@@ -20,6 +20,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -28,7 +29,9 @@ use super::peer::canonical;
 /// More of the list than this is not read: 100 000 sockets.
 const LIST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The list is not one picture in time; a row that moved while it was read can be missed.
-const TRIES: usize = 3;
+const TRIES: u32 = 3;
+/// Between the first two; it grows.
+const PAUSE: Duration = Duration::from_millis(20);
 const ESTABLISHED: u8 = 1;
 
 /// Both ends of a connection, and the inode of ours.
@@ -52,7 +55,9 @@ impl Ends {
 
 /// The uid of the other end. Blocks while it reads.
 pub(super) fn look_up(ends: &Ends) -> Option<u32> {
-    (0..TRIES).find_map(|_| {
+    (0..TRIES).find_map(|n| {
+        // The list is read in pieces while others come and go: a row may be missed.
+        std::thread::sleep(PAUSE * n);
         let theirs = listed(ends.peer, ends.local)?;
         // After it: see above.
         let ours = listed(ends.local, ends.peer)?;

@@ -24,6 +24,8 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 use self::check::check;
 use self::journals::JournalDraft;
 pub use self::journals::{Pending, pending, read_journal, remove_draft, remove_journal};
@@ -93,8 +95,12 @@ impl CommitError {
     pub fn is_flush(&self) -> bool {
         match self {
             Self::Unfinished(inner) => inner.is_flush(),
-            // Records are flushed one by one; which of the calls failed is not told apart.
-            Self::Flush(_) | Self::Publish(SnapshotError::Io { .. }) => true,
+            Self::Flush(_) => true,
+            // Records are flushed one by one; which of the calls failed is not told apart. No flush fails for want of these.
+            Self::Publish(SnapshotError::Io { source, .. }) => {
+                let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+                source.raw_os_error().is_none_or(|code| !shortages.contains(&code))
+            }
             _ => false,
         }
     }

@@ -424,7 +424,8 @@ fn open_streams_do_not_hold_up_the_end_and_there_are_only_so_many() {
     assert_eq!(browser.get("live").error(), (429, "too_many".into()));
     let begun = Instant::now();
     assert!(daemon.stop().success());
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // What is waited for has half a minute.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     drop(streams);
     // Nobody is led to who takes its port.
     rbbackupd(&["console", world.store.to_str().unwrap()]).expect(10, &["no console is served"]);

@@ -26,8 +26,8 @@ pub(super) enum Phase {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
     pub(super) silent: BTreeSet<TargetId>,
-    /// Since when own store and N others have answered.
-    pub(super) met: Option<Duration>,
+    /// It is the first one, and own store and N others have answered.
+    pub(super) met: bool,
 }
 
 /// One run. See [`super`].
@@ -91,7 +91,9 @@ impl Machine {
         if self.phase == Phase::Ended {
             return Vec::new();
         }
-        self.now = self.now.max(now);
+        let passed = now.saturating_sub(self.now);
+        self.now += passed;
+        self.charge(passed);
         self.rest();
         self.take(event);
         self.drop_the_silent();
@@ -100,6 +102,7 @@ impl Machine {
             self.advance();
             self.pace();
         }
+        self.watch_who_holds_up();
         std::mem::take(&mut self.actions)
     }
 
@@ -177,7 +180,7 @@ impl Machine {
         // What was replied to is forgotten, and so is who did not matter for it.
         let due = self.questions.get_mut(&question).is_some_and(|pending| pending.silent.remove(&id));
         if due {
-            self.heard(id, |target| target.has_answered = true);
+            self.heard(id, Target::answers);
         }
     }
 

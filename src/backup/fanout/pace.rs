@@ -1,8 +1,11 @@
 //! Time and pace: who is silent for too long, whether N are within reach, whether the source may go on.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::machine::{Machine, Phase};
 use super::target::{Stage, Target};
-use super::{Action, Level, Reason};
+use super::{Action, GRACES_MAX, Level, Reason, TargetId};
 
 impl Machine {
     /// Who owes nothing cannot be late: its time begins when it owes something.
@@ -45,37 +48,98 @@ impl Machine {
         }
     }
 
-    /// Whether the source may go on. While it may, nobody's queue is full: who has no room goes, once the source would wait
-    /// for it alone. True: somebody went.
+    /// Whether the source may go on. While it may, nobody's queue is full: who has no room goes, once it is not worth
+    /// waiting for. True: somebody went.
     pub(super) fn pace(&mut self) -> bool {
-        let pause = self.phase == Phase::Content && self.must_wait();
+        let go = self.not_worth_waiting_for();
+        let pause = self.phase == Phase::Content && self.must_wait(&go);
         if pause != self.paused && self.phase != Phase::Ended {
             self.paused = pause;
             self.actions.push(if pause { Action::Pause } else { Action::Resume });
         }
-        let full = if self.phase == Phase::Content && !pause { self.ids_where(is_full) } else { Vec::new() };
-        for id in &full {
+        for id in &go {
             self.drop_target(*id, Reason::Slow);
         }
-        !full.is_empty()
+        !go.is_empty()
     }
 
-    /// The own store sets the pace; and who is full, whoever it is, for as long as those who are needed have something
-    /// left to do: they lose nothing meanwhile, and a moment's standstill of the fastest does not leave the run to the
-    /// slowest.
-    fn must_wait(&self) -> bool {
-        let running = |level: Level| self.count(|target| target.stage == Stage::Running && target.level == level);
-        let [idle, at_work, full] = [Level::Empty, Level::Some, Level::Full].map(running);
-        let own = self.own.as_ref().map(|own| own.level);
-        if own.is_none() && idle + at_work + full == 0 {
+    /// The own store sets the pace; and who is full, whoever it is.
+    fn must_wait(&self, go: &[TargetId]) -> bool {
+        if self.own.is_none() && self.count(|target| target.stage == Stage::Running) == 0 {
             // With nobody there to take it, content would be sent in vain. Who holds the run from an earlier attempt needs
             // none, but the manifest has to come.
             return self.count(|target| matches!(target.stage, Stage::Early(_))) == 0;
         }
-        // Who holds the snapshot already, in a round for returners, needs nothing.
-        let needed = self.rules.wanted.saturating_sub(self.holders());
-        let would_idle = own.is_none_or(|level| level == Level::Empty) && idle >= needed;
-        own == Some(Level::Full) || (full > 0 && !would_idle)
+        self.own_is_full() || self.ids_where(is_full).iter().any(|id| *id != TargetId::OWN && !go.contains(id))
+    }
+
+    /// Who is full, is not needed, and has had its time. While those who are needed have something left to do they lose
+    /// little by waiting for it: a moment's standstill of the fastest is not to leave the run to the slowest.
+    fn not_worth_waiting_for(&self) -> Vec<TargetId> {
+        if !self.others_have_room() {
+            return Vec::new();
+        }
+        let would_idle = self.would_idle();
+        let go =
+            |(_, target): &(&TargetId, &Target)| is_full(target) && (would_idle || self.is_out_of_patience(target));
+        self.others.iter().filter(go).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether the source could go on but for those who are full and not needed.
+    fn others_have_room(&self) -> bool {
+        let room = self.count(|target| target.stage == Stage::Running && target.level != Level::Full);
+        self.phase == Phase::Content && !self.own_is_full() && room >= self.still_wanted()
+    }
+
+    /// Whether own store, and as many others as are needed, have nothing left to do.
+    fn would_idle(&self) -> bool {
+        let asked: BTreeSet<_> = self.questions.values().flat_map(|pending| &pending.silent).collect();
+        let is_idle = |id: &TargetId, target: &Target| {
+            target.stage == Stage::Running && target.level == Level::Empty && !asked.contains(id)
+        };
+        let idle = self.others.iter().filter(|(id, target)| is_idle(id, target)).count();
+        self.own.as_ref().is_none_or(|own| is_idle(&TargetId::OWN, own))
+            && u32::try_from(idle).unwrap_or(u32::MAX) >= self.still_wanted()
+    }
+
+    fn own_is_full(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.level == Level::Full)
+    }
+
+    /// Destinations that are to take content, beside those that hold the snapshot or say so.
+    pub(super) fn still_wanted(&self) -> u32 {
+        self.rules.wanted.saturating_sub(self.count(|target| matches!(target.stage, Stage::Held | Stage::Early(_))))
+    }
+
+    /// What who is not needed has for its first words: it may have to wake a disk first, and look at all that it has.
+    pub(super) fn first_grace(&self) -> Duration {
+        self.graces(GRACES_MAX)
+    }
+
+    /// Whether the run has waited for it long enough: two graces, and a tenth of the time that content takes.
+    pub(super) fn is_out_of_patience(&self, target: &Target) -> bool {
+        let grace = if target.has_answered { self.graces(2) } else { self.first_grace() };
+        target.held_up >= grace + self.now.saturating_sub(self.entered) / 10
+    }
+
+    /// Where copies are wanted so many: who is let go cannot become one of the N.
+    fn graces(&self, times: u32) -> Duration {
+        self.rules.grace.saturating_mul(if self.rules.wanted == 0 { 1 } else { times })
+    }
+
+    /// The time since the last event, to those for whom the run has waited.
+    pub(super) fn charge(&mut self, passed: Duration) {
+        self.others.values_mut().filter(|target| target.holds_up).for_each(|target| target.held_up += passed);
+    }
+
+    /// For whom the run waits from now on, though it could do without.
+    pub(super) fn watch_who_holds_up(&mut self) {
+        let others_have_room = self.others_have_room();
+        let answered = self.questions.first_key_value().filter(|(_, pending)| pending.met);
+        let silent = answered.map(|(_, pending)| pending.silent.clone()).unwrap_or_default();
+        for (id, target) in &mut self.others {
+            target.holds_up = others_have_room && is_full(target) || silent.contains(id);
+        }
     }
 }
 

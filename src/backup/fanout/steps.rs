@@ -1,5 +1,6 @@
 //! What follows from where everybody stands: the run goes on to its next phase, as far as it can.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::machine::{Machine, Pending, Phase};
@@ -74,12 +75,6 @@ impl Machine {
         let met = *self.met.get_or_insert(self.now);
         let took = met.saturating_sub(self.entered).min(self.rules.grace.saturating_mul(GRACES_MAX));
         self.now >= met + least.max(took)
-    }
-
-    /// What who is not needed has for its first words: no content makes them late, and nothing is known of its pace yet.
-    fn first_grace(&self) -> Duration {
-        let times = if self.rules.wanted == 0 { 1 } else { GRACES_MAX };
-        self.rules.grace.saturating_mul(times)
     }
 
     fn gather(&mut self) {
@@ -164,23 +159,18 @@ impl Machine {
     /// that order.
     fn reply(&mut self) {
         self.recruit();
-        let still_wanted = self.rules.wanted.saturating_sub(self.holders());
+        let still_wanted = self.still_wanted();
         while let Some((question, pending)) = self.questions.pop_first() {
-            if !pending.silent.is_empty() {
-                let has_answered =
-                    |id: &TargetId, target: &Target| target.stage == Stage::Running && !pending.silent.contains(id);
-                let done = self.others.iter().filter(|(id, target)| has_answered(id, target)).count();
-                let enough = u32::try_from(done).unwrap_or(u32::MAX) >= still_wanted;
-                let met = (enough && !pending.silent.contains(&TargetId::OWN)).then(|| pending.met.unwrap_or(self.now));
-                let has_spoken = |id| self.others.get(id).is_none_or(|target| target.has_answered);
-                let grace = if pending.silent.iter().all(has_spoken) { self.rules.grace } else { self.first_grace() };
-                if met.is_none_or(|met| self.now < met + grace) {
-                    self.questions.insert(question, Pending { met, ..pending });
-                    break;
-                }
-                for id in pending.silent {
-                    self.drop_target(id, Reason::Slow);
-                }
+            let has_answered =
+                |(id, target): &(&TargetId, &Target)| target.stage == Stage::Running && !pending.silent.contains(id);
+            let done = u32::try_from(self.others.iter().filter(has_answered).count()).unwrap_or(u32::MAX);
+            let met = done >= still_wanted && !pending.silent.contains(&TargetId::OWN);
+            let may_wait = |id: &TargetId| !met || self.others.get(id).is_some_and(|t| !self.is_out_of_patience(t));
+            let (wait, late): (BTreeSet<_>, BTreeSet<_>) = pending.silent.iter().copied().partition(may_wait);
+            late.into_iter().for_each(|id| self.drop_target(id, Reason::Slow));
+            if !wait.is_empty() {
+                self.questions.insert(question, Pending { silent: wait, met });
+                break;
             }
             self.actions.push(Action::Reply { question });
         }

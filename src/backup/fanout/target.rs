@@ -51,7 +51,11 @@ pub(super) struct Target {
     pub(super) named: bool,
     pub(super) stage: Stage,
     pub(super) level: Level,
-    /// It has answered a question since it entered.
+    /// The run waits for it alone, which could do without it.
+    pub(super) holds_up: bool,
+    /// For how long the run has done so, since it entered; from its first answer on.
+    pub(super) held_up: Duration,
+    /// It has answered something since it entered.
     pub(super) has_answered: bool,
     /// Its last sign of life, or when it began to owe something.
     pub(super) alive_at: Duration,
@@ -85,6 +89,8 @@ impl Target {
             named: false,
             stage,
             level,
+            holds_up: false,
+            held_up: Duration::ZERO,
             has_answered: false,
             alive_at,
             busy: None,
@@ -99,7 +105,15 @@ impl Target {
     /// It enters: takes part, or catches up.
     pub(super) fn enter(&mut self, stage: Stage, now: Duration) {
         (self.stage, self.level, self.busy, self.alive_at) = (stage, Level::Empty, None, now);
-        (self.named, self.has_answered, self.tries) = (true, false, self.tries.saturating_sub(1));
+        (self.named, self.tries) = (true, self.tries.saturating_sub(1));
+        (self.holds_up, self.held_up, self.has_answered) = (false, Duration::ZERO, false);
+    }
+
+    /// It has answered a question.
+    pub(super) fn answers(&mut self) {
+        if !std::mem::replace(&mut self.has_answered, true) {
+            self.held_up = Duration::ZERO;
+        }
     }
 
     /// Something was heard of it.

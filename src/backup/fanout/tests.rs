@@ -286,7 +286,7 @@ fn questions_are_answered_in_the_order_in_which_they_were_asked() {
     for target in [A, C] {
         world.tell(Event::Answered { target, question: second });
     }
-    world.now += secs(10);
+    world.now += secs(12);
     let told = world.tell(Event::Tick);
     let replies = [first, second].map(|question| Action::Reply { question });
     assert_eq!(told, [&[Action::Drop { target: B, reason: Reason::Slow }][..], &replies].concat());

@@ -78,7 +78,7 @@ fn run(
     let (node, user) = (who.copy().node().to_owned(), who.copy().user().to_owned());
     let arrival = place.receiving.begin(&ArrivingRun { node, user, root: shown.clone() });
     let observer = Arc::new(Rooted { root: shown, arrival: Arc::clone(&arrival) });
-    let terms = receive::Terms { hold: told.hold, parent: told.parent, observer: Some(observer) };
+    let terms = receive::Terms { hold: told.hold, stays: true, parent: told.parent, observer: Some(observer) };
     let counters = link.counters();
     let before = counters.received();
     let served = receive::serve(hub, who, link, begin, &terms);

@@ -22,7 +22,7 @@ use super::Run;
 use super::board::{Answer, BoardEvent, CallId, Destination, DestinationId, Subscription};
 use super::challenge;
 use super::heal::LiveRun;
-use super::pace::Pace;
+use super::pace::{Clock, Pace};
 use super::peers::{CatchingUp, Conn, Healed, Purpose};
 use super::proofs::Proofs;
 use super::receipt::{in_short, receipt};
@@ -72,7 +72,7 @@ pub(super) struct Ends {
 pub(super) struct Driver<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) ends: Ends,
-    began: Instant,
+    clock: Clock,
     machine: Machine,
     pub(super) router: Router,
     /// What happened and the machine has not been told.
@@ -150,7 +150,7 @@ impl<'a> Driver<'a> {
         let mut driver = Self {
             run,
             ends,
-            began: Instant::now(),
+            clock: Clock::default(),
             machine,
             router: Router::default(),
             happened: VecDeque::new(),
@@ -273,7 +273,7 @@ impl<'a> Driver<'a> {
     pub(super) fn catch_up_with_events(&mut self) {
         while let Some(event) = self.happened.pop_front() {
             tracing::trace!("{event:?}");
-            for action in self.machine.apply(self.began.elapsed(), event) {
+            for action in self.machine.apply(self.clock.now(), event) {
                 tracing::trace!("{action:?}");
                 self.act(action);
             }

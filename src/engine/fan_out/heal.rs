@@ -29,6 +29,7 @@ use super::board::Destination;
 use super::challenge::Question;
 use super::summon::summon;
 use crate::backup::lease::Scope;
+use crate::backup::limits::COMMIT_SECS;
 use crate::backup::relpath::RelPath;
 use crate::backup::snapshot::SnapshotRecord;
 use crate::engine::catch_up::{self, Due};
@@ -299,13 +300,18 @@ fn prove(hub: &Hub, lack: &Lack, link: &mut Link) -> Result<(), EngineError> {
     }
     let (challenge, expected) = question.ask()?;
     link.send(challenge)?;
-    let until = Instant::now() + PROOF_PATIENCE;
+    // It may have to finish what follows a commit; for ever it has not.
+    let until = Instant::now() + Duration::from_secs(COMMIT_SECS);
     loop {
-        match link.recv_timeout(until.saturating_duration_since(Instant::now()))? {
-            Some(Message::Busy(_)) => {}
+        let left = until.saturating_duration_since(Instant::now());
+        match link.recv_timeout(PROOF_PATIENCE.min(left))? {
+            Some(Message::Busy(_)) if !left.is_zero() => {}
             Some(Message::Proof(proof)) if proof.digest == expected => return Ok(()),
             Some(Message::Refused(refused)) => return Err(refused.into()),
-            Some(Message::Proof(_)) | None => {
+            Some(Message::Busy(_)) | None => {
+                return Err(EngineError::new(ErrorKind::Unreachable, "it has not shown in time what it holds"));
+            }
+            Some(Message::Proof(_)) => {
                 let message = "it says that it holds the snapshot, and cannot show it: its copy is damaged";
                 return Err(EngineError::new(ErrorKind::Failed, message));
             }

@@ -34,7 +34,7 @@ impl Busy {
         Self { link, state: Mutex::default(), over: Condvar::new() }
     }
 
-    /// A phase begins: 1 looking at the copy, 2 preparing, 3 flushing, 4 placing.
+    /// A phase begins: 1 looking at the copy, 2 preparing, 3 flushing, 4 placing, 5 what follows the receipt.
     pub(super) fn enter(&self, phase: u8) {
         let mut state = self.state();
         state.phase = Some(phase);

@@ -149,6 +149,9 @@ pub(super) fn commit(
         tracing::info!("'/{}' is committed as snapshot {}", run.root, record.number);
         run.busy.leave();
         let told = link.send(receipt.clone()).map(|()| receipt);
+        if run.terms.stays {
+            run.busy.at_work(5);
+        }
         if let Some(rows) = rows {
             look_again(run, &plan, rows);
             watch.lap("catalog");

@@ -23,6 +23,8 @@ use crate::net::message::{Message, Prepared};
 pub(in crate::engine) struct Terms {
     /// Say that all is prepared, and wait for the word.
     pub(in crate::engine) hold: bool,
+    /// Whoever has the receipt stays on the line, and is told that what follows it goes on.
+    pub(in crate::engine) stays: bool,
     /// The run that this one follows where it comes from; not the newest one here if this store has missed some.
     pub(in crate::engine) parent: Option<RunId>,
     /// Looks on at what arrives.

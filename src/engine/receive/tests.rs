@@ -52,7 +52,7 @@ impl Fixture {
         let serving = thread::spawn(move || {
             let identity = Registry::local(b"u", now()).unwrap();
             let who = Who { identity, address: None, software: String::new() };
-            serve(&hub, &who, &mut theirs, &begin, &Terms { hold: true, parent, observer: None })
+            serve(&hub, &who, &mut theirs, &begin, &Terms { hold: true, stays: false, parent, observer: None })
         });
         assert!(matches!(link.recv(), Ok(Message::Granted(_))));
         Source { link, run: RunId([run; 16]), serving }

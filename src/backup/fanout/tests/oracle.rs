@@ -149,8 +149,10 @@ impl Facts<'_> {
         let at = |level: Level| running.iter().filter(|id| self.level(**id) == level).count() as u32;
         let own = self.own().then(|| self.level(TargetId::OWN));
         let nobody = !self.own() && running.is_empty();
-        let needed = self.world.wanted().saturating_sub(self.holders());
-        let somebody_needed_is_at_work = own.is_some_and(|own| own != Level::Empty) || at(Level::Empty) < needed;
+        let needed_are_idle = own.is_none_or(|own| own == Level::Empty)
+            && at(Level::Empty) >= self.world.wanted().saturating_sub(self.holders());
+        // Who owes an answer has something to do.
+        let somebody_needed_is_at_work = !needed_are_idle || !self.world.open_questions.is_empty();
         if paused {
             let waits_for_the_full = at(Level::Full) > 0 && somebody_needed_is_at_work;
             assert!(

@@ -1,5 +1,7 @@
 //! Who is waited for, and for how long.
 
+use std::time::Duration;
+
 use super::super::*;
 use super::world::{World, rules, secs};
 use super::{A, B, C, OWN, prepared, sending};
@@ -96,7 +98,7 @@ fn a_moments_standstill_of_the_fastest_does_not_leave_the_run_to_the_slowest() {
 }
 
 #[test]
-fn who_has_not_said_anything_has_longer_where_copies_are_wanted() {
+fn who_does_not_enter_has_longer_where_copies_are_wanted() {
     for (wanted, has) in [(0, 2), (1, 10)] {
         let mut world = World::new(rules(true, wanted), 2);
         world.obey(OWN);
@@ -105,20 +107,58 @@ fn who_has_not_said_anything_has_longer_where_copies_are_wanted() {
         assert!(!world.sending, "{wanted} copies");
         world.pass(secs(1));
         assert!(world.sending && world.peer(B).owes.is_none(), "{wanted} copies");
+    }
+}
+
+/// Each time a little, by a queue or an answer: all of it together counts, and not what passes while it holds up nobody.
+#[test]
+fn who_holds_up_the_run_again_and_again_goes() {
+    let level = |target, level| Event::Queue { target, level };
+    let half = Duration::from_millis(250);
+    for (wanted, has) in [(0, 2), (1, 4)] {
         let mut world = sending(true, wanted, 2);
-        for (question, has) in [(Question(1), has), (Question(2), 2)] {
+        let (began, mut held_up) = (world.now, Duration::ZERO);
+        // Its first answer does not count.
+        let answer = |world: &mut World, late: Duration| {
             world.ask();
+            let question = *world.open_questions.first().unwrap();
             world.tell(Event::Answered { target: OWN, question });
             world.tell(Event::Answered { target: A, question });
-            world.pass(secs(has - 1));
-            assert!(world.open_questions.contains(&question), "{wanted} copies, {question:?}");
-            if question == Question(1) {
+            world.now += late;
+            world.tell(Event::Tick);
+            if world.peer(B).owes.is_some() {
                 world.tell(Event::Answered { target: B, question });
             }
+        };
+        answer(&mut world, secs(1));
+        while world.peer(B).owes.is_some() {
+            for target in [OWN, A] {
+                world.tell(level(target, Level::Some));
+            }
+            world.tell(level(B, Level::Full));
+            world.now += half;
+            world.tell(level(B, Level::Some));
+            world.now += half;
+            answer(&mut world, half);
+            world.now += half;
+            world.tell(Event::Tick);
+            held_up += 2 * half;
         }
-        world.pass(secs(1));
-        assert!(world.open_questions.is_empty() && world.peer(B).owes.is_none(), "{wanted} copies");
+        let has = secs(has) + (world.now - began) / 10;
+        assert!(held_up >= has - half && held_up <= has + 2 * half, "{held_up:?} instead of {has:?}");
     }
+    // Nobody waits for it while the one that is needed has no room either.
+    let mut world = sending(true, 1, 2);
+    for target in [A, B] {
+        world.tell(level(target, Level::Full));
+    }
+    for _ in 0..25 {
+        world.now += secs(1);
+        for target in [A, B] {
+            world.tell(Event::Progress { target });
+        }
+    }
+    assert!(world.peer(B).owes.is_some());
 }
 
 #[test]
@@ -129,8 +169,8 @@ fn a_question_waits_for_n_and_a_little_for_the_rest() {
     world.tell(Event::Answered { target: A, question });
     world.pass(secs(5));
     assert_eq!(world.tell(Event::Answered { target: OWN, question }), [], "the rest has time from now on");
-    // It may be the best of all: it has not said anything yet.
-    world.pass(secs(9));
+    // It may be the best of all.
+    world.pass(secs(11));
     world.now += secs(1);
     let told = world.tell(Event::Tick);
     assert_eq!(told, [Action::Drop { target: B, reason: Reason::Slow }, Action::Reply { question }]);

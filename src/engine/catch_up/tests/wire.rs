@@ -97,7 +97,7 @@ pub(in crate::engine) fn serve(hub: &Hub, link: &mut Link) {
     let Ok(Message::Begin(begin)) = link.recv() else { return };
     assert!(!whose.hold && begin.delete && begin.force_delete);
     let who = who_of(&whose).unwrap();
-    let terms = Terms { hold: whose.hold, parent: whose.parent, observer: None };
+    let terms = Terms { hold: whose.hold, stays: false, parent: whose.parent, observer: None };
     if let Err(error) = receive::serve(hub, &who, link, &begin, &terms) {
         let _ = link.send(Refused::from(&error));
     }
