@@ -88,7 +88,7 @@ fn outer_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
 }
 
-/// With a limit of one session, whoever comes second is told so, as who is to try again, and is served when the first is done.
+/// With a limit of one session, whoever comes second is told so, and is served when the first is done.
 fn one_at_a_time(limit: &str, names: [&str; 2], said: &str) {
     let Some(here) = outer_address() else { return skipped("this machine has no address but its own") };
     let world = World::new();
@@ -118,12 +118,16 @@ fn one_at_a_time(limit: &str, names: [&str; 2], said: &str) {
     let run = first.start(&["-s", &wire.address, "-r", world.path("large").to_str().unwrap()]);
     wire.wait_paused();
     let push = |options: &[&str]| {
-        second.run(&[&["-s", &daemon.address], options, &["-r", world.source.to_str().unwrap()]].concat())
+        second.start(&[&["-s", &daemon.address], options, &["-r", world.source.to_str().unwrap()]].concat())
     };
-    push(&["--retry-for", "0s"]).expect(10, &[said, "try again later"]);
+    Outcome::end(push(&["--retry-for", "0s"])).expect(10, &[said, "try again later"]);
+    // Whoever has time is served in turn.
+    let mut waiting = push(&["-v"]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(waiting.try_wait().unwrap().is_none(), "it has given up");
     wire.open();
     Outcome::end(run).expect(0, &[]);
-    push(&[]).expect(0, &[]);
+    Outcome::end(waiting).expect(0, &[said]);
     assert_same(&world.copy_for(&here.to_string(), names[1], &world.source), &world.source);
 }
 
