@@ -54,7 +54,8 @@ pub(in crate::engine) struct Store<'a> {
     vault: OnceLock<Option<Arc<Vault>>>,
     /// Retired files by size, once somebody had to look.
     retired_by_size: Mutex<Option<BySize>>,
-    newest: OnceLock<Newest>,
+    /// What the newest manifests tell, once somebody had to look, and which those were.
+    newest: Mutex<Option<(Vec<u64>, Arc<Newest>)>>,
     /// The snapshot that is read.
     held: Option<&'a Held>,
     /// Found out when content was looked for in vain: the snapshot is gone.
@@ -71,7 +72,7 @@ impl<'a> Store<'a> {
             id: OnceLock::new(),
             vault: OnceLock::new(),
             retired_by_size: Mutex::default(),
-            newest: OnceLock::new(),
+            newest: Mutex::default(),
             held,
             gone: OnceLock::new(),
         })
@@ -110,13 +111,30 @@ impl<'a> Store<'a> {
         self.vault.get_or_init(|| open().ok()).as_deref()
     }
 
-    /// Paths of the copy that held this content when their root was backed up last.
-    fn by_newest_manifests(&self, digest: &Digest) -> Vec<RelPath> {
-        let read = || -> Result<Newest, EngineError> { Ok(Newest::read(&*self.hub.store.snapshots(&self.copy)?)?) };
-        let newest = self.newest.get_or_init(|| {
-            read().inspect_err(|error| tracing::warn!("a newest manifest cannot be used: {error}")).unwrap_or_default()
-        });
-        newest.places(digest)
+    /// Paths of the copy that held this content when their root was backed up last. `anew`: those that have been backed up
+    /// since count, too; a catalog whose daemon was killed may not know of them yet.
+    fn by_newest_manifests(&self, digest: &Digest, anew: bool) -> Vec<RelPath> {
+        let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let outdated = known.as_ref().is_none_or(|(numbers, _)| anew && self.newest_numbers() != *numbers);
+        if outdated {
+            let numbers = self.newest_numbers();
+            let read = || -> Result<Newest, EngineError> { Ok(Newest::read(&*self.hub.store.snapshots(&self.copy)?)?) };
+            let read = read().inspect_err(|error| tracing::warn!("a newest manifest cannot be used: {error}"));
+            *known = Some(read.map_or_else(|_| Default::default(), |newest| (numbers, Arc::new(newest))));
+        }
+        known.as_ref().map(|(_, newest)| Arc::clone(newest)).unwrap_or_default().places(digest)
+    }
+
+    /// The newest snapshots when their manifests were looked at; if they never were, those of now.
+    fn looked_at(&self, now: &[u64]) -> Vec<u64> {
+        let known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map_or_else(|| now.to_vec(), |(numbers, _)| numbers.clone())
+    }
+
+    /// Of each root the newest snapshot.
+    fn newest_numbers(&self) -> Vec<u64> {
+        let roots = self.hub.store.snapshots(&self.copy).ok().and_then(|snapshots| snapshots.roots().ok());
+        roots.unwrap_or_default().iter().map(|record| record.number).collect()
     }
 
     fn commit_under_way(&self) -> bool {
@@ -228,14 +246,17 @@ impl<'a> Finder<'a> {
     /// Tries place after place until `use_it` is content with one. `careful`: what it is given cannot be taken back.
     fn search(&mut self, wanted: &Wanted, careful: bool, use_it: &mut UseIt<'_>) -> Result<(), String> {
         let started = Instant::now();
-        let mut repeats = 0;
+        let (mut repeats, mut looked_at) = (0, None);
         loop {
             let being_changed = self.store.being_changed();
             if self.search_once(wanted, repeats > 0, careful, use_it) {
                 return Ok(());
             }
             repeats += 1;
-            let wait = if self.store.commit_under_way() {
+            let newest = self.store.newest_numbers();
+            let committed = looked_at.get_or_insert_with(|| self.store.looked_at(&newest)) != &newest;
+            looked_at = Some(newest);
+            let wait = if committed || self.store.commit_under_way() {
                 started.elapsed() < COMMIT_PATIENCE
             } else {
                 being_changed && repeats <= REPEATS_MAX
@@ -272,7 +293,7 @@ impl<'a> Finder<'a> {
             return true;
         }
         let holding = |mut file: FileReader| (!careful || holds(&mut file, &wanted.digest)).then_some(file);
-        for place in self.store.by_newest_manifests(&wanted.digest) {
+        for place in self.store.by_newest_manifests(&wanted.digest, again) {
             if good(self.open_copy(&place, wanted.size).and_then(holding), use_it) {
                 return true;
             }
@@ -379,5 +400,58 @@ fn send_pieces(fill: &mut Fill<'_>, wanted: &Wanted, piece_bytes: usize, send: &
             return true;
         }
         offset += len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::engine::client::ClientOptions;
+    use crate::engine::observer::Silent;
+    use crate::engine::push::{PushOptions, push};
+
+    /// Another process moves it about, and the catalog knows nothing of that: it was killed before it could say so.
+    #[test]
+    fn content_that_is_moved_while_it_is_read_is_found_without_the_catalog() {
+        let temp = tempfile::tempdir().unwrap();
+        let (place, root) = (temp.path().join("store"), temp.path().join("src"));
+        let client = ClientOptions::of_store(&place, temp.path());
+        fs::create_dir_all(root.join("first")).unwrap();
+        fs::write(root.join("first/file"), "content").unwrap();
+        let push = || {
+            let options = PushOptions { root: root.clone(), recursive: true, delete: true, ..Default::default() };
+            push(&client, &options, &Silent).unwrap();
+        };
+        push();
+        let forget_catalog = || {
+            for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+                let _ = fs::remove_file(place.join(".rbbackup").join(name));
+            }
+        };
+        forget_catalog();
+        let hub = Hub::open_to_read(&place).unwrap();
+        let store = Store::new(&hub, &CopyName::local(b"u").unwrap(), None).unwrap();
+        let mut finder = Finder::new(&store);
+        let wanted = Wanted {
+            batch: 0,
+            index: 0,
+            path: RelPath::new(b"as/it/was").unwrap(),
+            digest: Digest::of(b"content"),
+            size: 7,
+        };
+        let mut before = "first".to_owned();
+        for now in ["second", "third", "fourth"] {
+            let mut out = Vec::new();
+            finder.whole(&wanted, &mut out).unwrap();
+            assert_eq!(out, b"content");
+            fs::rename(root.join(&before), root.join(now)).unwrap();
+            push();
+            forget_catalog();
+            before = now.to_owned();
+        }
+        fs::remove_file(root.join("fourth/file")).unwrap();
+        assert!(finder.whole(&Wanted { digest: Digest::of(b"other"), ..wanted }, &mut Vec::new()).is_err());
     }
 }
