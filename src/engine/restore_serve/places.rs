@@ -425,12 +425,9 @@ mod tests {
             push(&client, &options, &Silent).unwrap();
         };
         push();
-        let forget_catalog = || {
-            for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-                let _ = fs::remove_file(place.join(".rbbackup").join(name));
-            }
-        };
-        forget_catalog();
+        // The reader does not see it from its first look on; whoever writes has it.
+        let (catalog, hidden) = (place.join(".rbbackup/catalog.sqlite"), temp.path().join("hidden"));
+        fs::rename(&catalog, &hidden).unwrap();
         let hub = Hub::open_to_read(&place).unwrap();
         let store = Store::new(&hub, &CopyName::local(b"u").unwrap(), None).unwrap();
         let mut finder = Finder::new(&store);
@@ -441,14 +438,17 @@ mod tests {
             digest: Digest::of(b"content"),
             size: 7,
         };
+        finder.whole(&wanted, &mut Vec::new()).unwrap();
+        fs::rename(&hidden, &catalog).unwrap();
         let mut before = "first".to_owned();
         for now in ["second", "third", "fourth"] {
+            fs::rename(root.join(&before), root.join(now)).unwrap();
+            push();
+            // Not that a folder that is still open leads there.
+            finder.copy_dirs.forget(&RelPath::root());
             let mut out = Vec::new();
             finder.whole(&wanted, &mut out).unwrap();
             assert_eq!(out, b"content");
-            fs::rename(root.join(&before), root.join(now)).unwrap();
-            push();
-            forget_catalog();
             before = now.to_owned();
         }
         fs::remove_file(root.join("fourth/file")).unwrap();
