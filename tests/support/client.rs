@@ -70,6 +70,7 @@ impl Client {
     fn command(&self, args: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("HOME", &self.home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("RBBACKUP_ITEMS_MAX", super::daemon::ITEMS_MAX);
         command.envs(self.vars.iter().map(|(k, v)| (k, v)));
         command.args(&self.options).args(args);
         if let Some(uid) = self.uid {

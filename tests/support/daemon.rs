@@ -102,6 +102,9 @@ pub fn rbbackupd(args: &[&str]) -> Outcome {
     Outcome::of(Command::new(env!("CARGO_BIN_EXE_rbbackupd")).env_remove("RBBACKUP_LOG").args(args))
 }
 
+/// Built with failpoints a store has little of a run in memory, for the tests that kill it; those with many files say more.
+pub const ITEMS_MAX: &str = "1000";
+
 /// A running daemon; killed when dropped.
 pub struct Daemon {
     child: Child,
@@ -151,6 +154,7 @@ impl Daemon {
         listen: &str,
     ) -> Result<Self, (ExitStatus, String)> {
         command.arg(store).args(["--listen", listen]).args(options);
+        command.env("RBBACKUP_ITEMS_MAX", ITEMS_MAX);
         command.env_remove("RBBACKUP_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));

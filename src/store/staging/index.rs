@@ -16,7 +16,7 @@ use std::sync::Arc;
 use self::recent::Recent;
 use self::run::{BLOCK_FILES, Run, Staged};
 use super::StagedFile;
-use super::overflow::{ITEMS_MAX, unnamed};
+use super::overflow::{items_max, unnamed};
 use crate::backup::digest::Digest;
 use crate::backup::digest_filter::DigestFilter;
 use crate::backup::relpath::RelPath;
@@ -49,6 +49,8 @@ struct Written {
     digests: DigestFilter,
     /// Of each run the block that was read last, and its number: who asks in order finds the next there.
     last: Vec<(usize, Vec<Staged>)>,
+    /// Blocks that were read for a question.
+    reads: usize,
 }
 
 /// A file of a run.
@@ -67,6 +69,7 @@ impl Written {
         if *number != block || files.is_empty() {
             *files = of.read(&self.file, block).unwrap_or_else(|| Ok(Vec::new()))?;
             *number = block;
+            self.reads += 1;
         }
         Ok(files)
     }
@@ -102,19 +105,22 @@ impl Written {
         Ok(None)
     }
 
-    /// The files at `path` and within it.
-    fn within(&self, path: &RelPath) -> io::Result<Vec<Place>> {
+    /// The files at `path` and within it. Only blocks that may hold one are read: this is asked for every file that comes,
+    /// and most often there is none, or all that follow are gone.
+    fn within(&mut self, path: &RelPath) -> io::Result<Vec<RelPath>> {
         let mut found = Vec::new();
-        for (at, run) in self.runs.iter().enumerate() {
-            for place in self.from(at, run.block_from(path)) {
-                let place = place?;
-                if place.staged.path < *path {
-                    continue;
-                }
-                if !place.staged.path.is_within(path) {
-                    break;
-                }
-                found.push(place);
+        for run in 0..self.runs.len() {
+            let mut next = self.runs.get(run).and_then(|of| of.block_within(path));
+            while let Some(block) = next {
+                let files = self.block(run, block)?;
+                let from = files.partition_point(|staged| staged.path < *path);
+                let within = files.iter().enumerate().skip(from).take_while(|(_, staged)| staged.path.is_within(path));
+                let within: Vec<_> = within.map(|(at, staged)| (at, staged.path.clone())).collect();
+                let goes_on = from + within.len() == files.len();
+                let Some(of) = self.runs.get(run) else { break };
+                let is_there = |at: &usize| !of.is_gone(block * BLOCK_FILES + at);
+                found.extend(within.into_iter().filter(|(at, _)| is_there(at)).map(|(_, path)| path));
+                next = Some(block + 1).filter(|next| goes_on && of.may_begin_within(*next, path));
             }
         }
         Ok(found)
@@ -155,7 +161,7 @@ impl Index {
         Self {
             dir,
             recent: Recent::default(),
-            recent_max: ITEMS_MAX,
+            recent_max: items_max(),
             written: None,
             count: 0,
             bytes: 0,
@@ -206,10 +212,10 @@ impl Index {
     }
 
     /// The files at `path` and within it.
-    pub(super) fn within(&self, path: &RelPath) -> io::Result<Vec<RelPath>> {
+    pub(super) fn within(&mut self, path: &RelPath) -> io::Result<Vec<RelPath>> {
         let mut paths: Vec<_> = self.recent.within(path).iter().map(|path| RelPath::clone(path)).collect();
-        if let Some(written) = &self.written {
-            paths.extend(written.within(path)?.into_iter().map(|place| place.staged.path));
+        if let Some(written) = &mut self.written {
+            paths.extend(written.within(path)?);
         }
         Ok(paths)
     }
@@ -230,7 +236,7 @@ impl Index {
             none => {
                 let file = unnamed(&self.dir, NAME).map_err(|e| e.source)?;
                 let (digests, last) = (DigestFilter::default(), Vec::new());
-                none.insert(Written { file, end: 0, runs: Vec::new(), digests, last })
+                none.insert(Written { file, end: 0, runs: Vec::new(), digests, last, reads: 0 })
             }
         };
         written.runs.push(Run::write(&mut written.file, &mut written.end, self.recent.iter())?);

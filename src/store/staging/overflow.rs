@@ -10,9 +10,20 @@ use crate::backup::spool::{Overflow, Spill};
 use crate::tree::error::TreeError;
 use crate::tree::safe_dir::SafeDir;
 
-/// Items of a list that stay in memory: more than most runs have. Some 40 MiB. Tests that know the inside, and those that
-/// kill the program, try all they try with lists that have left it.
-pub(super) const ITEMS_MAX: usize = if cfg!(any(test, feature = "failpoints")) { 8 } else { 128 * 1024 };
+/// Items of a list that stay in memory: more than most runs have. Some 40 MiB.
+const ITEMS_MAX: usize = 128 * 1024;
+/// Tests that know the inside, and those that kill the program, try all they try with lists that have left it. With the
+/// feature `failpoints` those that have many files say another number in `RBBACKUP_ITEMS_MAX`.
+const ITEMS_MAX_TESTS: usize = 8;
+
+/// See [`ITEMS_MAX`].
+pub(super) fn items_max() -> usize {
+    if cfg!(feature = "failpoints") {
+        let said = std::env::var("RBBACKUP_ITEMS_MAX").ok().and_then(|said| said.parse().ok());
+        return said.unwrap_or(ITEMS_MAX_TESTS);
+    }
+    if cfg!(test) { ITEMS_MAX_TESTS } else { ITEMS_MAX }
+}
 
 /// The name that such a file has for a moment. One thread makes them.
 const NAME: &[u8] = b"list";
@@ -21,7 +32,7 @@ impl Staging {
     /// For the lists of this run.
     pub fn spill(&self) -> Spill {
         let dir = Arc::clone(&self.dir);
-        Spill::after(ITEMS_MAX, move || Ok(Box::new(Unnamed(unnamed(&dir, NAME).map_err(|e| e.source)?))))
+        Spill::after(items_max(), move || Ok(Box::new(Unnamed(unnamed(&dir, NAME).map_err(|e| e.source)?))))
     }
 
     /// A list that could not be kept.

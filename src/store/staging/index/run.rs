@@ -85,9 +85,14 @@ impl Run {
         self.blocks.partition_point(|block| block.first <= *path).checked_sub(1)
     }
 
-    /// The first block with files that are not before this path; none: all are.
-    pub(super) fn block_from(&self, path: &RelPath) -> Option<usize> {
-        (*path <= self.last).then(|| self.block_of(path).unwrap_or(0))
+    /// The first block that may have files at this path or within it; none: there are none.
+    pub(super) fn block_within(&self, path: &RelPath) -> Option<usize> {
+        self.block_of(path).or_else(|| self.may_begin_within(0, path).then_some(0))
+    }
+
+    /// Whether the first file of a block is at this path or within it.
+    pub(super) fn may_begin_within(&self, block: usize, path: &RelPath) -> bool {
+        self.blocks.get(block).is_some_and(|block| block.first.is_within(path))
     }
 
     /// The files of a block, those that are gone too. None: it has no such block.

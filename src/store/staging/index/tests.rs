@@ -45,6 +45,26 @@ fn has(index: &mut Index, content: u64) -> bool {
     index.has(&digest(content)).unwrap()
 }
 
+/// A tree that is staged is staged once more, with other contents: in order, as it comes.
+#[test]
+fn what_takes_the_place_of_what_is_there_costs_no_more_the_more_there_is() {
+    let reads = |files: usize| {
+        let name = |n: usize| rel(&format!("d{:02}/f{n:05}", n / 1000));
+        let (_temp, mut index) = index(500, &[]);
+        for round in 0..3 {
+            for n in 0..files {
+                assert_eq!(index.within(&name(n)).unwrap().len(), usize::from(round > 0), "{n}");
+                index.enter(&name(n), file((round * files + n) as u64)).unwrap();
+            }
+        }
+        assert_eq!(index.within(&rel("d01")).unwrap().len(), 1000);
+        index.written.map_or(0, |written| written.reads)
+    };
+    let (few, many) = (reads(2_000), reads(8_000));
+    assert!(many < 5 * few, "{few} blocks were read for 2 000, {many} for 8 000");
+    assert!(many < 8_000, "{many} for 8 000");
+}
+
 #[test]
 fn what_is_within_goes_with_its_content() {
     for recent_max in [100, 4, 3, 2, 1] {
