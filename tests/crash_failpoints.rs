@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use support::history::History;
@@ -120,6 +121,7 @@ impl Trial {
         assert_eq!(status.code(), Some(10), "{what}: {said}");
         daemon.kill();
 
+        self.assert_readable(&what);
         self.kill_the_recovery();
         let daemon = self.world.daemon(None);
         let (found, committed) = (self.copy(), AFTER.contains(&point));
@@ -130,6 +132,25 @@ impl Trial {
         self.world.push(&daemon, &root, step.flags);
         self.settled(step, &wanted, &format!("{what}, and run again"));
         true
+    }
+
+    /// Nobody is up: who reads the disk gets what the newest snapshot holds, wherever the commit has come to.
+    fn assert_readable(&self, what: &str) {
+        for record in snapshots(&self.world.store).iter().rev().take(1) {
+            let to = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+            let mut command = self.world.command(env!("CARGO_BIN_EXE_rbbackup"));
+            command.arg("--store").arg(&self.world.store).args(["-q", "restore", "--at", &record.number.to_string()]);
+            let root = Path::new("/").join(std::ffi::OsStr::from_bytes(record.root.as_bytes()));
+            let restore = command.arg("--to").arg(to.path()).arg(root).stderr(std::process::Stdio::piped());
+            let began = std::time::Instant::now();
+            let (status, said) = finish(restore.spawn().unwrap());
+            assert!(
+                status.success(),
+                "{what}: restore of snapshot {} without a daemon: {status}: {said}",
+                record.number
+            );
+            assert!(began.elapsed().as_secs() < 20, "{what}: something was waited for");
+        }
     }
 
     /// Starts daemons that die at one point of their recovery after the other.

@@ -17,6 +17,8 @@ mod held;
 mod newest;
 mod places;
 mod pool;
+mod under_way;
+mod unpacked;
 
 use std::collections::BTreeMap;
 use std::thread;

@@ -2,7 +2,8 @@
 //!
 //! In this order: the copy's file at the entry's own path; files of the copy that the catalog knows to hold the
 //! content; the retired file that it knows; the vault; for a catalog that was lost, where the newest manifests have it
-//! and any retired file of the same size; the vault once more, for what was retired may be packed while we look. A
+//! and any file of the same size that is retired or put aside; where the journal of a commit under way says that it has
+//! been moved; the vault once more, for what was retired may be packed while we look. A
 //! commit that runs beside us moves files from one place to the other: while one is under way, a search that found
 //! nothing is repeated.
 //!
@@ -11,7 +12,6 @@
 //! only the size is right comes last, and is hashed before the first piece goes out. Only damage can then be the cause of
 //! pieces that begin anew.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use super::held::Held;
 use super::newest::Newest;
 use super::pool::Wanted;
+use super::under_way::UnderWay;
+use super::unpacked::{self, Unpacked};
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
 use crate::engine::error::EngineError;
@@ -28,32 +30,24 @@ use crate::store::catalog::{CatalogReader, CopyId, Row};
 use crate::store::names::CopyName;
 use crate::store::vault::{Known, Vault};
 use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
-use crate::tree::error::TreeError;
 use crate::tree::read::{FileReader, READ_BYTES};
 use crate::tree::safe_dir::SafeDir;
-use crate::tree::stat::FileKind;
 
 /// How long a commit under way is waited for, and how often is looked.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Times that a search is repeated because the copy is being changed, though no commit is seen right now.
 const REPEATS_MAX: u32 = 3;
-/// Retired files are looked for this deep below one run's folder.
-const RETIRED_DEPTH_MAX: usize = 4096;
-
-/// Retired files by their size.
-type BySize = HashMap<u64, Vec<RelPath>>;
-
 /// What the readers of one restore share.
 pub(in crate::engine) struct Store<'a> {
     hub: &'a Hub,
     copy: CopyName,
     dir: Arc<SafeDir>,
-    retired: Arc<SafeDir>,
     id: OnceLock<Option<CopyId>>,
     vault: OnceLock<Option<Arc<Vault>>>,
-    /// Retired files by size, once somebody had to look.
-    retired_by_size: Mutex<Option<BySize>>,
+    /// Once somebody had to look.
+    unpacked: Mutex<Option<Unpacked>>,
+    under_way: Mutex<Option<Arc<UnderWay>>>,
     /// What the newest manifests tell, once somebody had to look, and which those were.
     newest: Mutex<Option<(Vec<u64>, Arc<Newest>)>>,
     /// The snapshot that is read.
@@ -68,10 +62,10 @@ impl<'a> Store<'a> {
             hub,
             copy: copy.clone(),
             dir: Arc::new(hub.store.copy_dir(copy)?),
-            retired: Arc::new(hub.own_dir("retired")?),
             id: OnceLock::new(),
             vault: OnceLock::new(),
-            retired_by_size: Mutex::default(),
+            unpacked: Mutex::default(),
+            under_way: Mutex::default(),
             newest: Mutex::default(),
             held,
             gone: OnceLock::new(),
@@ -152,47 +146,28 @@ impl<'a> Store<'a> {
         self.hub.leases.held().iter().any(|(scope, _)| scope.copy == copy)
     }
 
-    fn retired_of_size(&self, size: u64, anew: bool) -> Vec<RelPath> {
-        let mut known = self.retired_by_size.lock().unwrap_or_else(PoisonError::into_inner);
+    fn under_way(&self, anew: bool) -> Arc<UnderWay> {
+        let mut known = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if anew {
             *known = None;
         }
-        let by_size = known.get_or_insert_with(|| {
-            let mut found = BySize::new();
-            if let Err(error) = list_retired(&self.retired, &mut found) {
-                tracing::warn!("retired files cannot be listed: {error}");
-            }
-            found
-        });
-        by_size.get(&size).cloned().unwrap_or_default()
+        Arc::clone(known.get_or_insert_with(|| Arc::new(UnderWay::read(&self.hub.own, &self.copy))))
     }
-}
 
-/// All retired files, whatever the catalog knows. One folder is open at a time.
-fn list_retired(top: &SafeDir, found: &mut BySize) -> Result<(), TreeError> {
-    let mut folders = vec![RelPath::root()];
-    while let Some(path) = folders.pop() {
-        let dir = match top.open_dir(&path) {
-            Err(e) if e.is_not_found() => continue,
-            other => other?,
-        };
-        for entry in dir.names()? {
-            let Ok(child) = path.join(&entry.name) else { continue };
-            match dir.stat(&entry.name) {
-                Ok(stat) if stat.kind == FileKind::File => found.entry(stat.size).or_default().push(child),
-                Ok(stat) if stat.kind == FileKind::Dir && child.depth() < RETIRED_DEPTH_MAX => folders.push(child),
-                _ => {}
-            }
+    fn unpacked_of_size(&self, size: u64, anew: bool) -> Vec<RelPath> {
+        let mut known = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if anew {
+            *known = None;
         }
+        known.get_or_insert_with(|| Unpacked::list(&self.hub.own)).of_size(size)
     }
-    Ok(())
 }
 
 /// One reader's way to content.
 pub(in crate::engine) struct Finder<'a> {
     store: &'a Store<'a>,
     copy_dirs: DirCache,
-    retired_dirs: DirCache,
+    own_dirs: DirCache,
     /// Opened at the first question, if it can be.
     catalog: Option<Option<CatalogReader>>,
 }
@@ -211,7 +186,7 @@ impl<'a> Finder<'a> {
         Self {
             store,
             copy_dirs: DirCache::new(store.dir.clone(), DIRS_OPEN_DEFAULT),
-            retired_dirs: DirCache::new(store.retired.clone(), 4),
+            own_dirs: DirCache::new(store.hub.own.clone(), 4),
             catalog: None,
         }
     }
@@ -271,6 +246,7 @@ impl<'a> Finder<'a> {
     fn search_once(&mut self, wanted: &Wanted, again: bool, careful: bool, use_it: &mut UseIt<'_>) -> bool {
         if again {
             self.copy_dirs.forget(&RelPath::root());
+            self.own_dirs.forget(&RelPath::root());
             self.store.vault().inspect(|vault| vault.look_again());
         }
         if !careful && good(self.open_copy(&wanted.path, wanted.size), use_it) {
@@ -285,7 +261,7 @@ impl<'a> Finder<'a> {
         }
         let retired = self.known_retired(&wanted.digest);
         if let Some(place) = &retired
-            && good(self.open_retired(place, wanted.size), use_it)
+            && good(self.open_unpacked(place, wanted.size), use_it)
         {
             return true;
         }
@@ -301,13 +277,26 @@ impl<'a> Finder<'a> {
         if careful && good(self.open_copy(&wanted.path, wanted.size).and_then(holding), use_it) {
             return true;
         }
-        for place in self.store.retired_of_size(wanted.size, again) {
+        for place in self.store.unpacked_of_size(wanted.size, again) {
             let other = Some(&place) != retired.as_ref();
-            if other && good(self.open_retired(&place, wanted.size).and_then(holding), use_it) {
+            if other && good(self.open_unpacked(&place, wanted.size).and_then(holding), use_it) {
                 return true;
             }
         }
-        self.try_vault(wanted, use_it)
+        self.try_moved(wanted, again, use_it) || self.try_vault(wanted, use_it)
+    }
+
+    /// Where a commit that is under way has moved it.
+    fn try_moved(&mut self, wanted: &Wanted, again: bool, use_it: &mut UseIt<'_>) -> bool {
+        let under_way = self.store.under_way(again);
+        let mut before = vec![wanted.path.clone()];
+        before.extend(self.known_places(wanted).into_iter().map(|row| row.path));
+        before.extend(self.store.by_newest_manifests(&wanted.digest, false));
+        let holding = |mut file: FileReader| holds(&mut file, &wanted.digest).then_some(file);
+        before
+            .iter()
+            .flat_map(|path| under_way.now_at(path))
+            .any(|place| good(self.open_copy(&place, wanted.size).and_then(holding), use_it))
     }
 
     fn try_vault(&mut self, wanted: &Wanted, use_it: &mut UseIt<'_>) -> bool {
@@ -332,8 +321,8 @@ impl<'a> Finder<'a> {
         open_sized(&dir, name, size)
     }
 
-    fn open_retired(&mut self, place: &RelPath, size: u64) -> Option<FileReader> {
-        let (dir, name) = self.retired_dirs.parent_of(place).ok()?;
+    fn open_unpacked(&mut self, place: &RelPath, size: u64) -> Option<FileReader> {
+        let (dir, name) = self.own_dirs.parent_of(place).ok()?;
         open_sized(&dir, name, size)
     }
 
@@ -350,7 +339,8 @@ impl<'a> Finder<'a> {
     }
 
     fn known_retired(&mut self, digest: &Digest) -> Option<RelPath> {
-        self.catalog().and_then(|(catalog, id)| catalog.retired(id, digest).ok()).flatten()
+        let place = self.catalog().and_then(|(catalog, id)| catalog.retired(id, digest).ok()).flatten()?;
+        unpacked::retired(&place)
     }
 }
 
