@@ -141,9 +141,12 @@ fn serve_run(
     let filter = Filter::new(&begin.filters).map_err(|e| EngineError::new(ErrorKind::Usage, e.to_string()))?;
     let snapshots = hub.store.snapshots(who.copy())?;
     let lease = lease(hub, who, link, begin, &root)?;
+    // Whatever of it takes long: an interrupted commit, another run's rows, a vault that is opened.
+    busy.at_work(0);
     hub.make_ready(who.copy())?;
     if let Some(record) = snapshots.by_run(begin.run)? {
         let receipt = receipt_again(&record, RunKind::Backup, &root)?;
+        busy.leave();
         link.send(receipt.clone())?;
         return Ok(receipt);
     }
@@ -151,9 +154,7 @@ fn serve_run(
     let copy = OpenCopy::open(hub, who.copy())?;
     ancestors::check(&copy, &snapshots, &root)?;
     let staging = hub.open_staging(who.copy(), &root)?;
-    busy.at_work(0);
     staging.adopt()?;
-    busy.leave();
     let room = Room::of(hub, who, &root, staging.bytes())?;
     let newest = snapshots.newest(&root)?.filter(|r| r.kind == RunKind::Backup);
     let base_known = begin.base.is_some() && newest.as_ref().map(|r| r.manifest) == begin.base;
@@ -349,6 +350,7 @@ impl Run<'_> {
     fn exchange(&self, link: &mut Link, found: &PassResult, flusher: Flusher) -> Result<Committed, EngineError> {
         let ask = !self.nothing_here()?;
         self.enters(Phase::Receiving);
+        self.busy.leave();
         link.send(Granted { base_known: self.base_known, ask })?;
         let mut received = 0;
         // The message that took back a run that was prepared.
