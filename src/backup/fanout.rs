@@ -91,7 +91,7 @@ pub struct Rules {
     pub stall: Duration,
     /// Nothing but "busy" with the same thing for so long, or four times as long with whatever: dropped.
     pub busy_max: Duration,
-    /// Who is not needed has so long to answer after own store and N others have; see [`GRACES_MAX`].
+    /// The measure of what those may cost who are not needed: see the module, pace.
     pub grace: Duration,
     /// Rounds of content and manifest, the first included.
     pub rounds_max: u32,

@@ -182,7 +182,7 @@ impl<'a> Room<'a> {
         let mut unasked = unasked.lock().unwrap_or_else(PoisonError::into_inner);
         *unasked = match unasked.checked_sub(bytes) {
             Some(left) => left,
-            None => self.beyond_reserve(part, 0)?.saturating_div(4).clamp(LOOK_BYTES_MIN, LOOK_BYTES_MAX),
+            None => self.beyond_reserve(part)?.saturating_div(4).clamp(LOOK_BYTES_MIN, LOOK_BYTES_MAX),
         };
         Ok(())
     }
@@ -194,7 +194,7 @@ impl<'a> Room<'a> {
     pub(crate) fn check(&self, staged: u64, copied: u64, grows: bool) -> Result<(), EngineError> {
         let new = staged.saturating_add(copied);
         if copied > 0 {
-            self.beyond_reserve(Part::Whole, 0)?;
+            self.beyond_reserve(Part::Whole)?;
         }
         let Some(quota) = &self.quota else { return Ok(()) };
         let mut state = quota.account.lock();
@@ -206,15 +206,13 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// The same for a run that has yet to send most of it: of what it needs `here` bytes are staged already, and `to_come`
-    /// are not. Nothing is taken.
+    /// What [`Room::check`] would say of the quota to a run that has yet to send most of it: of what it needs `here` bytes are
+    /// staged already, and `to_come` are not. Nothing is taken. Of the disk nothing can be said: what is copied may share
+    /// blocks, and holes take none.
     ///
     /// # Errors
     /// [`ErrorKind::NoSpace`].
     pub(crate) fn foresee(&self, here: u64, to_come: u64, grows: bool) -> Result<(), EngineError> {
-        if to_come > 0 {
-            self.beyond_reserve(Part::Whole, to_come)?;
-        }
         let Some(quota) = &self.quota else { return Ok(()) };
         let (new, overdraft) = (here.saturating_add(to_come), if grows { 0 } else { overdraft(quota.bytes) });
         let usage = quota.account.lock().usage_with(&quota.id, new);
@@ -256,24 +254,20 @@ impl<'a> Room<'a> {
         EngineError::new(ErrorKind::NoSpace, message)
     }
 
-    /// Free bytes beyond that part of the reserve, which are at least as many as are needed.
-    fn beyond_reserve(&self, part: Part, needed: u64) -> Result<u64, EngineError> {
+    /// Free bytes beyond that part of the reserve.
+    fn beyond_reserve(&self, part: Part) -> Result<u64, EngineError> {
         // What cannot be asked is found out by writing.
         let Some(disk) = left_of(self.hub.store.root_dir()) else { return Ok(u64::MAX) };
         let reserve = self.hub.rules.now().space.reserve.unwrap_or_else(|| reserve_of(disk.total));
         let part = if part == Part::Whole { 1 } else { 2 };
         let inodes = (disk.inodes_total / 100).min(RESERVE_INODES);
         match disk.bytes.checked_sub(reserve / part) {
-            Some(beyond) if beyond >= needed && disk.inodes >= inodes / part => return Ok(beyond),
+            Some(beyond) if disk.inodes >= inodes / part => return Ok(beyond),
             _ => {}
         }
-        let what = match needed {
-            0 => "there is no space left".to_owned(),
-            needed => format!("there is no space for the {} that this needs", show_bytes(needed)),
-        };
         let root = escape(self.hub.store.root().as_os_str().as_encoded_bytes());
         let message = format!(
-            "{what}: the disk of '{root}' has {} and {} inodes, and {} and {} inodes are kept free so that the server can be \
+            "there is no space left: the disk of '{root}' has {} and {} inodes, and {} and {} inodes are kept free so that the server can be \
              managed ([limits] reserve). Nothing was changed. The server's administrator makes room: a larger disk, or \
              'rbbackupd prune'",
             show_bytes(disk.bytes),

@@ -14,7 +14,7 @@
 //! Succeed (instead of Hello)     ->
 //!                                <-        Succession; the connection ends
 //! Begin                          ->
-//!                                <-        Waiting* then Granted | Committed (run id known) | Refused
+//!                                <-        Waiting*, Busy* then Granted | Committed (run id known) | Refused
 //! Offer, FileOpen, ChunkOffer    ->        (Bases before an offer)
 //!                                <-        Need, FileReady (Sums before a Need)
 //! Files, Chunks, FileDone        ->        (at any time within the window; FileDeltas, ChunkDeltas for what Sums told of)

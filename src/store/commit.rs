@@ -96,9 +96,10 @@ impl CommitError {
         match self {
             Self::Unfinished(inner) => inner.is_flush(),
             Self::Flush(_) => true,
-            // Records are flushed one by one; which of the calls failed is not told apart. No flush fails for want of these.
+            // Records are flushed one by one; which of the calls failed is not told apart. No flush fails for want of
+            // descriptors.
             Self::Publish(SnapshotError::Io { source, .. }) => {
-                let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+                let shortages = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
                 source.raw_os_error().is_none_or(|code| !shortages.contains(&code))
             }
             _ => false,

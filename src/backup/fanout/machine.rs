@@ -26,8 +26,8 @@ pub(super) enum Phase {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
     pub(super) silent: BTreeSet<TargetId>,
-    /// It is the first one, and own store and N others have answered.
-    pub(super) met: bool,
+    /// Since when it is the first one, and own store and N others have answered.
+    pub(super) met: Option<Duration>,
 }
 
 /// One run. See [`super`].

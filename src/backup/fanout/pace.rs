@@ -7,6 +7,9 @@ use super::machine::{Machine, Phase};
 use super::target::{Stage, Target};
 use super::{Action, GRACES_MAX, Level, Reason, TargetId};
 
+/// An answer that comes within this part of a grace is not late.
+const MOMENTS: u32 = 8;
+
 impl Machine {
     /// Who owes nothing cannot be late: its time begins when it owes something.
     pub(super) fn rest(&mut self) {
@@ -76,13 +79,13 @@ impl Machine {
     /// Who is full, is not needed, and has had its time. While those who are needed have something left to do they lose
     /// little by waiting for it: a moment's standstill of the fastest is not to leave the run to the slowest.
     fn not_worth_waiting_for(&self) -> Vec<TargetId> {
-        if !self.others_have_room() {
+        let mut full = self.ids_where(is_full);
+        if full.is_empty() || !self.others_have_room() {
             return Vec::new();
         }
         let would_idle = self.would_idle();
-        let go =
-            |(_, target): &(&TargetId, &Target)| is_full(target) && (would_idle || self.is_out_of_patience(target));
-        self.others.iter().filter(go).map(|(id, _)| *id).collect()
+        full.retain(|id| would_idle || self.others.get(id).is_some_and(|target| self.is_out_of_patience(target)));
+        full
     }
 
     /// Whether the source could go on but for those who are full and not needed.
@@ -106,9 +109,9 @@ impl Machine {
         self.own.as_ref().is_some_and(|own| own.level == Level::Full)
     }
 
-    /// Destinations that are to take content, beside those that hold the snapshot or say so.
+    /// Destinations that are needed beside those that hold the snapshot.
     pub(super) fn still_wanted(&self) -> u32 {
-        self.rules.wanted.saturating_sub(self.count(|target| matches!(target.stage, Stage::Held | Stage::Early(_))))
+        self.rules.wanted.saturating_sub(self.holders())
     }
 
     /// What who is not needed has for its first words: it may have to wake a disk first, and look at all that it has.
@@ -127,19 +130,23 @@ impl Machine {
         self.rules.grace.saturating_mul(if self.rules.wanted == 0 { 1 } else { times })
     }
 
-    /// The time since the last event, to those for whom the run has waited.
+    /// The time since the last event, to those for whom the run has waited. An answer may take a moment: the source asks
+    /// ahead, so that a long line alone holds up nothing.
     pub(super) fn charge(&mut self, passed: Duration) {
-        self.others.values_mut().filter(|target| target.holds_up).for_each(|target| target.held_up += passed);
+        let (now, moment) = (self.now, self.rules.grace / MOMENTS);
+        let first = self.questions.first_key_value().map(|(_, pending)| pending);
+        let asked = first.and_then(|pending| Some((now.saturating_sub(pending.met? + moment), &pending.silent)));
+        for (id, target) in &mut self.others {
+            let by_answer = asked.filter(|(_, silent)| silent.contains(id)).map_or(Duration::ZERO, |(late, _)| late);
+            let by_queue = if target.holds_up { passed } else { Duration::ZERO };
+            target.held_up += by_queue.max(by_answer.min(passed));
+        }
     }
 
-    /// For whom the run waits from now on, though it could do without.
+    /// For whose queue the source waits from now on, though it could do without.
     pub(super) fn watch_who_holds_up(&mut self) {
-        let others_have_room = self.others_have_room();
-        let answered = self.questions.first_key_value().filter(|(_, pending)| pending.met);
-        let silent = answered.map(|(_, pending)| pending.silent.clone()).unwrap_or_default();
-        for (id, target) in &mut self.others {
-            target.holds_up = others_have_room && is_full(target) || silent.contains(id);
-        }
+        let others_have_room = self.others.values().any(is_full) && self.others_have_room();
+        self.others.values_mut().for_each(|target| target.holds_up = others_have_room && is_full(target));
     }
 }
 

@@ -165,7 +165,9 @@ impl Machine {
                 |(id, target): &(&TargetId, &Target)| target.stage == Stage::Running && !pending.silent.contains(id);
             let done = u32::try_from(self.others.iter().filter(has_answered).count()).unwrap_or(u32::MAX);
             let met = done >= still_wanted && !pending.silent.contains(&TargetId::OWN);
-            let may_wait = |id: &TargetId| !met || self.others.get(id).is_some_and(|t| !self.is_out_of_patience(t));
+            let met = met.then(|| pending.met.unwrap_or(self.now));
+            let may_wait =
+                |id: &TargetId| met.is_none() || self.others.get(id).is_some_and(|t| !self.is_out_of_patience(t));
             let (wait, late): (BTreeSet<_>, BTreeSet<_>) = pending.silent.iter().copied().partition(may_wait);
             late.into_iter().for_each(|id| self.drop_target(id, Reason::Slow));
             if !wait.is_empty() {
@@ -196,6 +198,8 @@ impl Machine {
             for id in self.ids_where(|target| matches!(target.stage, Stage::Missing | Stage::Prepared)) {
                 self.set_stage(id, Stage::Running);
             }
+            // Each round has its own account.
+            self.others.values_mut().for_each(|target| target.held_up = Duration::ZERO);
             self.actions.push(Action::AskSource);
             return self.enter(Phase::Content);
         }

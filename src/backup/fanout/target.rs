@@ -51,9 +51,9 @@ pub(super) struct Target {
     pub(super) named: bool,
     pub(super) stage: Stage,
     pub(super) level: Level,
-    /// The run waits for it alone, which could do without it.
+    /// The source waits for room in its queue, and could do without it.
     pub(super) holds_up: bool,
-    /// For how long the run has done so, since it entered; from its first answer on.
+    /// For how long the run has waited for it alone in this round, by its queue or an answer; anew from its first answer on.
     pub(super) held_up: Duration,
     /// It has answered something since it entered.
     pub(super) has_answered: bool,

@@ -1,6 +1,7 @@
-//! [`Busy`]: tells the client that its run goes on while nothing else is said: when what has arrived before is looked at,
-//! while a message keeps us at work (the first question waits for the stat pass, the disk may be slow), and from the end of
-//! its manifest to the answer, whatever takes so long (the plan, preparing, flushes, placing).
+//! [`Busy`]: tells the client that its run goes on while nothing else is said: from its lease to its leave to send; while a
+//! message keeps us at work (the first question waits for the stat pass, the disk may be slow); from the end of its manifest
+//! to the answer, whatever takes so long (the plan, preparing, flushes, placing); and to a daemon, which stays on the line,
+//! what follows its receipt.
 //!
 //! One thread a run says so every [`EVERY`], and each phase after the manifest when it begins. Nothing waits for a peer that does not
 //! read: what finds no room in the link's queue is dropped, for something that will be read is queued then.
@@ -41,12 +42,12 @@ impl Busy {
         self.say(&state);
     }
 
-    /// The same, but it need not be said before it has taken a while: 0 what arrived before, 1 a message.
+    /// The same, but it need not be said before it has taken a while: 0 what there is from before, 1 a message.
     pub(super) fn at_work(&self, phase: u8) {
         self.state().phase = Some(phase);
     }
 
-    /// The answer comes: nothing may follow it.
+    /// The answer comes: nothing of this may follow it.
     pub(super) fn leave(&self) {
         self.state().phase = None;
     }

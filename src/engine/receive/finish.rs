@@ -32,10 +32,10 @@ pub(super) enum Finished {
     Again(Box<Message>),
 }
 
-/// Tells what would be done, and whether there is room for it.
+/// Tells what would be done, and whether it fits the quota.
 ///
 /// # Errors
-/// [`ErrorKind::NoSpace`]: there is not; what would be done has been told all the same.
+/// [`ErrorKind::NoSpace`]: it does not; what would be done has been told all the same.
 pub(super) fn dry_run(
     run: &Run<'_>,
     link: &Link,

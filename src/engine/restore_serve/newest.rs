@@ -8,9 +8,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::store::snapshots::{SnapshotError, Snapshots};
 
 /// Names of one content that are kept: of an empty file, say, a copy may have a great many.
@@ -29,22 +31,26 @@ fn short(digest: &Digest) -> u64 {
 }
 
 impl Newest {
-    /// Reads the newest manifest of each root.
-    ///
-    /// # Errors
-    /// A manifest cannot be read.
-    pub(super) fn read(snapshots: &Snapshots) -> Result<Self, SnapshotError> {
+    /// Reads the newest manifest of each root; of one that cannot be read, as far as it can. That is told in the log.
+    pub(super) fn read(snapshots: &Snapshots, roots: &[Arc<SnapshotRecord>]) -> Self {
         let mut newest = Self::default();
-        for record in snapshots.roots()? {
-            for found in snapshots.open_manifest(record.number)? {
-                let entry = found?.entry;
-                if let Some(content) = entry.file() {
-                    let path = record.root.join_path(&entry.path)?;
-                    newest.add(short(&content.digest), path.as_bytes().into());
-                }
+        for record in roots {
+            if let Err(error) = newest.read_one(snapshots, record) {
+                tracing::warn!("a newest manifest cannot be used: {error}");
             }
         }
-        Ok(newest)
+        newest
+    }
+
+    fn read_one(&mut self, snapshots: &Snapshots, record: &SnapshotRecord) -> Result<(), SnapshotError> {
+        for found in snapshots.open_manifest(record.number)? {
+            let entry = found?.entry;
+            if let Some(content) = entry.file() {
+                let path = record.root.join_path(&entry.path)?;
+                self.add(short(&content.digest), path.as_bytes().into());
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, content: u64, path: Box<[u8]>) {

@@ -13,7 +13,7 @@
 //! pieces that begin anew.
 
 use std::io::Read;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use super::under_way::UnderWay;
 use super::unpacked::{self, Unpacked};
 use crate::backup::digest::Digest;
 use crate::backup::relpath::RelPath;
+use crate::backup::snapshot::SnapshotRecord;
 use crate::engine::error::EngineError;
 use crate::engine::hub::Hub;
 use crate::store::catalog::{CatalogReader, CopyId, Row};
@@ -33,7 +34,7 @@ use crate::tree::dir_cache::{DIRS_OPEN_DEFAULT, DirCache};
 use crate::tree::read::{FileReader, READ_BYTES};
 use crate::tree::safe_dir::SafeDir;
 
-/// How long a commit under way is waited for, and how often is looked.
+/// How long a commit under way is waited for in vain, by all readers together, and how often is looked.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Times that a search is repeated because the copy is being changed, though no commit is seen right now.
@@ -48,6 +49,8 @@ pub(in crate::engine) struct Store<'a> {
     /// Once somebody had to look.
     unpacked: Mutex<Option<Unpacked>>,
     under_way: Mutex<Option<Arc<UnderWay>>>,
+    /// Somebody waits for a commit until then; all together, and anew once one of them has found what it looked for.
+    waits_until: Mutex<Option<Instant>>,
     /// What the newest manifests tell, once somebody had to look, and which those were.
     newest: Mutex<Option<(Vec<u64>, Arc<Newest>)>>,
     /// The snapshot that is read.
@@ -66,6 +69,7 @@ impl<'a> Store<'a> {
             vault: OnceLock::new(),
             unpacked: Mutex::default(),
             under_way: Mutex::default(),
+            waits_until: Mutex::default(),
             newest: Mutex::default(),
             held,
             gone: OnceLock::new(),
@@ -111,10 +115,10 @@ impl<'a> Store<'a> {
         let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let outdated = known.as_ref().is_none_or(|(numbers, _)| anew && self.newest_numbers() != *numbers);
         if outdated {
-            let numbers = self.newest_numbers();
-            let read = || -> Result<Newest, EngineError> { Ok(Newest::read(&*self.hub.store.snapshots(&self.copy)?)?) };
-            let read = read().inspect_err(|error| tracing::warn!("a newest manifest cannot be used: {error}"));
-            *known = Some(read.map_or_else(|_| Default::default(), |newest| (numbers, Arc::new(newest))));
+            let snapshots = self.hub.store.snapshots(&self.copy);
+            let roots = snapshots.as_ref().ok().and_then(|snapshots| snapshots.roots().ok()).unwrap_or_default();
+            let newest = snapshots.map(|snapshots| Newest::read(&snapshots, &roots)).unwrap_or_default();
+            *known = Some((numbers(&roots), Arc::new(newest)));
         }
         known.as_ref().map(|(_, newest)| Arc::clone(newest)).unwrap_or_default().places(digest)
     }
@@ -128,7 +132,7 @@ impl<'a> Store<'a> {
     /// Of each root the newest snapshot.
     fn newest_numbers(&self) -> Vec<u64> {
         let roots = self.hub.store.snapshots(&self.copy).ok().and_then(|snapshots| snapshots.roots().ok());
-        roots.unwrap_or_default().iter().map(|record| record.number).collect()
+        numbers(&roots.unwrap_or_default())
     }
 
     fn commit_under_way(&self) -> bool {
@@ -146,6 +150,10 @@ impl<'a> Store<'a> {
         self.hub.leases.held().iter().any(|(scope, _)| scope.copy == copy)
     }
 
+    fn waits_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.waits_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn under_way(&self, anew: bool) -> Arc<UnderWay> {
         let mut known = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if anew {
@@ -161,6 +169,10 @@ impl<'a> Store<'a> {
         }
         known.get_or_insert_with(|| Unpacked::list(&self.hub.own)).of_size(size)
     }
+}
+
+fn numbers(roots: &[Arc<SnapshotRecord>]) -> Vec<u64> {
+    roots.iter().map(|record| record.number).collect()
 }
 
 /// One reader's way to content.
@@ -220,11 +232,13 @@ impl<'a> Finder<'a> {
 
     /// Tries place after place until `use_it` is content with one. `careful`: what it is given cannot be taken back.
     fn search(&mut self, wanted: &Wanted, careful: bool, use_it: &mut UseIt<'_>) -> Result<(), String> {
-        let started = Instant::now();
         let (mut repeats, mut looked_at) = (0, None);
         loop {
             let being_changed = self.store.being_changed();
             if self.search_once(wanted, repeats > 0, careful, use_it) {
+                if repeats > 0 {
+                    *self.store.waits_until() = None;
+                }
                 return Ok(());
             }
             repeats += 1;
@@ -232,7 +246,7 @@ impl<'a> Finder<'a> {
             let committed = looked_at.get_or_insert_with(|| self.store.looked_at(&newest)) != &newest;
             looked_at = Some(newest);
             let wait = if committed || self.store.commit_under_way() {
-                started.elapsed() < COMMIT_PATIENCE
+                Instant::now() < *self.store.waits_until().get_or_insert_with(|| Instant::now() + COMMIT_PATIENCE)
             } else {
                 being_changed && repeats <= REPEATS_MAX
             };

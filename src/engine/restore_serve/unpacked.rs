@@ -22,37 +22,38 @@ pub(super) fn retired(place: &RelPath) -> Option<RelPath> {
 }
 
 impl Unpacked {
-    /// Lists them; what cannot be listed is told in the log.
+    /// Lists them; what cannot be listed is told in the log, and what goes meanwhile is not missed: it is packed or placed.
     pub(super) fn list(own: &SafeDir) -> Self {
         let mut found = Self::default();
-        let listed = found.add(own, b"retired").and_then(|()| {
-            let staging = match own.open_child(b"staging") {
-                Err(error) if error.is_not_found() => return Ok(()),
-                other => other?,
-            };
-            staging.names()?.iter().try_for_each(|run| found.add(own, &[b"staging/", &run.name[..], b"/park"].concat()))
-        });
-        if let Err(error) = listed {
-            tracing::warn!("files of history that are not packed cannot be listed: {error}");
+        found.add(own, RelPath::new(b"retired").unwrap_or_default());
+        let runs = own.open_child(b"staging").and_then(|staging| staging.names());
+        for run in runs.unwrap_or_default() {
+            if let Ok(park) = RelPath::new(&[b"staging/", &run.name[..], b"/park"].concat()) {
+                found.add(own, park);
+            }
         }
         found
     }
 
     /// Those below a folder. One folder is open at a time.
-    fn add(&mut self, own: &SafeDir, top: &[u8]) -> Result<(), TreeError> {
-        let mut folders: Vec<RelPath> = RelPath::new(top).into_iter().collect();
+    fn add(&mut self, own: &SafeDir, top: RelPath) {
+        let mut folders = vec![top];
         while let Some(path) = folders.pop() {
-            let dir = match own.open_dir(&path) {
-                Err(error) if error.is_not_found() => continue,
-                other => other?,
-            };
-            for entry in dir.names()? {
-                let Ok(child) = path.join(&entry.name) else { continue };
-                match dir.stat(&entry.name) {
-                    Ok(stat) if stat.kind == FileKind::File => self.0.entry(stat.size).or_default().push(child),
-                    Ok(stat) if stat.kind == FileKind::Dir && child.depth() < DEPTH_MAX => folders.push(child),
-                    _ => {}
-                }
+            match self.add_files(own, &path, &mut folders) {
+                Err(error) if !error.is_not_found() => tracing::warn!("files of history cannot be listed: {error}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn add_files(&mut self, own: &SafeDir, path: &RelPath, folders: &mut Vec<RelPath>) -> Result<(), TreeError> {
+        let dir = own.open_dir(path)?;
+        for entry in dir.names()? {
+            let Ok(child) = path.join(&entry.name) else { continue };
+            match dir.stat(&entry.name) {
+                Ok(stat) if stat.kind == FileKind::File => self.0.entry(stat.size).or_default().push(child),
+                Ok(stat) if stat.kind == FileKind::Dir && child.depth() < DEPTH_MAX => folders.push(child),
+                _ => {}
             }
         }
         Ok(())
