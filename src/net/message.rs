@@ -59,7 +59,7 @@
 //!                                <-        For, Begin, ...   as above
 //! Prepared                       ->                          all is durable and agreed on; nothing is changed yet
 //!                                <-        Commit | Offer, FileOpen, Manifest ... (another round)
-//! Busy*, Committed               ->
+//! Busy*, Committed, Busy*        ->
 //!                                <-        Challenge
 //! Proof                          ->
 //! ```
