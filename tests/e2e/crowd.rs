@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::client::{Client, Outcome};
 use crate::support::daemon::{Daemon, World, rbbackupd, skipped};
+use crate::support::patience::waited;
 use crate::support::proxy::Proxy;
 use crate::support::trees::{assert_same, noise, plant, write};
 
@@ -123,8 +124,7 @@ fn one_at_a_time(limit: &str, names: [&str; 2], said: &str) {
     Outcome::end(push(&["--retry-for", "0s"])).expect(10, &[said, "try again later"]);
     // Whoever has time is served in turn.
     let mut waiting = push(&["-v"]);
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(waiting.try_wait().unwrap().is_none(), "it has given up");
+    assert!(!waited(Duration::from_millis(500), || waiting.try_wait().unwrap().is_some()), "it has given up");
     wire.open();
     Outcome::end(run).expect(0, &[]);
     Outcome::end(waiting).expect(0, &[said]);

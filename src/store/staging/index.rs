@@ -50,6 +50,7 @@ struct Written {
     /// Of each run the block that was read last, and its number: who asks in order finds the next there.
     last: Vec<(usize, Vec<Staged>)>,
     /// Blocks that were read for a question.
+    #[cfg(test)]
     reads: usize,
 }
 
@@ -69,7 +70,10 @@ impl Written {
         if *number != block || files.is_empty() {
             *files = of.read(&self.file, block).unwrap_or_else(|| Ok(Vec::new()))?;
             *number = block;
-            self.reads += 1;
+            #[cfg(test)]
+            {
+                self.reads += 1;
+            }
         }
         Ok(files)
     }
@@ -126,26 +130,22 @@ impl Written {
         Ok(found)
     }
 
-    /// The files of a run that are there, from a block on. None: there is none.
-    fn from(&self, run: usize, block: Option<usize>) -> impl Iterator<Item = io::Result<Place>> + '_ {
+    /// The paths of a run's files that are there, in order.
+    fn paths(&self, run: usize) -> impl Iterator<Item = io::Result<RelPath>> + '_ {
         let of = self.runs.get(run);
-        let blocks = block.into_iter().flat_map(|first| first..).map_while(move |block| {
+        let blocks = (0..).map_while(move |block| {
             let files = of?.read(&self.file, block)?;
             Some(files.map(|files| (block, files)))
         });
-        blocks
-            .flat_map(move |read| {
-                let (block, files, failed) = match read {
-                    Ok((block, files)) => (block, files, None),
-                    Err(error) => (0, Vec::new(), Some(Err(error))),
-                };
-                let places = files.into_iter().enumerate().map(move |(at, staged)| {
-                    let number = block * BLOCK_FILES + at;
-                    Ok(Place { run, number, staged })
-                });
-                failed.into_iter().chain(places)
-            })
-            .filter(move |place| !place.as_ref().is_ok_and(|place| of.is_none_or(|run| run.is_gone(place.number))))
+        blocks.flat_map(move |read| {
+            let (block, files, failed) = match read {
+                Ok((block, files)) => (block, files, None),
+                Err(error) => (0, Vec::new(), Some(Err(error))),
+            };
+            let is_there = move |at: usize| of.is_some_and(|run| !run.is_gone(block * BLOCK_FILES + at));
+            let there = files.into_iter().enumerate().filter(move |(at, _)| is_there(*at));
+            failed.into_iter().chain(there.map(|(_, staged)| Ok(staged.path)))
+        })
     }
 
     fn remove(&mut self, place: &Place) {
@@ -236,7 +236,15 @@ impl Index {
             none => {
                 let file = unnamed(&self.dir, NAME).map_err(|e| e.source)?;
                 let (digests, last) = (DigestFilter::default(), Vec::new());
-                none.insert(Written { file, end: 0, runs: Vec::new(), digests, last, reads: 0 })
+                none.insert(Written {
+                    file,
+                    end: 0,
+                    runs: Vec::new(),
+                    digests,
+                    last,
+                    #[cfg(test)]
+                    reads: 0,
+                })
             }
         };
         written.runs.push(Run::write(&mut written.file, &mut written.end, self.recent.iter())?);
@@ -304,8 +312,7 @@ impl Index {
         let mut sources: Vec<Box<dyn Iterator<Item = io::Result<RelPath>> + '_>> =
             vec![Box::new(self.recent.iter().map(|(path, _)| Ok(path.clone())))];
         for (at, _) in written.iter().flat_map(|written| written.runs.iter().enumerate()) {
-            let places = written.into_iter().flat_map(move |written| written.from(at, Some(0)));
-            sources.push(Box::new(places.map(|place| place.map(|place| place.staged.path))));
+            sources.push(Box::new(written.into_iter().flat_map(move |written| written.paths(at))));
         }
         let mut heap = BinaryHeap::new();
         for (at, source) in sources.iter_mut().enumerate() {
